@@ -1,0 +1,1 @@
+export type { AskOptions, CallContext, Hints, Subscription, Wire } from './wire.ts';

@@ -1,0 +1,195 @@
+import { z } from 'zod';
+import { defineCall, defineFact } from './call.ts';
+import { Generation, InstanceId, NodeId, SandboxName, WorkspaceName } from './ids.ts';
+import { Expiry, IdlePolicy, InstanceState, Isolation, Port, Route, Sandbox, Shape } from './sandbox.ts';
+
+const Env = z.record(z.string(), z.string());
+
+/** A lawful ask for a sandbox: the gateway has checked who asks and what they may. */
+export const SandboxAsk = z.object({
+  workspace: WorkspaceName,
+  /** Absent: the scheduler finds one. */
+  name: SandboxName.optional(),
+  /** Answer with the living sandbox of that name instead of a conflict. */
+  reuse: z.boolean(),
+  template: z.string(),
+  image: z.string(),
+  shape: Shape,
+  env: Env,
+  ports: z.array(Port),
+  labels: z.record(z.string(), z.string()),
+  displayName: z.string().optional(),
+  externalId: z.string().optional(),
+  idle: IdlePolicy,
+  expiry: Expiry,
+  terminatedRetentionMs: z.number().int(),
+  extra: z.record(z.string(), z.unknown()),
+  createdBy: z.string(),
+});
+export type SandboxAsk = z.infer<typeof SandboxAsk>;
+
+/** gateway → scheduler. `created` is answered only when the sandbox is usable. */
+export const createSandbox = defineCall({
+  subject: 'scheduler.sandbox.create.v1',
+  request: SandboxAsk,
+  reply: z.object({ kind: z.enum(['created', 'existing']), sandbox: Sandbox, route: Route }),
+  deadlineMs: 60_000,
+});
+
+/** gateway → scheduler: a change in place. Only what is present changes; `expiry` and `labels` replace whole. A changed `env` restarts the sandbox. */
+export const updateSandbox = defineCall({
+  subject: 'scheduler.sandbox.update.v1',
+  request: z.object({
+    workspace: WorkspaceName,
+    name: SandboxName,
+    labels: z.record(z.string(), z.string()).optional(),
+    displayName: z.string().optional(),
+    externalId: z.string().optional(),
+    idle: IdlePolicy.optional(),
+    expiry: Expiry.optional(),
+    terminatedRetentionMs: z.number().int().optional(),
+    env: Env.optional(),
+    extra: z.record(z.string(), z.unknown()).optional(),
+  }),
+  reply: z.object({ sandbox: Sandbox }),
+  deadlineMs: 60_000,
+});
+
+/** gateway → scheduler. Answers the sandbox as it was ended; `not_found` when no living one has the name. */
+export const deleteSandbox = defineCall({
+  subject: 'scheduler.sandbox.delete.v1',
+  request: z.object({ workspace: WorkspaceName, name: SandboxName, reason: z.string() }),
+  reply: z.object({ sandbox: Sandbox }),
+  deadlineMs: 30_000,
+});
+
+/** scheduler → node: make this instance, from the pool or cold. Answers when the guest has its identity and answers. */
+export const startInstance = defineCall({
+  subject: 'node.{node}.instance.start.v1',
+  request: z.object({
+    instanceId: InstanceId,
+    generation: Generation,
+    workspace: WorkspaceName,
+    name: SandboxName,
+    template: z.string(),
+    shape: Shape,
+    env: Env,
+    idle: IdlePolicy,
+  }),
+  reply: z.object({ from: z.enum(['pool', 'cold', 'existing']), isolation: Isolation, tookMs: z.number() }),
+  deadlineMs: 45_000,
+});
+
+/** scheduler → node: end it; twice is once. Answers when the instance can no longer run; its traces on the host go in the background, journaled. */
+export const stopInstance = defineCall({
+  subject: 'node.{node}.instance.stop.v1',
+  request: z.object({ instanceId: InstanceId, generation: Generation, reason: z.string() }),
+  reply: z.object({ existed: z.boolean() }),
+  deadlineMs: 20_000,
+});
+
+export const setInstancePolicy = defineCall({
+  subject: 'node.{node}.instance.policy.v1',
+  request: z.object({ instanceId: InstanceId, generation: Generation, idle: IdlePolicy }),
+  reply: z.object({}),
+  deadlineMs: 5_000,
+});
+
+/** gateway → node, for a person's `pause` and `resume`. */
+export const pauseInstance = defineCall({
+  subject: 'node.{node}.instance.pause.v1',
+  request: z.object({ instanceId: InstanceId, generation: Generation }),
+  reply: z.object({ state: InstanceState, tookMs: z.number() }),
+  deadlineMs: 10_000,
+});
+export const resumeInstance = defineCall({
+  subject: 'node.{node}.instance.resume.v1',
+  request: z.object({ instanceId: InstanceId, generation: Generation }),
+  reply: z.object({ state: InstanceState, tookMs: z.number() }),
+  deadlineMs: 10_000,
+});
+
+/** What a node knows of one instance. */
+export const InstanceReport = z.object({
+  instanceId: InstanceId,
+  generation: Generation,
+  workspace: WorkspaceName,
+  name: SandboxName,
+  state: InstanceState,
+  isolation: Isolation,
+  lastUsedAtMs: z.number(),
+  /** Why it is awake (`request`, `stream`, `keep-alive process`, `policy never`) or why it sleeps (`idle`, `asked`). */
+  because: z.string(),
+  memoryMib: z.number().optional(),
+  reason: z.string().optional(),
+});
+export type InstanceReport = z.infer<typeof InstanceReport>;
+
+export const describeInstance = defineCall({
+  subject: 'node.{node}.instance.describe.v1',
+  request: z.object({ instanceId: InstanceId }),
+  reply: z.object({ instance: InstanceReport.optional() }),
+  deadlineMs: 3_000,
+});
+
+/** node → scheduler, every few seconds: what is. The answer renews the node's lease and says what the node must end. */
+export const heartbeat = defineCall({
+  subject: 'scheduler.node.heartbeat.v1',
+  request: z.object({
+    nodeId: NodeId,
+    /** Where the gateway reaches this node's data plane. */
+    url: z.string(),
+    isolation: Isolation,
+    templates: z.array(z.string()),
+    capacity: z.object({
+      memoryMib: z.number(),
+      memoryFreeMib: z.number(),
+      diskFreeMib: z.number(),
+      slotsFree: z.number().int(),
+    }),
+    pool: z.array(z.object({ template: z.string(), shape: Shape, ready: z.number().int(), target: z.number().int() })),
+    instances: z.array(InstanceReport),
+  }),
+  reply: z.object({
+    leaseMs: z.number(),
+    /** Instances the node holds that nobody wants (any more). */
+    unwanted: z.array(z.object({ instanceId: InstanceId, generation: Generation })),
+  }),
+  deadlineMs: 5_000,
+});
+
+/** A closed stretch of use. Booking it twice counts once: (instanceId, generation, sequence) is its key. */
+export const UsageInterval = z.object({
+  workspace: WorkspaceName,
+  instanceId: InstanceId,
+  generation: Generation,
+  sequence: z.number().int().min(0),
+  fromMs: z.number(),
+  toMs: z.number(),
+  tier: z.enum(['running', 'paused']),
+  cpuMs: z.number(),
+  memoryMibMs: z.number(),
+  egressBytes: z.number(),
+  diskMib: z.number(),
+});
+export type UsageInterval = z.infer<typeof UsageInterval>;
+
+/** node → scheduler: book these. Answered after the commit. */
+export const bookUsage = defineCall({
+  subject: 'scheduler.usage.book.v1',
+  request: z.object({ nodeId: NodeId, intervals: z.array(UsageInterval).max(1000) }),
+  reply: z.object({ booked: z.number().int() }),
+  deadlineMs: 10_000,
+});
+
+/** Something happened to an instance. A hint for watchers, never the record. */
+export const instanceChanged = defineFact({
+  subject: 'events.instance.v1',
+  body: z.object({
+    atMs: z.number(),
+    nodeId: NodeId,
+    instance: InstanceReport,
+    what: z.string(),
+    traceId: z.string().optional(),
+  }),
+});

@@ -1,0 +1,5 @@
+export * from './call.ts';
+export * from './calls.ts';
+export * from './failures.ts';
+export * from './ids.ts';
+export * from './sandbox.ts';

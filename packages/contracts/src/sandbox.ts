@@ -1,0 +1,91 @@
+import { z } from 'zod';
+import { Generation, InstanceId, NodeId, SandboxName, WorkspaceName } from './ids.ts';
+
+/** How a sandbox is kept apart from the host. `container` is never offered as multi-tenant isolation; `none` is the fake driver. */
+export const Isolation = z.enum(['gvisor', 'microvm', 'container', 'none']);
+export type Isolation = z.infer<typeof Isolation>;
+
+/**
+ * What an instance is doing, as its node knows it (DESIGN §4). `paused` keeps everything in RAM and uses no CPU.
+ * The deeper tiers (lean, storing, stored) join here with the never-lost work.
+ */
+export const InstanceState = z.enum(['creating', 'running', 'pausing', 'paused', 'waking', 'deleting', 'deleted', 'failed']);
+export type InstanceState = z.infer<typeof InstanceState>;
+
+/** When a sandbox may fall asleep. `after`: that long without use. `never`: only by command. */
+export const IdlePolicy = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('after'), idleMs: z.number().int().min(0) }),
+  z.object({ kind: z.literal('never') }),
+]);
+export type IdlePolicy = z.infer<typeof IdlePolicy>;
+
+/** When a sandbox ends; the first that is met wins, none means never. Times are ms since the epoch, spans ms. */
+export const Expiry = z.object({
+  atMs: z.number().int().optional(),
+  maxAgeMs: z.number().int().min(0).optional(),
+  idleMs: z.number().int().min(0).optional(),
+});
+export type Expiry = z.infer<typeof Expiry>;
+
+/** What is fixed when an instance boots, and so what pools are keyed by (together with the template). */
+export const Shape = z.object({
+  memoryMib: z.number().int().min(128),
+  cpus: z.number().min(0.1),
+  diskMib: z.number().int().min(64),
+  pids: z.number().int().min(16),
+});
+export type Shape = z.infer<typeof Shape>;
+
+export const Port = z.object({
+  name: z.string().max(63).optional(),
+  target: z.number().int().min(1).max(65535),
+  protocol: z.enum(['HTTP', 'TCP', 'UDP', 'TLS']).optional(),
+});
+export type Port = z.infer<typeof Port>;
+
+/** Where a sandbox stands in PostgreSQL's eyes: what is wanted and how far it got. */
+export const SandboxPhase = z.enum(['creating', 'ready', 'failed', 'terminated']);
+export type SandboxPhase = z.infer<typeof SandboxPhase>;
+
+/** A sandbox as the control plane knows it: one row. Env values are not part of it; they lie sealed in the store. */
+export const Sandbox = z.object({
+  instanceId: InstanceId,
+  workspace: WorkspaceName,
+  name: SandboxName,
+  generation: Generation,
+  nodeId: NodeId,
+  phase: SandboxPhase,
+  reason: z.string().optional(),
+  displayName: z.string().max(63).optional(),
+  externalId: z
+    .string()
+    .max(64)
+    .regex(/^[A-Za-z0-9-]+$/)
+    .optional(),
+  labels: z.record(z.string(), z.string()),
+  template: z.string(),
+  image: z.string(),
+  shape: Shape,
+  ports: z.array(Port),
+  envNames: z.array(z.string()),
+  idle: IdlePolicy,
+  expiry: Expiry,
+  terminatedRetentionMs: z.number().int().min(0),
+  /** Fields of the creating dialect that the core has no use for, given back as they came. */
+  extra: z.record(z.string(), z.unknown()),
+  createdAtMs: z.number(),
+  updatedAtMs: z.number(),
+  lastUsedAtMs: z.number(),
+  terminatedAtMs: z.number().optional(),
+  createdBy: z.string(),
+});
+export type Sandbox = z.infer<typeof Sandbox>;
+
+/** Where the bytes of a sandbox go. `nodeUrl` is the node-agent's data-plane listener. */
+export const Route = z.object({
+  instanceId: InstanceId,
+  generation: Generation,
+  nodeId: NodeId,
+  nodeUrl: z.string(),
+});
+export type Route = z.infer<typeof Route>;

@@ -1,0 +1,28 @@
+/** Time, as a room is given it. Tests and the simulator give another one, so that a bad day can be replayed. */
+export interface Clock {
+  /** Wall time in milliseconds since the epoch. */
+  nowMs(): number;
+  /** Milliseconds of a clock that never steps back; only differences mean something. */
+  monotonicMs(): number;
+  /** Resolves after `ms`; rejects with the signal's reason as soon as it aborts. */
+  after(ms: number, signal?: AbortSignal): Promise<void>;
+}
+
+export const systemClock: Clock = {
+  nowMs: () => Date.now(),
+  monotonicMs: () => performance.now(),
+  after: (ms, signal) =>
+    new Promise((resolve, reject) => {
+      if (signal?.aborted) return reject(signal.reason);
+      const timer = setTimeout(done, ms);
+      function done() {
+        signal?.removeEventListener('abort', stop);
+        resolve();
+      }
+      function stop() {
+        clearTimeout(timer);
+        reject(signal?.reason);
+      }
+      signal?.addEventListener('abort', stop, { once: true });
+    }),
+};
