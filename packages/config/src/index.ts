@@ -1,0 +1,9 @@
+export { readRoomConfig } from './read.ts';
+export {
+  GatewayConfig,
+  GatewaySecrets,
+  NodeAgentConfig,
+  NodeAgentSecrets,
+  SchedulerConfig,
+  SchedulerSecrets,
+} from './rooms.ts';

@@ -1,0 +1,93 @@
+/**
+ * What each room is told when it starts: plain settings in one JSON file (`TORPOR_CONFIG`), secrets in another that only the room's user can read
+ * (`TORPOR_SECRETS`). `torpor up` writes both; an operator of several boxes writes them by hand or by their own tooling.
+ */
+import { Isolation, NodeId, Shape } from '@torpor/contracts';
+import { z } from 'zod';
+
+const Common = z.object({
+  /** Six hex digits; names and ranges on the host derive from it. */
+  installation: z.string().regex(/^[0-9a-f]{6}$/),
+  version: z.string(),
+  nats: z.object({ url: z.string(), user: z.string() }),
+  /** OTLP/HTTP endpoint for traces; absent: none are exported. */
+  otlpEndpoint: z.string().optional(),
+  logLevel: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
+  /** Where the room serves `/healthz` and `/metrics`: loopback only. */
+  observe: z.object({ host: z.string(), port: z.number().int() }),
+});
+
+const CommonSecrets = z.object({ natsPassword: z.string() });
+
+const Database = z.object({ poolMax: z.number().int().default(10) });
+
+export const GatewayConfig = Common.extend({
+  database: Database,
+  listen: z.object({ host: z.string(), port: z.number().int() }),
+  /** What the outside calls us: base of every URL that we hand out, without a trailing slash. */
+  publicUrl: z.string(),
+});
+export const GatewaySecrets = CommonSecrets.extend({
+  databaseUrl: z.string(),
+  /** Opens the data-plane listeners of the nodes. */
+  dataKey: z.string(),
+  /** 32 bytes, base64: seals secrets at rest. */
+  sealingKey: z.string(),
+});
+
+export const SchedulerConfig = Common.extend({
+  database: Database,
+  /** A node that was not heard of for this long loses its lease; its instances freeze themselves at T and may be re-placed after 2T. */
+  leaseMs: z.number().int().default(20_000),
+});
+export const SchedulerSecrets = CommonSecrets.extend({ databaseUrl: z.string(), sealingKey: z.string() });
+
+export const NodeAgentConfig = Common.extend({
+  nodeId: NodeId,
+  stateDir: z.string(),
+  listen: z.object({ host: z.string(), port: z.number().int() }),
+  /** How the gateway reaches `listen`. */
+  url: z.string(),
+  driver: z.discriminatedUnion('kind', [
+    z.object({
+      kind: z.literal('gvisor'),
+      hostdSocket: z.string(),
+      /** Six hex digits: hash of installation and node id; hostd's `--scope`. */
+      scope: z.string().regex(/^[0-9a-f]{6}$/),
+      /** The /16 of this node's instances, such as `10.83.0.0/16`. */
+      subnet: z.string(),
+      guestPort: z.number().int(),
+      pool: z.object({ sizeMib: z.number().int(), reserveMib: z.number().int() }),
+      egress: z.object({
+        allow: z.array(z.object({ host: z.string(), port: z.number().int() })),
+        bandwidthMbit: z.number(),
+        connections: z.number().int(),
+      }),
+      dnsPort: z.number().int(),
+      templates: z.array(
+        z.object({
+          name: z.string(),
+          aliases: z.array(z.string()),
+          /** Overlay lower directories, the topmost first. */
+          lower: z.array(z.string()).min(1),
+          workdir: z.string(),
+          user: z.string(),
+          env: z.record(z.string(), z.string()),
+        }),
+      ),
+    }),
+    z.object({ kind: z.literal('fake') }),
+  ]),
+  isolation: Isolation,
+  pools: z.array(z.object({ template: z.string(), shape: Shape, size: z.number().int().min(0) })),
+  /** Share of one core that refilling pools may use, 0 to 1. */
+  refillCpuShare: z.number().min(0).max(1).default(0.5),
+});
+export const NodeAgentSecrets = CommonSecrets.extend({ dataKey: z.string() });
+
+export type GatewayConfig = z.infer<typeof GatewayConfig>;
+export type GatewaySecrets = z.infer<typeof GatewaySecrets>;
+export type SchedulerConfig = z.infer<typeof SchedulerConfig>;
+export type SchedulerSecrets = z.infer<typeof SchedulerSecrets>;
+export type NodeAgentConfig = z.infer<typeof NodeAgentConfig>;
+export type NodeAgentSecrets = z.infer<typeof NodeAgentSecrets>;
