@@ -1,0 +1,1 @@
+export { expiryOf, type Expiring, type ExpiryCause, type Life } from './expiry.ts';
