@@ -1,5 +1,6 @@
 export * from './call.ts';
 export * from './calls.ts';
+export * from './data-plane.ts';
 export * from './failures.ts';
 export * from './ids.ts';
 export * from './sandbox.ts';

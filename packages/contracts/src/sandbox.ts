@@ -9,7 +9,16 @@ export type Isolation = z.infer<typeof Isolation>;
  * What an instance is doing, as its node knows it (DESIGN §4). `paused` keeps everything in RAM and uses no CPU.
  * The deeper tiers (lean, storing, stored) join here with the never-lost work.
  */
-export const InstanceState = z.enum(['creating', 'running', 'pausing', 'paused', 'waking', 'deleting', 'deleted', 'failed']);
+export const InstanceState = z.enum([
+  'creating',
+  'running',
+  'pausing',
+  'paused',
+  'waking',
+  'deleting',
+  'deleted',
+  'failed',
+]);
 export type InstanceState = z.infer<typeof InstanceState>;
 
 /** When a sandbox may fall asleep. `after`: that long without use. `never`: only by command. */
