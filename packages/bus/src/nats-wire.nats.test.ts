@@ -1,0 +1,81 @@
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { deleteSandbox } from '@torpor/contracts';
+import { describeWire } from './conformance.ts';
+import { natsWire } from './nats-wire.ts';
+import { roomPermissions } from './permissions.ts';
+
+/** The real server, as `torpor up` configures it. `./torpor test` says where its binary is. */
+const binary = process.env.TORPOR_NATS_SERVER ?? '';
+
+describe.skipIf(!existsSync(binary))('with a real nats-server (TORPOR_NATS_SERVER names the binary)', () => {
+  const server = startServer();
+  afterAll(async () => (await server).stop());
+
+  describeWire('the NATS wire', async () => {
+    const { open } = await server;
+    const asking = await open('gateway');
+    const serving = await open('scheduler');
+    const node = await open('node-a');
+    return {
+      asking,
+      serving,
+      node,
+      close: async () => {
+        await asking.close();
+        await serving.close();
+        await node.close();
+      },
+    };
+  });
+
+  describe('a room', () => {
+    // Branded names come from parsing, as on the wire.
+    const ask = deleteSandbox.request.parse({ workspace: 'main', name: 'web', reason: 'test' });
+    let wire: Awaited<ReturnType<typeof natsWire>>;
+    beforeAll(async () => {
+      wire = await (await server).open('node-a');
+    });
+    afterAll(() => wire.close());
+
+    it('cannot speak outside its own subjects', async () => {
+      await expect(wire.ask(deleteSandbox, ask, { deadlineMs: 2_000 })).rejects.toMatchObject({ code: 'forbidden' });
+    });
+  });
+});
+
+async function startServer() {
+  const dir = mkdtempSync(join(tmpdir(), 'torpor-nats-'));
+  const port = await freePort();
+  const users = [
+    { user: 'gateway', ...roomPermissions('gateway', 'gateway') },
+    { user: 'scheduler', ...roomPermissions('scheduler', 'scheduler') },
+    { user: 'node-a', ...roomPermissions('node', 'node-a', 'a') },
+  ].map(({ user, publish, subscribe }) => ({ user, password: 'p', permissions: { publish, subscribe, allow_responses: true } }));
+  const config = { host: '127.0.0.1', port, jetstream: { store_dir: dir }, authorization: { users } };
+  writeFileSync(join(dir, 'nats.json'), JSON.stringify(config));
+  const child = spawn(binary, ['-c', join(dir, 'nats.json')], { stdio: 'ignore' });
+  return {
+    open: (user: string) =>
+      natsWire({ url: `127.0.0.1:${port}`, user, password: 'p', room: user, onTrouble: () => {} }),
+    stop: async () => {
+      child.kill('SIGKILL');
+      await new Promise((resolve) => child.once('exit', resolve));
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const probe = createServer().listen(0, '127.0.0.1', () => {
+      const { port } = probe.address() as AddressInfo; // a listening TCP server has one
+      probe.close(() => resolve(port));
+    });
+    probe.once('error', reject);
+  });
+}

@@ -1,0 +1,165 @@
+import { connect, PermissionViolationError, RequestError, type NatsConnection, type Subscription as NatsSubscription } from '@nats-io/transport-node';
+import type { Call, Fact } from '@torpor/contracts';
+import { systemClock, Failure, type Clock } from '@torpor/kernel';
+import { checked, openReply, openRequest, packFailure, packReply, packRequest, subjectOf } from './envelope.ts';
+import { natsHints } from './nats-hints.ts';
+import type { AskOptions, CallContext, Hints, Subscription, Wire } from './wire.ts';
+
+export interface NatsWireOptions {
+  readonly url: string;
+  readonly user: string;
+  readonly password: string;
+  /** Shown in the server's connection list. */
+  readonly room: string;
+  readonly clock?: Clock;
+  /** Told of what cannot be answered to anybody: a fact of the wrong shape, a listener that throws. */
+  readonly onTrouble: (what: string, error: unknown) => void;
+}
+
+export interface OpenWire extends Wire {
+  close(): Promise<void>;
+  isConnected(): boolean;
+}
+
+/** The wire over a NATS server. Reconnects for ever; asks made meanwhile end by their deadlines. */
+export async function natsWire(options: NatsWireOptions): Promise<OpenWire> {
+  const connection = await connect({
+    servers: options.url,
+    user: options.user,
+    pass: options.password,
+    name: options.room,
+    // The client prefixes its reply inboxes by this; the server lets each room listen to its own prefix only.
+    inboxPrefix: `_INBOX_${options.user}`,
+    maxReconnectAttempts: -1,
+    reconnectTimeWait: 200,
+    waitOnFirstConnect: true,
+    timeout: 10_000,
+    pingInterval: 5_000,
+  });
+  return new NatsWire(connection, await natsHints(connection), options);
+}
+
+class NatsWire implements OpenWire {
+  readonly hints: Hints;
+  readonly #connection: NatsConnection;
+  readonly #clock: Clock;
+  readonly #trouble: NatsWireOptions['onTrouble'];
+
+  constructor(connection: NatsConnection, hints: Hints, options: NatsWireOptions) {
+    this.#connection = connection;
+    this.hints = hints;
+    this.#clock = options.clock ?? systemClock;
+    this.#trouble = options.onTrouble;
+  }
+
+  async ask<Request, Reply>(call: Call<Request, Reply>, body: Request, options: AskOptions = {}): Promise<Reply> {
+    options.signal?.throwIfAborted();
+    const deadlineMs = Math.min(options.deadlineMs ?? call.deadlineMs, call.deadlineMs);
+    const subject = subjectOf(call, options.node);
+    const envelope = packRequest(call, body, {
+      traceparent: options.traceparent,
+      deadlineAtMs: this.#clock.nowMs() + deadlineMs,
+    });
+    const message = await untilAborted(options.signal, () =>
+      this.#connection.request(subject, JSON.stringify(envelope), { timeout: deadlineMs }).catch((error: unknown) => {
+        throw askFailure(error, subject, deadlineMs);
+      }),
+    );
+    return openReply(call, message.json());
+  }
+
+  async serve<Request, Reply>(
+    call: Call<Request, Reply>,
+    handler: (body: Request, context: CallContext) => Promise<Reply>,
+    options: { node?: string } = {},
+  ): Promise<Subscription> {
+    const answer = async (message: { json(): unknown; respond(data: string): boolean }) => {
+      try {
+        const { envelope, body } = openRequest(call, message.json());
+        const leftMs = (envelope.deadlineAtMs ?? Infinity) - this.#clock.nowMs();
+        if (leftMs <= 0) return; // Nobody waits for this answer any more.
+        const signal = AbortSignal.timeout(Math.min(leftMs, 2 ** 31 - 1));
+        const reply = await handler(body, { signal, traceparent: envelope.traceparent });
+        message.respond(JSON.stringify(packReply(call, reply)));
+      } catch (error) {
+        if (!(error instanceof Failure)) this.#trouble(`serving ${call.subject}`, error);
+        message.respond(JSON.stringify(packFailure(error)));
+      }
+    };
+    const subscription = this.#connection.subscribe(subjectOf(call, options.node), {
+      queue: 'servers',
+      callback: (error, message) => {
+        if (error) return this.#trouble(`the subscription to ${call.subject}`, error);
+        void answer(message);
+      },
+    });
+    await this.#connection.flush();
+    return closing(subscription);
+  }
+
+  publish<Body>(fact: Fact<Body>, body: Body): void {
+    if (this.#connection.isClosed()) return;
+    this.#connection.publish(fact.subject, JSON.stringify({ v: 1, body: checked(fact.body, body, fact.subject) }));
+  }
+
+  async hear<Body>(fact: Fact<Body>, listener: (body: Body) => void): Promise<Subscription> {
+    const subscription = this.#connection.subscribe(fact.subject, {
+      callback: (error, message) => {
+        try {
+          if (error) throw error;
+          listener(checked(fact.body, message.json<{ body: unknown }>().body, fact.subject));
+        } catch (trouble) {
+          this.#trouble(`hearing ${fact.subject}`, trouble);
+        }
+      },
+    });
+    await this.#connection.flush();
+    return closing(subscription);
+  }
+
+  isConnected(): boolean {
+    return !this.#connection.isClosed();
+  }
+
+  async close(): Promise<void> {
+    // Draining waits for handlers in flight; a server that is gone cannot be drained, so it has a deadline.
+    await Promise.race([this.#connection.drain(), this.#clock.after(2_000).then(() => this.#connection.close())]);
+  }
+}
+
+function closing(subscription: NatsSubscription): Subscription {
+  return {
+    close: async () => {
+      if (!subscription.isClosed()) subscription.unsubscribe();
+    },
+  };
+}
+
+function askFailure(error: unknown, subject: string, deadlineMs: number): Failure {
+  if (error instanceof RequestError && error.isNoResponders()) {
+    return new Failure('unavailable', `no room serves ${subject} at present; it may be starting`, {
+      retryable: true,
+      retryAfterS: 1,
+      cause: error,
+    });
+  }
+  if (error instanceof Error && error.cause instanceof PermissionViolationError) {
+    return new Failure('forbidden', `this room may not speak on ${subject}`, { cause: error });
+  }
+  return new Failure('deadline_exceeded', `${subject} did not answer; the timer "${subject}" ended after ${deadlineMs} ms`, {
+    retryable: true,
+    details: { timer: subject, ms: deadlineMs },
+    cause: error,
+  });
+}
+
+function untilAborted<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
+  if (!signal) return work();
+  return new Promise<T>((resolve, reject) => {
+    const stop = () => reject(signal.reason);
+    signal.addEventListener('abort', stop, { once: true });
+    work()
+      .then(resolve, reject)
+      .finally(() => signal.removeEventListener('abort', stop));
+  });
+}

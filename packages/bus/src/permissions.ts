@@ -1,0 +1,32 @@
+/**
+ * What each room may say and hear on NATS. The supervisor writes it into the server's configuration; the server refuses everything else,
+ * on loopback too. Hints live in JetStream, hence its API subjects.
+ */
+export type RoomName = 'gateway' | 'scheduler' | 'node' | 'observer';
+
+const HINTS = ['$JS.API.STREAM.INFO.KV_hints', '$JS.API.STREAM.CREATE.KV_hints', '$JS.API.DIRECT.GET.KV_hints.>', '$KV.hints.>', '$JS.API.INFO', '$JS.API.STREAM.MSG.GET.KV_hints'];
+
+export function roomPermissions(room: RoomName, user: string, nodeId?: string): { publish: string[]; subscribe: string[] } {
+  const inbox = `_INBOX_${user}.>`;
+  switch (room) {
+    case 'gateway':
+      return {
+        publish: ['scheduler.sandbox.>', 'node.*.instance.pause.v1', 'node.*.instance.resume.v1', 'node.*.instance.describe.v1', 'events.key.>', ...HINTS],
+        subscribe: [inbox, 'events.>'],
+      };
+    case 'scheduler':
+      return {
+        publish: ['node.>', '_INBOX_*.>', 'events.sandbox.>', ...HINTS],
+        subscribe: [inbox, 'scheduler.>', 'events.>'],
+      };
+    case 'node': {
+      if (nodeId === undefined) throw new Error('a node speaks under its own id');
+      return {
+        publish: ['scheduler.node.heartbeat.v1', 'scheduler.usage.book.v1', 'events.instance.v1', '_INBOX_*.>', ...HINTS],
+        subscribe: [inbox, `node.${nodeId}.>`],
+      };
+    }
+    case 'observer':
+      return { publish: [], subscribe: [inbox, 'events.>'] };
+  }
+}
