@@ -1,0 +1,13 @@
+export {
+  checkKey,
+  hashOfSecret,
+  mintKey,
+  readKey,
+  tokenOpens,
+  type ApiKey,
+  type KeyVerdict,
+  type NewApiKey,
+  type StoredApiKey,
+} from './keys.ts';
+export { aesSealing, type SealedPlace, type Sealing } from './sealing.ts';
+export type * from './store.ts';

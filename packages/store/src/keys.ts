@@ -1,0 +1,79 @@
+import { createHash, timingSafeEqual } from 'node:crypto';
+import type { WorkspaceName } from '@torpor/contracts';
+import { randomWord, type Chance } from '@torpor/kernel';
+
+/** An API key as it may be shown: never its secret. */
+export interface ApiKey {
+  readonly id: string;
+  /** The public part: finds the key, proves nothing. */
+  readonly prefix: string;
+  readonly name: string;
+  /** Who acts with it: `user:ada`, `service:ci`. */
+  readonly subject: string;
+  readonly role: 'admin' | 'member';
+  /** Empty: all that the role may. */
+  readonly scopes: readonly string[];
+  /** Undefined: personal, bound to no workspace. */
+  readonly workspace?: WorkspaceName;
+  readonly createdAtMs: number;
+  readonly createdBy: string;
+  readonly expiresAtMs?: number;
+  readonly lastUsedAtMs?: number;
+  readonly revokedAtMs?: number;
+}
+
+export interface StoredApiKey {
+  readonly key: ApiKey;
+  readonly secretHash: Uint8Array;
+}
+
+/** What is written when a key is made. The workspace comes from the shelf that it is put on. */
+export interface NewApiKey extends Omit<ApiKey, 'workspace' | 'lastUsedAtMs' | 'revokedAtMs'> {
+  readonly secretHash: Uint8Array;
+}
+
+const FORM = /^tp_([a-z2-9]{12})_([a-z2-9]{52})$/;
+
+/** A new key: `text` is shown once; the rest goes into the store. The secret has 260 bits, so one round of sha256 hides it well. */
+export function mintKey(chance: Chance): { id: string; prefix: string; secretHash: Uint8Array; text: string } {
+  const prefix = randomWord(chance, 12);
+  const secret = randomWord(chance, 52);
+  return {
+    id: `key${randomWord(chance, 16)}`,
+    prefix,
+    secretHash: hashOfSecret(secret),
+    text: `tp_${prefix}_${secret}`,
+  };
+}
+
+/** The two parts of a key's text; undefined when it is not one of ours. */
+export function readKey(text: string): { prefix: string; secret: string } | undefined {
+  const parts = FORM.exec(text);
+  return parts?.[1] && parts[2] ? { prefix: parts[1], secret: parts[2] } : undefined;
+}
+
+export function hashOfSecret(secret: string): Uint8Array {
+  return createHash('sha256').update(secret).digest();
+}
+
+export type KeyVerdict = { kind: 'good'; key: ApiKey } | { kind: 'bad'; why: 'unknown' | 'revoked' | 'expired' };
+
+/** Whether this secret opens this key now. A wrong secret and an unknown prefix are told apart by nobody. */
+export function checkKey(stored: StoredApiKey | undefined, secret: string, nowMs: number): KeyVerdict {
+  if (!stored || !timingSafeEqual(stored.secretHash, hashOfSecret(secret))) return { kind: 'bad', why: 'unknown' };
+  if (stored.key.revokedAtMs !== undefined) return { kind: 'bad', why: 'revoked' };
+  if (stored.key.expiresAtMs !== undefined && stored.key.expiresAtMs <= nowMs) return { kind: 'bad', why: 'expired' };
+  return { kind: 'good', key: stored.key };
+}
+
+/** Whether a preview token's value is one of these and still good. */
+export function tokenOpens(
+  tokens: readonly { readonly hash: Uint8Array; readonly expiresAtMs?: number }[],
+  value: string,
+  nowMs: number,
+): boolean {
+  const hash = hashOfSecret(value);
+  return tokens.some(
+    (token) => timingSafeEqual(token.hash, hash) && (token.expiresAtMs === undefined || token.expiresAtMs > nowMs),
+  );
+}

@@ -1,0 +1,347 @@
+/**
+ * The record of what is wanted (DESIGN §2): only a commit here makes an answer to a create, a delete or a policy change true.
+ *
+ * Everything of a tenant is reached through `store.workspace(name)`, so no query can forget whose rows it means. What the platform itself needs
+ * across tenants (the fleet, the scheduler's work, keys by their prefix, previews by their public id) has repositories of its own beside it.
+ *
+ * Two implementations pass one suite (`conformance.ts`): `pgStore` and `memoryStore`. Times are ms since the epoch and always given by the caller.
+ */
+import type {
+  Expiry,
+  Generation,
+  IdlePolicy,
+  InstanceId,
+  Isolation,
+  NodeId,
+  Port,
+  Route,
+  Sandbox,
+  SandboxName,
+  SandboxPhase,
+  Shape,
+  UsageInterval,
+  WorkspaceName,
+} from '@torpor/contracts';
+import type { ApiKey, NewApiKey, StoredApiKey } from './keys.ts';
+
+export interface Store {
+  workspace(name: WorkspaceName): WorkspaceStore;
+  readonly workspaces: WorkspaceList;
+  readonly keys: KeyRing;
+  /** Previews as a stranger asks for them: by public id, with the way to the sandbox. */
+  readonly publicPreviews: { find(id: string): Promise<PreviewWay | undefined> };
+  readonly fleet: Fleet;
+  readonly wanted: Wanted;
+  readonly usage: { book(intervals: readonly UsageInterval[]): Promise<number> };
+  readonly audit: AuditLog;
+  /** Rejects when the database does not answer. */
+  ping(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Everything of one tenant. */
+export interface WorkspaceStore {
+  readonly name: WorkspaceName;
+  readonly sandboxes: SandboxShelf;
+  readonly previews: PreviewShelf;
+  readonly keys: {
+    list(): Promise<readonly ApiKey[]>;
+    create(key: NewApiKey): Promise<ApiKey>;
+    revoke(id: string, atMs: number): Promise<ApiKey | undefined>;
+  };
+  readonly secrets: SecretShelf;
+  readonly usage: { sum(span: { fromMs: number; toMs: number }): Promise<readonly UsageSum[]> };
+  readonly audit: { list(query: { limit: number; beforeSequence?: number }): Promise<readonly AuditRow[]> };
+  readonly idempotency: IdempotencyShelf;
+}
+
+// ---------------------------------------------------------------------------------------------------------------- workspaces and keys
+
+export interface Workspace {
+  readonly name: WorkspaceName;
+  readonly displayName: string;
+  readonly createdAtMs: number;
+  readonly createdBy: string;
+}
+
+export interface WorkspaceList {
+  list(): Promise<readonly Workspace[]>;
+  get(name: WorkspaceName): Promise<Workspace | undefined>;
+  /** `taken`: one of that name is there already, and is answered. */
+  create(workspace: Workspace): Promise<{ kind: 'created' | 'taken'; workspace: Workspace }>;
+}
+
+export interface KeyRing {
+  /** Revoked and expired keys are answered too: `checkKey` tells. */
+  findByPrefix(prefix: string): Promise<StoredApiKey | undefined>;
+  /** A personal key: bound to no workspace. */
+  createPersonal(key: NewApiKey): Promise<ApiKey>;
+  listPersonal(): Promise<readonly ApiKey[]>;
+  revokePersonal(id: string, atMs: number): Promise<ApiKey | undefined>;
+  /** Moves `lastUsedAtMs` forward, never back. */
+  noteUse(uses: readonly { id: string; atMs: number }[]): Promise<void>;
+}
+
+// ---------------------------------------------------------------------------------------------------------------- sandboxes of a tenant
+
+export interface SandboxShelf {
+  /** The living or failed one of that name; else the newest terminated one whose retention has not passed at `nowMs`. */
+  get(name: SandboxName, nowMs: number): Promise<Sandbox | undefined>;
+  /** The newest that is not terminated. */
+  byExternalId(externalId: string): Promise<Sandbox | undefined>;
+  list(query: SandboxQuery): Promise<SandboxPage>;
+  /** The ready one of that name and where its bytes go, in one query. */
+  routeOf(name: SandboxName): Promise<{ sandbox: Sandbox; route: Route } | undefined>;
+  /** The env as it was given. Undefined when no such sandbox is there. */
+  env(instanceId: InstanceId): Promise<Readonly<Record<string, string>> | undefined>;
+}
+
+export interface SandboxQuery {
+  readonly nowMs: number;
+  /** 1 to 200; default 50. */
+  readonly limit?: number;
+  /** `nextCursor` of the page before, asked with the same filters and order; otherwise `bad_request`. Good for 24 hours. */
+  readonly cursor?: string;
+  readonly sort?: { readonly by: SandboxOrder; readonly direction: 'asc' | 'desc' };
+  /** `end`: the last page instead of the first. */
+  readonly anchor?: 'start' | 'end';
+  /** Part of the name, display name, external id or a label's value; upper and lower case are one. */
+  readonly q?: string;
+  readonly externalId?: string;
+  readonly phases?: readonly SandboxPhase[];
+  /** Default false. Those past their retention are hidden all the same. */
+  readonly showTerminated?: boolean;
+}
+export type SandboxOrder = 'createdAt' | 'updatedAt' | 'lastUsedAt' | 'name';
+
+export interface SandboxPage {
+  readonly items: readonly Sandbox[];
+  readonly nextCursor: string | undefined;
+  /** Of all pages. */
+  readonly total: number;
+}
+
+// ---------------------------------------------------------------------------------------------------------------- previews
+
+export interface Preview {
+  /** Names it on the outside; unguessable; never reused. */
+  readonly id: string;
+  readonly sandbox: SandboxName;
+  readonly name: string;
+  readonly port: number;
+  readonly public: boolean;
+  readonly expiresAtMs?: number;
+  /** Fields of the creating dialect, given back as they came. */
+  readonly extra: Readonly<Record<string, unknown>>;
+  readonly createdAtMs: number;
+  readonly updatedAtMs: number;
+  readonly createdBy: string;
+}
+
+export interface PreviewToken {
+  readonly name: string;
+  readonly value: string;
+  readonly createdAtMs: number;
+  readonly expiresAtMs?: number;
+}
+
+/** Previews end with their sandbox. */
+export interface PreviewShelf {
+  list(sandbox: SandboxName): Promise<readonly Preview[]>;
+  get(sandbox: SandboxName, name: string): Promise<Preview | undefined>;
+  /** `taken`: one of that name is there already, and is answered. `no_sandbox`: no living sandbox has the name. */
+  create(preview: Preview): Promise<{ kind: 'created' | 'taken'; preview: Preview } | { kind: 'no_sandbox' }>;
+  /** Replaces all but id, sandbox, name and the times and author of its creation. */
+  replace(preview: Preview): Promise<Preview | undefined>;
+  delete(sandbox: SandboxName, name: string): Promise<Preview | undefined>;
+  tokens(sandbox: SandboxName, preview: string): Promise<readonly PreviewToken[]>;
+  /** Undefined when there is no such preview. A token of the same name is replaced. */
+  createToken(sandbox: SandboxName, preview: string, token: PreviewToken): Promise<PreviewToken | undefined>;
+  /** By its name or by its value. */
+  deleteToken(sandbox: SandboxName, preview: string, nameOrValue: string): Promise<PreviewToken | undefined>;
+}
+
+export interface PreviewWay {
+  readonly workspace: WorkspaceName;
+  readonly preview: Preview;
+  /** sha256 of each token's value, with its end. Compare with `tokenOpens`. */
+  readonly tokens: readonly { readonly hash: Uint8Array; readonly expiresAtMs?: number }[];
+  /** Undefined while the sandbox is not ready. */
+  readonly way: { readonly sandbox: Sandbox; readonly route: Route } | undefined;
+}
+
+// ---------------------------------------------------------------------------------------------------------------- secrets and idempotency
+
+export interface SecretShelf {
+  list(): Promise<readonly { readonly name: string; readonly updatedAtMs: number; readonly updatedBy: string }[]>;
+  put(secret: { name: string; value: string; atMs: number; by: string }): Promise<void>;
+  get(name: string): Promise<string | undefined>;
+  delete(name: string): Promise<boolean>;
+}
+
+export interface IdempotencyShelf {
+  /**
+   * Claims the key for a request. `begun`: go on, then `finish` or `abandon`. `answered`: give this answer again. `running`: another request with
+   * the key is under way. `mismatch`: the key was used for a different request.
+   * A claim whose holder has died lapses at `claimUntilMs`; an answer is kept until `expiresAtMs`.
+   */
+  begin(ask: {
+    key: string;
+    requestHash: string;
+    nowMs: number;
+    claimUntilMs: number;
+    expiresAtMs: number;
+  }): Promise<{ kind: 'begun' } | { kind: 'answered'; answer: unknown } | { kind: 'running' } | { kind: 'mismatch' }>;
+  finish(key: string, answer: unknown): Promise<void>;
+  abandon(key: string): Promise<void>;
+}
+
+// ---------------------------------------------------------------------------------------------------------------- audit and usage
+
+export interface AuditEntry {
+  readonly atMs: number;
+  readonly workspace?: WorkspaceName;
+  /** Who: the subject of the key. */
+  readonly actor: string;
+  /** What, such as `sandbox.create`. */
+  readonly action: string;
+  readonly target?: string;
+  /** `ok`, or the failure's code. */
+  readonly outcome: string;
+  readonly traceId?: string;
+  /** No secrets. */
+  readonly details?: Readonly<Record<string, unknown>>;
+}
+
+export interface AuditRow extends AuditEntry {
+  readonly sequence: number;
+  /** Hex: sha256 of the hash before and this row. */
+  readonly hash: string;
+}
+
+export interface AuditLog {
+  /** Resolves when it is committed. Entries that come while a commit is under way share the next one. */
+  append(entry: AuditEntry): Promise<void>;
+  /** Walks the chain. `brokenAt`: the first row that does not follow from the one before. */
+  verify(): Promise<{ rows: number; brokenAt?: number }>;
+}
+
+export interface UsageSum {
+  readonly instanceId: InstanceId;
+  readonly tier: 'running' | 'paused';
+  readonly spanMs: number;
+  readonly cpuMs: number;
+  readonly memoryMibMs: number;
+  readonly egressBytes: number;
+}
+
+// ---------------------------------------------------------------------------------------------------------------- the fleet
+
+export interface NodeRecord {
+  readonly id: NodeId;
+  /** Of its data-plane listener. */
+  readonly url: string;
+  readonly isolation: Isolation;
+  readonly templates: readonly string[];
+  readonly capacity: {
+    readonly memoryMib: number;
+    readonly memoryFreeMib: number;
+    readonly diskFreeMib: number;
+    readonly slotsFree: number;
+  };
+  readonly pool: readonly {
+    readonly template: string;
+    readonly shape: Shape;
+    readonly ready: number;
+    readonly target: number;
+  }[];
+  readonly heardAtMs: number;
+  /** 0: the node needs no lease (a single node). */
+  readonly leaseUntilMs: number;
+}
+
+export interface Fleet {
+  heard(node: NodeRecord): Promise<void>;
+  get(id: NodeId): Promise<NodeRecord | undefined>;
+  list(): Promise<readonly NodeRecord[]>;
+}
+
+// ---------------------------------------------------------------------------------------------------------------- the scheduler's work
+
+/** Names one incarnation: every change of the scheduler is fenced by it. */
+export interface Incarnation {
+  readonly instanceId: InstanceId;
+  readonly generation: Generation;
+}
+
+/** An incarnation that must end on its node and is not known to have ended. Written in the same commit as the change that unwants it. */
+export interface Ending extends Incarnation {
+  readonly nodeId: NodeId;
+  readonly workspace: WorkspaceName;
+  readonly reason: string;
+  readonly sinceMs: number;
+  /** When the node said that it cannot run any more. Kept a while longer, so that a late start is recognised as unwanted. */
+  readonly endedAtMs?: number;
+}
+
+/** What an updated sandbox gets; absent fields stay. `expiry` and `labels` replace whole. */
+export interface SandboxChange {
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly displayName?: string;
+  readonly externalId?: string;
+  readonly idle?: IdlePolicy;
+  readonly expiry?: Expiry;
+  readonly terminatedRetentionMs?: number;
+  readonly ports?: readonly Port[];
+  readonly extra?: Readonly<Record<string, unknown>>;
+}
+
+/** The scheduler's side of sandboxes, across tenants. A fenced change answers undefined when the row is no longer as the fence says. */
+export interface Wanted {
+  /** One commit. `taken`: a living or failed sandbox has the name, and is answered. The row begins in the phase it carries. */
+  insert(
+    sandbox: Sandbox,
+    env: Readonly<Record<string, string>>,
+  ): Promise<{ kind: 'inserted' } | { kind: 'taken'; sandbox: Sandbox }>;
+  living(workspace: WorkspaceName, name: SandboxName): Promise<Sandbox | undefined>;
+  /** creating → ready. */
+  becameReady(who: Incarnation, atMs: number): Promise<Sandbox | undefined>;
+  /** creating or ready → creating as the next incarnation, the old one to be ended; `env` replaces the env. */
+  supersede(
+    who: Incarnation,
+    next: Incarnation & { nodeId: NodeId; atMs: number; reason: string; env?: Readonly<Record<string, string>> },
+  ): Promise<Sandbox | undefined>;
+  /** creating → no row at all; the incarnation is to be ended. */
+  abandon(who: Incarnation, more: { reason: string; atMs: number }): Promise<boolean>;
+  /** creating or ready → failed, with the reason; the incarnation is to be ended. */
+  fail(who: Incarnation, more: { reason: string; atMs: number }): Promise<Sandbox | undefined>;
+  /** living or failed → terminated; its previews go; the incarnation is to be ended. With `who`, only that incarnation. */
+  terminate(
+    workspace: WorkspaceName,
+    name: SandboxName,
+    more: { reason: string; atMs: number; who?: Incarnation },
+  ): Promise<Sandbox | undefined>;
+  revise(
+    workspace: WorkspaceName,
+    name: SandboxName,
+    change: SandboxChange,
+    atMs: number,
+  ): Promise<Sandbox | undefined>;
+  /** Moves `lastUsedAtMs` forward, never back. */
+  noteUse(uses: readonly (Incarnation & { lastUsedAtMs: number })[]): Promise<void>;
+  /** Living ones that this node should hold. */
+  onNode(nodeId: NodeId): Promise<readonly Sandbox[]>;
+  /** All that live and may expire. */
+  expiring(): Promise<readonly Sandbox[]>;
+  /** In phase creating, unchanged since before `beforeMs`. */
+  stuckCreating(beforeMs: number): Promise<readonly Sandbox[]>;
+  /** The env of a sandbox of any tenant, for starting it. */
+  envOf(who: Incarnation): Promise<Readonly<Record<string, string>> | undefined>;
+  /** How many live on each node, and the memory they were promised. */
+  load(): Promise<readonly { nodeId: NodeId; living: number; memoryMib: number }[]>;
+  /** Those not known to have ended; with ids, of these also the ended ones. */
+  endings(filter: { nodeId?: NodeId; instanceIds?: readonly InstanceId[] }): Promise<readonly Ending[]>;
+  ended(who: Incarnation, atMs: number): Promise<void>;
+  /** Deletes terminated rows past their retention, endings ended before `endedBeforeMs`, lapsed idempotency keys. Answers how many rows. */
+  sweep(at: { nowMs: number; endedBeforeMs: number }): Promise<number>;
+}
