@@ -1,0 +1,116 @@
+import { spawn } from 'node:child_process';
+import { open, readFile } from 'node:fs/promises';
+
+/** A program that did not end with 0. `tail` is the end of what it printed. */
+export class CommandFailed extends Error {
+  readonly tail: string;
+  readonly logPath: string | null;
+
+  constructor(what: string, found: { readonly tail: string; readonly logPath: string | null }) {
+    super(what);
+    this.name = 'CommandFailed';
+    this.tail = found.tail;
+    this.logPath = found.logPath;
+  }
+}
+
+export interface CommandOptions {
+  readonly cwd?: string;
+  /** Added to the environment of this process. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Written to the program's standard input. */
+  readonly input?: string;
+  readonly deadlineMs: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Runs a program with both its outputs appended to `logPath`; throws `CommandFailed` unless it ends with 0 in time. */
+export async function runLogged(logPath: string, argv: readonly string[], options: CommandOptions): Promise<void> {
+  const log = await open(logPath, 'a', 0o644);
+  try {
+    await log.appendFile(`$ ${argv.join(' ')}\n`);
+    const end = await runToEnd(argv, options, log.fd);
+    if (end.kind !== 'ok') throw new CommandFailed(`${argv[0]} ${describe(end)}`, { tail: await tailOf(logPath), logPath });
+  } finally {
+    await log.close();
+  }
+}
+
+/** Runs a program and gives what it printed on standard output; throws `CommandFailed` unless it ends with 0 in time. */
+export async function runRead(argv: readonly string[], options: CommandOptions): Promise<string> {
+  const end = await runToEnd(argv, options, 'pipe');
+  if (end.kind !== 'ok') {
+    throw new CommandFailed(`${argv.join(' ')} ${describe(end)}`, { tail: lastLines(end.stderr), logPath: null });
+  }
+  return end.stdout;
+}
+
+type End = { readonly stdout: string; readonly stderr: string } & (
+  | { readonly kind: 'ok' }
+  | { readonly kind: 'exit'; readonly code: number | null; readonly by: NodeJS.Signals | null }
+  | { readonly kind: 'deadline'; readonly afterMs: number }
+  | { readonly kind: 'interrupted' }
+  | { readonly kind: 'not-started'; readonly why: string }
+);
+
+function runToEnd([program, ...args]: readonly string[], options: CommandOptions, output: number | 'pipe'): Promise<End> {
+  if (program === undefined) throw new TypeError('runToEnd was given no program');
+  const child = spawn(program, args, {
+    cwd: options.cwd,
+    env: { ...process.env, ...options.env },
+    stdio: [options.input === undefined ? 'ignore' : 'pipe', output, output],
+  });
+  let stdout = '';
+  let stderr = '';
+  child.stdout?.setEncoding('utf8').on('data', (chunk: string) => (stdout += chunk));
+  child.stderr?.setEncoding('utf8').on('data', (chunk: string) => (stderr += chunk));
+  // A program that ends before it has read its input makes this pipe fail; its exit code tells why.
+  child.stdin?.on('error', () => undefined).end(options.input);
+
+  return new Promise((resolve) => {
+    let cut: 'deadline' | 'interrupted' | null = null;
+    function stop(why: 'deadline' | 'interrupted'): void {
+      cut ??= why;
+      child.kill('SIGTERM');
+      setTimeout(() => child.kill('SIGKILL'), 5_000).unref();
+    }
+    const timer = setTimeout(() => stop('deadline'), options.deadlineMs);
+    const abort = (): void => stop('interrupted');
+    if (options.signal?.aborted === true) abort();
+    options.signal?.addEventListener('abort', abort, { once: true });
+
+    function finish(end: End): void {
+      clearTimeout(timer);
+      options.signal?.removeEventListener('abort', abort);
+      resolve(end);
+    }
+    child.on('error', (error) => finish({ kind: 'not-started', why: error.message, stdout, stderr }));
+    child.on('close', (code, by) => {
+      if (cut === 'deadline') finish({ kind: 'deadline', afterMs: options.deadlineMs, stdout, stderr });
+      else if (cut === 'interrupted') finish({ kind: 'interrupted', stdout, stderr });
+      else if (code === 0) finish({ kind: 'ok', stdout, stderr });
+      else finish({ kind: 'exit', code, by, stdout, stderr });
+    });
+  });
+}
+
+function describe(end: Exclude<End, { kind: 'ok' }>): string {
+  switch (end.kind) {
+    case 'exit':
+      return end.code === null ? `was ended by ${end.by}` : `ended with ${end.code}`;
+    case 'deadline':
+      return `was not done after ${end.afterMs / 1000} s and was ended`;
+    case 'interrupted':
+      return 'was interrupted';
+    case 'not-started':
+      return `did not start: ${end.why}`;
+  }
+}
+
+async function tailOf(logPath: string): Promise<string> {
+  return lastLines(await readFile(logPath, 'utf8'));
+}
+
+function lastLines(text: string): string {
+  return text.trimEnd().split('\n').slice(-20).join('\n');
+}
