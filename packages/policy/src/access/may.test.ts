@@ -5,8 +5,8 @@ import { ACTIONS, may, readScope, type Action, type Role, type Scope, type Subje
 const ours = WorkspaceName.parse('ours');
 const theirs = WorkspaceName.parse('theirs');
 
-function subject(role: Role, scopes?: Scope[]): Subject {
-  return scopes ? { workspace: ours, role, scopes } : { workspace: ours, role };
+function subject(role: Role, scopes: Scope[] = []): Subject {
+  return { workspace: ours, role, scopes };
 }
 
 describe('may', () => {
@@ -27,7 +27,7 @@ describe('may', () => {
     [subject('admin', ['sandboxes:*']), 'keys:write', 'refused'],
     [subject('admin', ['sandboxes:read']), 'sandboxes:read', 'allowed'],
     [subject('admin', ['sandboxes:read']), 'sandboxes:use', 'refused'],
-    [subject('admin', []), 'sandboxes:read', 'refused'],
+    [{ ...subject('admin'), scopes: ['no:such'] }, 'sandboxes:read', 'refused'],
     // A scope narrows a role and never widens it.
     [subject('member', ['*']), 'keys:write', 'refused'],
     [subject('member', ['keys:write']), 'keys:write', 'refused'],
@@ -39,6 +39,12 @@ describe('may', () => {
 
   it.each(ACTIONS)('refuses %s across workspaces, to admins too', (action) => {
     expect(may(subject('admin'), action, { workspace: theirs }).kind).toBe('refused');
+  });
+
+  it('lets a personal key into every workspace, within its role', () => {
+    const personal: Subject = { role: 'member', scopes: [] };
+    expect(may(personal, 'sandboxes:use', { workspace: theirs }).kind).toBe('allowed');
+    expect(may(personal, 'keys:write', { workspace: theirs }).kind).toBe('refused');
   });
 
   it('says why it refuses', () => {

@@ -27,10 +27,11 @@ export type Action = (typeof ACTIONS)[number];
 export type Scope = '*' | `${string}:*` | Action;
 
 export interface Subject {
-  readonly workspace: WorkspaceName;
+  /** Absent: a person's own key, which reaches every workspace. */
+  readonly workspace?: WorkspaceName | undefined;
   readonly role: Role;
-  /** Absent: everything that the role allows. Empty: nothing. */
-  readonly scopes?: readonly Scope[] | undefined;
+  /** Empty: everything that the role allows. */
+  readonly scopes: readonly string[];
 }
 
 export type Verdict = { readonly kind: 'allowed' } | { readonly kind: 'refused'; readonly reason: string };
@@ -38,14 +39,14 @@ export type Verdict = { readonly kind: 'allowed' } | { readonly kind: 'refused';
 const ADMINS_ONLY: ReadonlySet<Action> = new Set<Action>(['keys:read', 'keys:write', 'nodes:read', 'workspaces:write']);
 
 export function may(subject: Subject, action: Action, resource: { readonly workspace: WorkspaceName }): Verdict {
-  if (subject.workspace !== resource.workspace) {
+  if (subject.workspace !== undefined && subject.workspace !== resource.workspace) {
     return refused(`this key belongs to another workspace than "${resource.workspace}"`);
   }
   if (subject.role !== 'admin' && ADMINS_ONLY.has(action)) {
     return refused(`"${action}" takes the role admin; this key has the role ${subject.role}`);
   }
-  if (subject.scopes && !subject.scopes.some((scope) => covers(scope, action))) {
-    return refused(`"${action}" is not among this key's scopes (${subject.scopes.join(', ') || 'none'})`);
+  if (subject.scopes.length > 0 && !subject.scopes.some((scope) => covers(scope, action))) {
+    return refused(`"${action}" is not among this key's scopes (${subject.scopes.join(', ')})`);
   }
   return { kind: 'allowed' };
 }
