@@ -1,2 +1,12 @@
 export { expiryOf, type Expiring, type ExpiryCause, type Life } from './expiry.ts';
-export { ACTIONS, may, readScope, type Action, type Role, type Scope, type Subject, type Verdict } from './access/may.ts';
+export {
+  ACTIONS,
+  may,
+  readScope,
+  type Action,
+  type Role,
+  type Scope,
+  type Subject,
+  type Verdict,
+} from './access/may.ts';
+export * from './standby/index.ts';

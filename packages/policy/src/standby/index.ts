@@ -1,0 +1,13 @@
+export { idleVerdict, previewCounts, type IdleVerdict, type PreviewBytes, type UseFacts } from './idle.ts';
+export {
+  EFFECTS,
+  HAPPENINGS,
+  next,
+  reported,
+  STANDBY_STATES,
+  STANDBY_TABLE,
+  type Effect,
+  type Happening,
+  type Move,
+  type StandbyState,
+} from './table.ts';
