@@ -1,0 +1,151 @@
+// Guest is PID 1 of every instance. See ../../PROTOCOL.md for what it says and ../../README.md for how it is built.
+package main
+
+import (
+	"flag"
+	"log"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"torpor/guest/internal/account"
+	"torpor/guest/internal/api"
+	"torpor/guest/internal/files"
+	"torpor/guest/internal/identity"
+	"torpor/guest/internal/memory"
+	"torpor/guest/internal/process"
+	"torpor/guest/internal/spawn"
+)
+
+// version is set by the build: -ldflags "-X main.version=…".
+var version = "dev"
+
+type options struct {
+	listen         string
+	bootTokenEnv   string
+	stateDir       string
+	etcDir         string
+	setHostname    bool
+	notifySignal   string
+	memoryLimitMib int64
+	exitOnSigterm  bool
+}
+
+func main() {
+	log.SetFlags(0)
+	log.SetPrefix("guest: ")
+	if err := run(parse(os.Args[1:])); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func parse(args []string) options {
+	var o options
+	flags := flag.NewFlagSet("guest", flag.ExitOnError)
+	flags.StringVar(&o.listen, "listen", "0.0.0.0:7000", "address to serve on")
+	flags.StringVar(&o.bootTokenEnv, "boot-token-env", "TORPOR_BOOT_TOKEN", "environment variable that holds the boot token")
+	flags.StringVar(&o.stateDir, "state-dir", "/run/torpor", "where the generation and the output of processes are kept; should be a tmpfs")
+	flags.StringVar(&o.etcDir, "etc-dir", "/etc", "where passwd, group, hosts and hostname are")
+	flags.BoolVar(&o.setHostname, "set-hostname", os.Getpid() == 1, "whether a claim sets the kernel's hostname")
+	flags.StringVar(&o.notifySignal, "notify-signal", "", "signal sent to every process started by the API when the generation changes; none when empty")
+	flags.Int64Var(&o.memoryLimitMib, "memory-limit-mib", 0, "memory of the instance; 0 takes MemTotal of /proc/meminfo")
+	flags.BoolVar(&o.exitOnSigterm, "exit-on-sigterm", false, "end at SIGTERM instead of ignoring it")
+	flags.Parse(args) // ends the program by itself on a mistake
+	return o
+}
+
+func run(o options) error {
+	// A fixed number also stops the runtime from looking at the cgroup again and again: an idle guest must be silent.
+	runtime.GOMAXPROCS(max(2, min(runtime.NumCPU(), 4)))
+	bootToken := takeSecret(o.bootTokenEnv)
+	if bootToken == "" {
+		log.Fatalf("the environment variable %s is empty; expected the boot token", o.bootTokenEnv)
+	}
+	if err := spawn.BecomeReaper(); err != nil {
+		return err
+	}
+	outliveSignals(o.exitOnSigterm)
+
+	listener, err := net.Listen("tcp", o.listen)
+	if err != nil {
+		return err
+	}
+	book := account.NewBook(o.etcDir)
+	children := spawn.New(nurseryThreads)
+	limit := memory.Limit(o.memoryLimitMib)
+	table := process.NewTable(children, book, process.OwnEnvironment(o.bootTokenEnv), filepath.Join(o.stateDir, "processes"), max(limit/10, outputBytesLeast))
+	notify, err := notifier(table, o.notifySignal)
+	if err != nil {
+		return err
+	}
+	server := &api.Server{
+		Version: version, StartedAt: time.Now(),
+		Instance:  identity.New(identity.Places{StateDir: o.stateDir, EtcDir: o.etcDir, SetHostname: o.setHostname}, book, bootToken),
+		Processes: table,
+		Files:     &files.Store{Book: book},
+		Book:      book,
+		Port:      listener.Addr().(*net.TCPAddr).Port,
+		Notify:    notify,
+	}
+	log.Printf("listening on %s", listener.Addr())
+	return server.Serve(listener)
+}
+
+const (
+	// nurseryThreads is how many processes may be in the middle of fork and exec at once.
+	nurseryThreads = 3
+	// outputBytesLeast is what outputs may take together even on the smallest instance.
+	outputBytesLeast = 16 << 20
+)
+
+// takeSecret reads a variable and wipes it where /proc/1/environ would still show it.
+func takeSecret(name string) string {
+	shown := os.Getenv(name)
+	secret := string(append([]byte{}, shown...))
+	if shown != "" {
+		// The runtime's strings point into the memory that the kernel laid the environment out in; that memory is writable.
+		clear(unsafe.Slice(unsafe.StringData(shown), len(shown)))
+	}
+	os.Unsetenv(name)
+	if os.Getpid() == 1 {
+		_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // a second lock; the first is that children lack CAP_SYS_PTRACE
+	}
+	return secret
+}
+
+// outliveSignals takes the signals that would end PID 1. They are handled, not ignored, since children would inherit that.
+func outliveSignals(exitOnSigterm bool) {
+	received := make(chan os.Signal, 8)
+	signal.Notify(received, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE)
+	go func() {
+		for what := range received {
+			if what == syscall.SIGTERM && exitOnSigterm {
+				os.Exit(0)
+			}
+			log.Printf("took %v and goes on", what)
+		}
+	}()
+}
+
+// notifier tells running programs of a new generation by a signal, when one is configured.
+func notifier(table *process.Table, name string) (func(int64), error) {
+	if name == "" {
+		return func(int64) {}, nil
+	}
+	chosen, err := process.ParseSignal(name)
+	if err != nil {
+		return nil, err
+	}
+	return func(int64) {
+		for _, running := range table.All() {
+			_ = running.Signal(chosen, true) // one that has just ended needs no notice
+		}
+	}, nil
+}
