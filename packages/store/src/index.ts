@@ -11,3 +11,4 @@ export {
 } from './keys.ts';
 export { aesSealing, type SealedPlace, type Sealing } from './sealing.ts';
 export type * from './store.ts';
+export { memoryStore } from './memory/memory-store.ts';

@@ -1,6 +1,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { WorkspaceName } from '@torpor/contracts';
 import { randomWord, type Chance } from '@torpor/kernel';
+import type { Role } from '@torpor/policy';
 
 /** An API key as it may be shown: never its secret. */
 export interface ApiKey {
@@ -10,9 +11,9 @@ export interface ApiKey {
   readonly name: string;
   /** Who acts with it: `user:ada`, `service:ci`. */
   readonly subject: string;
-  readonly role: 'admin' | 'member';
-  /** Empty: all that the role may. */
-  readonly scopes: readonly string[];
+  readonly role: Role;
+  /** Absent: all that the role may; empty: nothing. As `readScope` of policy reads them. */
+  readonly scopes?: readonly string[];
   /** Undefined: personal, bound to no workspace. */
   readonly workspace?: WorkspaceName;
   readonly createdAtMs: number;
@@ -32,18 +33,17 @@ export interface NewApiKey extends Omit<ApiKey, 'workspace' | 'lastUsedAtMs' | '
   readonly secretHash: Uint8Array;
 }
 
-const FORM = /^tp_([a-z2-9]{12})_([a-z2-9]{52})$/;
+const PREFIX_SIGNS = 12;
+/** 260 bits: one round of sha256 hides it well. */
+const SECRET_SIGNS = 52;
+const FORM = new RegExp(`^tp_([a-z2-9]{${PREFIX_SIGNS}})_([a-z2-9]{${SECRET_SIGNS}})$`);
 
-/** A new key: `text` is shown once; the rest goes into the store. The secret has 260 bits, so one round of sha256 hides it well. */
+/** A new key: `text` is shown once; the rest goes into the store. */
 export function mintKey(chance: Chance): { id: string; prefix: string; secretHash: Uint8Array; text: string } {
-  const prefix = randomWord(chance, 12);
-  const secret = randomWord(chance, 52);
-  return {
-    id: `key${randomWord(chance, 16)}`,
-    prefix,
-    secretHash: hashOfSecret(secret),
-    text: `tp_${prefix}_${secret}`,
-  };
+  const prefix = randomWord(chance, PREFIX_SIGNS);
+  const secret = randomWord(chance, SECRET_SIGNS);
+  const id = `key${randomWord(chance, 16)}`;
+  return { id, prefix, secretHash: hashOfSecret(secret), text: `tp_${prefix}_${secret}` };
 }
 
 /** The two parts of a key's text; undefined when it is not one of ours. */

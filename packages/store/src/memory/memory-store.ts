@@ -1,0 +1,225 @@
+import type { UsageInterval, WorkspaceName } from '@torpor/contracts';
+import { bodyOf, CHAIN_START, firstBroken, linkHash } from '../audit-chain.ts';
+import type { ApiKey, NewApiKey } from '../keys.ts';
+import type {
+  AuditLog,
+  AuditRow,
+  IdempotencyShelf,
+  KeyRing,
+  NodeRecord,
+  SecretShelf,
+  Store,
+  UsageSum,
+  Workspace,
+  WorkspaceStore,
+} from '../store.ts';
+import { PreviewRows } from './previews.ts';
+import { SandboxRows } from './sandboxes.ts';
+
+/** A store that forgets when the process ends: for tests and the simulator. Each call is one commit; nothing is sealed, as nothing is written down. */
+export function memoryStore(): Store {
+  const nodes = new Map<string, NodeRecord>();
+  const previews = new PreviewRows();
+  const sandboxes = new SandboxRows(nodes, (workspace, name) => previews.dropOf(workspace, name));
+  const workspaces = new Map<string, Workspace>();
+  const keys = keyRows();
+  const usage = usageRows();
+  const audit = auditRows();
+  const secrets = new Map<string, SecretShelf>();
+  const idempotency = idempotencyRows();
+  return {
+    workspace: (name): WorkspaceStore => ({
+      name,
+      sandboxes: sandboxes.shelf(name),
+      previews: previews.shelf(name, sandboxes),
+      keys: keys.shelf(name),
+      secrets: pick(secrets, name, secretShelf),
+      usage: { sum: async (span) => usage.sum(name, span) },
+      audit: { list: async (query) => audit.list(name, query) },
+      idempotency: idempotency.shelf(name),
+    }),
+    workspaces: {
+      list: async () => [...workspaces.values()],
+      get: async (name) => workspaces.get(name),
+      create: async (workspace) => {
+        const there = workspaces.get(workspace.name);
+        if (there) return { kind: 'taken', workspace: there };
+        workspaces.set(workspace.name, workspace);
+        return { kind: 'created', workspace };
+      },
+    },
+    keys: keys.ring,
+    publicPreviews: { find: async (id) => previews.find(id, sandboxes) },
+    fleet: {
+      heard: async (node) => {
+        const before = nodes.get(node.id);
+        if (!before || before.heardAtMs <= node.heardAtMs) nodes.set(node.id, node);
+      },
+      get: async (id) => nodes.get(id),
+      list: async () => [...nodes.values()],
+    },
+    wanted: Object.assign(sandboxes, {
+      sweep: async (at: { nowMs: number; endedBeforeMs: number }) =>
+        sandboxes.forget(at) + idempotency.forget(at.nowMs),
+    }),
+    usage,
+    audit: audit.log,
+    ping: async () => {},
+    close: async () => {},
+  };
+}
+
+function keyRows(): { ring: KeyRing; shelf: (workspace: WorkspaceName) => WorkspaceStore['keys'] } {
+  const rows = new Map<string, { key: ApiKey; secretHash: Uint8Array }>();
+  const of = (workspace?: WorkspaceName) =>
+    [...rows.values()].map((row) => row.key).filter((key) => key.workspace === workspace);
+  const create = async ({ secretHash, ...rest }: NewApiKey, workspace?: WorkspaceName) => {
+    const key: ApiKey = workspace ? { ...rest, workspace } : rest;
+    rows.set(key.id, { key, secretHash });
+    return key;
+  };
+  const change = (id: string, revised: (key: ApiKey) => ApiKey) => {
+    const row = rows.get(id);
+    if (row) row.key = revised(row.key);
+    return row?.key;
+  };
+  const revoke = async (id: string, atMs: number, workspace?: WorkspaceName) =>
+    rows.get(id)?.key.workspace === workspace
+      ? change(id, (key) => ({ ...key, revokedAtMs: key.revokedAtMs ?? atMs }))
+      : undefined;
+  return {
+    ring: {
+      findByPrefix: async (prefix) => [...rows.values()].find((row) => row.key.prefix === prefix),
+      createPersonal: (key) => create(key),
+      listPersonal: async () => of(),
+      revokePersonal: (id, atMs) => revoke(id, atMs),
+      noteUse: async (uses) => {
+        for (const { id, atMs } of uses) {
+          change(id, (key) => ({ ...key, lastUsedAtMs: Math.max(key.lastUsedAtMs ?? 0, atMs) }));
+        }
+      },
+    },
+    shelf: (workspace) => ({
+      list: async () => of(workspace),
+      create: (key) => create(key, workspace),
+      revoke: (id, atMs) => revoke(id, atMs, workspace),
+    }),
+  };
+}
+
+function usageRows() {
+  const rows = new Map<string, UsageInterval>();
+  return {
+    book: async (intervals: readonly UsageInterval[]): Promise<number> => {
+      const fresh = new Map(
+        intervals
+          .map((one) => [`${one.instanceId}/${one.generation}/${one.sequence}`, one] as const)
+          .filter(([key]) => !rows.has(key)),
+      );
+      for (const [key, interval] of fresh) rows.set(key, interval);
+      return fresh.size;
+    },
+    sum: (workspace: WorkspaceName, span: { fromMs: number; toMs: number }): UsageSum[] => {
+      const sums = new Map<string, UsageSum>();
+      for (const one of rows.values()) {
+        if (one.workspace !== workspace || one.fromMs < span.fromMs || one.fromMs >= span.toMs) continue;
+        const key = `${one.instanceId}/${one.tier}`;
+        const before = sums.get(key) ?? { spanMs: 0, cpuMs: 0, memoryMibMs: 0, egressBytes: 0 };
+        sums.set(key, {
+          instanceId: one.instanceId,
+          tier: one.tier,
+          spanMs: before.spanMs + one.toMs - one.fromMs,
+          cpuMs: before.cpuMs + one.cpuMs,
+          memoryMibMs: before.memoryMibMs + one.memoryMibMs,
+          egressBytes: before.egressBytes + one.egressBytes,
+        });
+      }
+      return [...sums.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, sum]) => sum);
+    },
+  };
+}
+
+function auditRows() {
+  const rows: AuditRow[] = [];
+  const bodies: string[] = [];
+  const log: AuditLog = {
+    append: async (entry) => {
+      const body = bodyOf(entry);
+      const sequence = rows.length + 1;
+      bodies.push(body);
+      rows.push({ ...entry, sequence, hash: linkHash(rows.at(-1)?.hash ?? CHAIN_START, sequence, body) });
+    },
+    verify: async () => {
+      const brokenAt = firstBroken(
+        rows.map((row, at) => ({ ...row, body: bodies[at] ?? '' })),
+        { sequence: 0, hash: CHAIN_START },
+      );
+      return { rows: rows.length, ...(brokenAt === undefined ? {} : { brokenAt }) };
+    },
+  };
+  return {
+    log,
+    list: (workspace: WorkspaceName, query: { limit: number; beforeSequence?: number }): AuditRow[] =>
+      rows
+        .filter((row) => row.workspace === workspace && row.sequence < (query.beforeSequence ?? Infinity))
+        .toReversed()
+        .slice(0, query.limit),
+  };
+}
+
+function secretShelf(): SecretShelf {
+  const rows = new Map<string, { name: string; value: string; updatedAtMs: number; updatedBy: string }>();
+  return {
+    list: async () =>
+      [...rows.values()]
+        .sort((a, b) => (a.name < b.name ? -1 : 1))
+        .map(({ name, updatedAtMs, updatedBy }) => ({ name, updatedAtMs, updatedBy })),
+    put: async ({ name, value, atMs, by }) => void rows.set(name, { name, value, updatedAtMs: atMs, updatedBy: by }),
+    get: async (name) => rows.get(name)?.value,
+    delete: async (name) => rows.delete(name),
+  };
+}
+
+function idempotencyRows() {
+  interface Claim {
+    readonly requestHash: string;
+    readonly claimUntilMs: number;
+    readonly expiresAtMs: number;
+    readonly answered?: { readonly answer: unknown };
+  }
+  const rows = new Map<string, Claim>();
+  const shelf = (workspace: WorkspaceName): IdempotencyShelf => {
+    const at = (key: string) => `${workspace}/${key}`;
+    return {
+      begin: async ({ key, requestHash, nowMs, claimUntilMs, expiresAtMs }) => {
+        const there = rows.get(at(key));
+        if (there && !hasLapsed(there, nowMs)) {
+          if (there.requestHash !== requestHash) return { kind: 'mismatch' };
+          return there.answered ? { kind: 'answered', answer: there.answered.answer } : { kind: 'running' };
+        }
+        rows.set(at(key), { requestHash, claimUntilMs, expiresAtMs });
+        return { kind: 'begun' };
+      },
+      finish: async (key, answer) => {
+        const claim = rows.get(at(key));
+        if (claim) rows.set(at(key), { ...claim, answered: { answer: structuredClone(answer) } });
+      },
+      abandon: async (key) => {
+        if (!rows.get(at(key))?.answered) rows.delete(at(key));
+      },
+    };
+  };
+  const hasLapsed = (claim: Claim, nowMs: number) => (claim.answered ? claim.expiresAtMs : claim.claimUntilMs) <= nowMs;
+  const forget = (nowMs: number) => {
+    const lapsed = [...rows].filter(([, claim]) => hasLapsed(claim, nowMs));
+    for (const [key] of lapsed) rows.delete(key);
+    return lapsed.length;
+  };
+  return { shelf, forget };
+}
+
+function pick<T>(map: Map<string, T>, key: string, make: () => T): T {
+  const there = map.get(key) ?? make();
+  map.set(key, there);
+  return there;
+}

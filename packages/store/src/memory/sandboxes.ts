@@ -1,0 +1,273 @@
+import type { InstanceId, Route, Sandbox, SandboxName, WorkspaceName } from '@torpor/contracts';
+import { planPage, valueOf, writeCursor, type PageMark } from '../page.ts';
+import type {
+  Ending,
+  Incarnation,
+  NodeRecord,
+  SandboxChange,
+  SandboxPage,
+  SandboxQuery,
+  SandboxShelf,
+  Wanted,
+} from '../store.ts';
+
+type Env = Readonly<Record<string, string>>;
+
+interface Row {
+  readonly sequence: number;
+  sandbox: Sandbox;
+  env: Env;
+}
+
+/** The rows of all sandboxes and endings, and the rules by which they change. Each method runs without a pause, as one commit would. */
+export class SandboxRows implements Omit<Wanted, 'sweep'> {
+  readonly #rows = new Map<number, Row>();
+  readonly #endings = new Map<string, Ending>();
+  readonly #nodes: ReadonlyMap<string, NodeRecord>;
+  readonly #previewsGo: (workspace: WorkspaceName, name: SandboxName) => void;
+  #sequence = 0;
+
+  constructor(
+    nodes: ReadonlyMap<string, NodeRecord>,
+    previewsGo: (workspace: WorkspaceName, name: SandboxName) => void,
+  ) {
+    this.#nodes = nodes;
+    this.#previewsGo = previewsGo;
+  }
+
+  shelf(workspace: WorkspaceName): SandboxShelf {
+    const mine = () => [...this.#rows.values()].filter((row) => row.sandbox.workspace === workspace);
+    return {
+      get: async (name, nowMs) => {
+        const named = mine().filter((row) => row.sandbox.name === name && !isForgotten(row.sandbox, nowMs));
+        return (named.find((row) => row.sandbox.phase !== 'terminated') ?? named.at(-1))?.sandbox;
+      },
+      byExternalId: async (externalId) =>
+        mine().findLast((row) => row.sandbox.externalId === externalId && row.sandbox.phase !== 'terminated')?.sandbox,
+      list: async (query) => page(workspace, mine(), query),
+      routeOf: async (name) => this.way(workspace, name),
+      env: async (instanceId) => mine().find((row) => row.sandbox.instanceId === instanceId)?.env,
+    };
+  }
+
+  way(workspace: WorkspaceName, name: SandboxName): { sandbox: Sandbox; route: Route } | undefined {
+    const sandbox = this.#named(workspace, name)?.sandbox;
+    const node = sandbox && this.#nodes.get(sandbox.nodeId);
+    if (!node || sandbox.phase !== 'ready') return undefined;
+    const { instanceId, generation, nodeId } = sandbox;
+    return { sandbox, route: { instanceId, generation, nodeId, nodeUrl: node.url } };
+  }
+
+  async insert(sandbox: Sandbox, env: Env): Promise<{ kind: 'inserted' } | { kind: 'taken'; sandbox: Sandbox }> {
+    const there = this.#named(sandbox.workspace, sandbox.name);
+    if (there) return { kind: 'taken', sandbox: there.sandbox };
+    const sequence = ++this.#sequence;
+    this.#rows.set(sequence, { sequence, sandbox: structuredClone(sandbox), env: { ...env } });
+    return { kind: 'inserted' };
+  }
+
+  async living(workspace: WorkspaceName, name: SandboxName): Promise<Sandbox | undefined> {
+    const row = this.#named(workspace, name);
+    return row && isLiving(row.sandbox) ? row.sandbox : undefined;
+  }
+
+  async becameReady(who: Incarnation, atMs: number): Promise<Sandbox | undefined> {
+    const row = this.#fenced(who);
+    if (row?.sandbox.phase !== 'creating') return undefined;
+    row.sandbox = {
+      ...row.sandbox,
+      phase: 'ready',
+      updatedAtMs: atMs,
+      lastUsedAtMs: Math.max(row.sandbox.lastUsedAtMs, atMs),
+    };
+    return row.sandbox;
+  }
+
+  async supersede(
+    who: Incarnation,
+    next: Incarnation & { nodeId: Sandbox['nodeId']; atMs: number; reason: string; env?: Env },
+  ): Promise<Sandbox | undefined> {
+    const row = this.#fenced(who);
+    if (!row || !isLiving(row.sandbox)) return undefined;
+    this.#mustEnd(row.sandbox, next.reason, next.atMs);
+    const { instanceId, generation, nodeId, atMs: updatedAtMs } = next;
+    const envNames = next.env ? Object.keys(next.env).sort() : row.sandbox.envNames;
+    row.env = next.env ?? row.env;
+    row.sandbox = { ...row.sandbox, instanceId, generation, nodeId, updatedAtMs, envNames, phase: 'creating' };
+    return row.sandbox;
+  }
+
+  async abandon(who: Incarnation, more: { reason: string; atMs: number }): Promise<boolean> {
+    const row = this.#fenced(who);
+    if (row?.sandbox.phase !== 'creating') return false;
+    this.#mustEnd(row.sandbox, more.reason, more.atMs);
+    this.#rows.delete(row.sequence);
+    return true;
+  }
+
+  async fail(who: Incarnation, more: { reason: string; atMs: number }): Promise<Sandbox | undefined> {
+    const row = this.#fenced(who);
+    if (!row || !isLiving(row.sandbox)) return undefined;
+    this.#mustEnd(row.sandbox, more.reason, more.atMs);
+    row.sandbox = { ...row.sandbox, phase: 'failed', reason: more.reason, updatedAtMs: more.atMs };
+    return row.sandbox;
+  }
+
+  async terminate(
+    workspace: WorkspaceName,
+    name: SandboxName,
+    more: { reason: string; atMs: number; who?: Incarnation },
+  ): Promise<Sandbox | undefined> {
+    const row = this.#named(workspace, name);
+    if (!row || (more.who && !isSame(row.sandbox, more.who))) return undefined;
+    if (isLiving(row.sandbox)) this.#mustEnd(row.sandbox, more.reason, more.atMs);
+    const { reason, atMs } = more;
+    row.sandbox = { ...row.sandbox, phase: 'terminated', reason, updatedAtMs: atMs, terminatedAtMs: atMs };
+    this.#previewsGo(workspace, name);
+    return row.sandbox;
+  }
+
+  async revise(
+    workspace: WorkspaceName,
+    name: SandboxName,
+    change: SandboxChange,
+    atMs: number,
+  ): Promise<Sandbox | undefined> {
+    const row = this.#named(workspace, name);
+    if (!row || !isLiving(row.sandbox)) return undefined;
+    const { ports, ...rest } = change;
+    const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
+    row.sandbox = { ...row.sandbox, ...given, ...(ports ? { ports: [...ports] } : {}), updatedAtMs: atMs };
+    return row.sandbox;
+  }
+
+  async noteUse(uses: readonly (Incarnation & { lastUsedAtMs: number })[]): Promise<void> {
+    for (const use of uses) {
+      const row = this.#fenced(use);
+      if (row) row.sandbox = { ...row.sandbox, lastUsedAtMs: Math.max(row.sandbox.lastUsedAtMs, use.lastUsedAtMs) };
+    }
+  }
+
+  async onNode(nodeId: Sandbox['nodeId']): Promise<readonly Sandbox[]> {
+    return this.#sandboxes().filter((sandbox) => sandbox.nodeId === nodeId && isLiving(sandbox));
+  }
+
+  async expiring(): Promise<readonly Sandbox[]> {
+    return this.#sandboxes().filter(
+      ({ phase, expiry }) =>
+        (phase === 'ready' || phase === 'failed') && Object.values(expiry).some((limit) => limit !== undefined),
+    );
+  }
+
+  async stuckCreating(beforeMs: number): Promise<readonly Sandbox[]> {
+    return this.#sandboxes().filter((sandbox) => sandbox.phase === 'creating' && sandbox.updatedAtMs < beforeMs);
+  }
+
+  async envOf(who: Incarnation): Promise<Env | undefined> {
+    return this.#fenced(who)?.env;
+  }
+
+  async load(): Promise<readonly { nodeId: Sandbox['nodeId']; living: number; memoryMib: number }[]> {
+    const loads = new Map<Sandbox['nodeId'], { nodeId: Sandbox['nodeId']; living: number; memoryMib: number }>();
+    for (const { nodeId, shape } of this.#sandboxes().filter(isLiving)) {
+      const { living, memoryMib } = loads.get(nodeId) ?? { living: 0, memoryMib: 0 };
+      loads.set(nodeId, { nodeId, living: living + 1, memoryMib: memoryMib + shape.memoryMib });
+    }
+    return [...loads.values()];
+  }
+
+  async endings(filter: {
+    nodeId?: Sandbox['nodeId'];
+    instanceIds?: readonly InstanceId[];
+  }): Promise<readonly Ending[]> {
+    const named = new Set(filter.instanceIds);
+    return [...this.#endings.values()].filter(
+      (ending) =>
+        (ending.endedAtMs === undefined || named.has(ending.instanceId)) &&
+        (filter.nodeId === undefined || ending.nodeId === filter.nodeId) &&
+        (filter.instanceIds === undefined || named.has(ending.instanceId)),
+    );
+  }
+
+  async ended(who: Incarnation, atMs: number): Promise<void> {
+    const ending = this.#endings.get(keyOf(who));
+    if (ending && ending.endedAtMs === undefined) this.#endings.set(keyOf(who), { ...ending, endedAtMs: atMs });
+  }
+
+  forget(at: { nowMs: number; endedBeforeMs: number }): number {
+    const rows = [...this.#rows.values()].filter((row) => isForgotten(row.sandbox, at.nowMs));
+    const endings = [...this.#endings.values()].filter(
+      (e) => e.endedAtMs !== undefined && e.endedAtMs < at.endedBeforeMs,
+    );
+    for (const row of rows) this.#rows.delete(row.sequence);
+    for (const ending of endings) this.#endings.delete(keyOf(ending));
+    return rows.length + endings.length;
+  }
+
+  #sandboxes(): Sandbox[] {
+    return [...this.#rows.values()].map((row) => row.sandbox);
+  }
+
+  #named(workspace: WorkspaceName, name: SandboxName): Row | undefined {
+    return [...this.#rows.values()].find(
+      ({ sandbox }) => sandbox.workspace === workspace && sandbox.name === name && sandbox.phase !== 'terminated',
+    );
+  }
+
+  #fenced(who: Incarnation): Row | undefined {
+    return [...this.#rows.values()].find((row) => row.sandbox.phase !== 'terminated' && isSame(row.sandbox, who));
+  }
+
+  #mustEnd({ instanceId, generation, nodeId, workspace }: Sandbox, reason: string, sinceMs: number): void {
+    const ending = { instanceId, generation, nodeId, workspace, reason, sinceMs };
+    this.#endings.set(keyOf(ending), ending);
+  }
+}
+
+function page(workspace: WorkspaceName, rows: readonly Row[], query: SandboxQuery): SandboxPage {
+  const plan = planPage(workspace, query);
+  const sign = plan.direction === 'asc' ? 1 : -1;
+  const markOf = (row: Row): PageMark => ({ value: valueOf(row.sandbox, plan.by), sequence: row.sequence });
+  const order = (a: PageMark, b: PageMark) => sign * (compare(a.value, b.value) || a.sequence - b.sequence);
+  const all = rows.filter((row) => matches(row.sandbox, query)).sort((a, b) => order(markOf(a), markOf(b)));
+  const { after } = plan;
+  const rest = after ? all.filter((row) => order(markOf(row), after) > 0) : all;
+  const cut = plan.fromEnd ? rest.slice(-plan.limit) : rest.slice(0, plan.limit);
+  const last = cut.at(-1);
+  const more = last !== undefined && last !== all.at(-1);
+  return {
+    items: cut.map((row) => row.sandbox),
+    nextCursor: more ? writeCursor(workspace, query, markOf(last)) : undefined,
+    total: all.length,
+  };
+}
+
+function matches(sandbox: Sandbox, query: SandboxQuery): boolean {
+  if (sandbox.phase === 'terminated' && (!query.showTerminated || isForgotten(sandbox, query.nowMs))) return false;
+  if (query.phases && !query.phases.includes(sandbox.phase)) return false;
+  if (query.externalId !== undefined && sandbox.externalId !== query.externalId) return false;
+  if (query.q === undefined || query.q === '') return true;
+  const part = query.q.toLowerCase();
+  const texts = [sandbox.name, sandbox.displayName ?? '', sandbox.externalId ?? '', ...Object.values(sandbox.labels)];
+  return texts.some((text) => text.toLowerCase().includes(part));
+}
+
+function compare(a: string | number, b: string | number): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+function isLiving(sandbox: Sandbox): boolean {
+  return sandbox.phase === 'creating' || sandbox.phase === 'ready';
+}
+
+function isForgotten(sandbox: Sandbox, nowMs: number): boolean {
+  return sandbox.phase === 'terminated' && (sandbox.terminatedAtMs ?? 0) + sandbox.terminatedRetentionMs <= nowMs;
+}
+
+function isSame(a: Incarnation, b: Incarnation): boolean {
+  return a.instanceId === b.instanceId && a.generation === b.generation;
+}
+
+function keyOf(who: Incarnation): string {
+  return `${who.instanceId}/${who.generation}`;
+}
