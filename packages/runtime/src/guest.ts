@@ -35,7 +35,13 @@ export interface Guest {
   /** Any call; the body streams. A status ≥ 400 is an answer, not a rejection. */
   send(request: GuestRequest): Promise<GuestAnswer>;
   /** A call with JSON both ways. A status ≥ 400 rejects with a Failure. */
-  json<T>(method: string, path: string, body?: unknown, options?: { headMs?: number; signal?: AbortSignal }): Promise<T>;
+  json<T>(
+    method: string,
+    path: string,
+    body?: unknown,
+    options?: { headMs?: number; signal?: AbortSignal },
+  ): Promise<T>;
+  /** Gives the instance its identity. From then on this object speaks with the identity's token, and others must be made with it. */
   claim(identity: GuestIdentity): Promise<void>;
   /** How many keep-alive processes run. With `untilIdleMs` answers when none does, or at that time. */
   busy(options?: { untilIdleMs?: number; signal?: AbortSignal }): Promise<{ keepAlive: number }>;

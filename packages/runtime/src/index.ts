@@ -1,3 +1,6 @@
+export { fakeDriver } from './fake-driver.ts';
+export { FakeHost, type FakeHostOptions, type FakeVerb } from './fake/host.ts';
+export type { FakeProgram, FakeProgramWorld } from './fake/programs.ts';
 export type { Guest, GuestAnswer, GuestIdentity, GuestRequest } from './guest.ts';
 export type {
   DriverCapacity,
@@ -9,3 +12,4 @@ export type {
   Intent,
   Step,
 } from './port.ts';
+export { assertCovered, runSteps } from './steps.ts';

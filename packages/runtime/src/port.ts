@@ -17,6 +17,8 @@ export interface Intent {
 export interface Step {
   /** The verb's name, such as `disk.create`. */
   readonly name: string;
+  /** Names of the steps of the same list that must have ended well before; steps that do not wait for each other may run side by side. */
+  readonly after: readonly string[];
   run(intent: Intent): Promise<void>;
 }
 
@@ -86,6 +88,6 @@ export interface InstanceDriver {
   /** Every instance of which anything exists on the host, and the slots in use. */
   inventory(): Promise<{ instanceIds: readonly InstanceId[]; slots: readonly number[] }>;
   capacity(): Promise<DriverCapacity>;
-  /** Speaks to the guest of a running instance. The caller closes it. */
+  /** Speaks to the guest of a running instance. The caller closes it. It connects with the first call and may be kept over pause and resume. */
   guest(handle: InstanceHandle, token: string): Guest;
 }

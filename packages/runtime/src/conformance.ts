@@ -1,0 +1,346 @@
+/**
+ * What every driver promises, told once: run against the fake, and against real isolation where the host allows it. The commands used inside are
+ * those that both a real shell and the fake one know.
+ */
+import { newInstanceId, type InstanceId, type Shape } from '@torpor/contracts';
+import { Failure, systemChance, systemClock, withDeadline } from '@torpor/kernel';
+import { text } from 'node:stream/consumers';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { Guest, GuestIdentity } from './guest.ts';
+import type { InstanceDriver, InstanceHandle, Intent } from './port.ts';
+import { runSteps } from './steps.ts';
+
+/** A host to run the suite on. */
+export interface ConformanceHost {
+  /** A new driver object on the same host, as after a restart of the node-agent. */
+  makeDriver(): InstanceDriver;
+  readonly template: string;
+  readonly shape: Shape;
+  /** A shell line that serves a port on the loopback address inside and gives back what it gets. */
+  echoServer(port: number): string;
+  close(): Promise<void>;
+}
+
+interface Started {
+  readonly id: InstanceId;
+  readonly slot: number;
+  readonly handle: InstanceHandle;
+  readonly guest: Guest;
+  readonly bootToken: string;
+}
+
+interface RanProcess {
+  readonly id: string;
+  readonly status: string;
+  readonly exitCode: number | null;
+  readonly stdout: string;
+  readonly stdoutBytes: number;
+}
+
+/** An intent that covers everything, for a suite that keeps no journal. */
+export function anyIntent(instanceId: InstanceId): Intent {
+  return { instanceId, operation: 'conformance', covers: () => true };
+}
+
+export function describeInstanceDriver(name: string, openHost: () => Promise<ConformanceHost>): void {
+  describe(`${name} keeps the promises of an instance driver`, () => {
+    let host: ConformanceHost;
+    let driver: InstanceDriver;
+    let slots = 0;
+    const started: Started[] = [];
+
+    beforeAll(async () => {
+      host = await openHost();
+      driver = host.makeDriver();
+      await driver.prepare();
+    }, 300_000);
+
+    afterEach(async () => {
+      for (const instance of started.splice(0)) {
+        instance.guest.close();
+        await runSteps(driver.destroySteps({ instanceId: instance.id, slot: instance.slot }), anyIntent(instance.id));
+      }
+    });
+
+    afterAll(async () => {
+      await host?.close();
+    });
+
+    async function start(): Promise<Started> {
+      const id = newInstanceId(systemChance);
+      slots += 1;
+      const slot = slots;
+      const bootToken = `boot-${id}`;
+      const spec = { instanceId: id, slot, template: host.template, shape: host.shape, bootToken };
+      const handle = driver.handle({ instanceId: id, slot });
+      const instance = { id, slot, handle, guest: driver.guest(handle, bootToken), bootToken };
+      started.push(instance);
+      await runSteps(driver.createSteps(spec), anyIntent(id));
+      return instance;
+    }
+
+    async function startClaimed(): Promise<Started> {
+      const instance = await start();
+      await instance.guest.claim(identity(1));
+      return instance;
+    }
+
+    it('answers its health with the boot token as soon as the last step has ended', async () => {
+      const { guest } = await start();
+      expect(await guest.json('GET', '/v1/health')).toMatchObject({ ready: true, claimed: false });
+    });
+
+    it('creates once when the steps are run twice', async () => {
+      const { id, slot, guest, bootToken } = await start();
+      const before = await driver.inspect(id);
+      const spec = { instanceId: id, slot, template: host.template, shape: host.shape, bootToken };
+      await runSteps(driver.createSteps(spec), anyIntent(id));
+      expect(await driver.inspect(id)).toMatchObject({
+        state: 'running',
+        pid: before.pid,
+        startTicks: before.startTicks,
+      });
+      expect(await guest.json('GET', '/v1/health')).toMatchObject({ ready: true });
+    });
+
+    it('refuses a step without a journaled intent, and has then done nothing', async () => {
+      const id = newInstanceId(systemChance);
+      slots += 1;
+      const spec = { instanceId: id, slot: slots, template: host.template, shape: host.shape, bootToken: 'boot' };
+      const uncovered: Intent = { instanceId: id, operation: 'nothing', covers: () => false };
+      const steps = [...driver.createSteps(spec), ...driver.destroySteps({ instanceId: id, slot: slots })];
+      for (const step of steps) await expect(step.run(uncovered)).rejects.toThrow(/without a journaled intent/);
+      expect((await driver.inventory()).instanceIds).not.toContain(id);
+    });
+
+    it('gives an instance its identity once per generation and changes the token', async () => {
+      const { guest, handle, bootToken } = await start();
+      await guest.claim(identity(1));
+      expect(await guest.json('GET', '/v1/health')).toMatchObject({ claimed: true, generation: 1 });
+      await expect(guest.claim(identity(1))).rejects.toMatchObject({ code: 'conflict' });
+      const stranger = driver.guest(handle, bootToken);
+      await expect(stranger.json('GET', '/v1/health')).rejects.toMatchObject({ code: 'unauthenticated' });
+      stranger.close();
+      const successor = driver.guest(handle, identity(1).token);
+      expect(await successor.json('GET', '/v1/health')).toMatchObject({ claimed: true });
+      successor.close();
+    });
+
+    it('runs commands under its identity and tells their output and exit code', async () => {
+      const { guest } = await startClaimed();
+      const told = await run(guest, 'echo "hello $GREETING"; hostname; exit 3');
+      expect(told).toMatchObject({ stdout: 'hello world\nconformance\n', exitCode: 3, status: 'exited' });
+    });
+
+    it('streams output that comes later', async () => {
+      const { guest } = await startClaimed();
+      const process = await guest.json<RanProcess>('POST', '/v1/processes', { shell: 'echo one; sleep 0.2; echo two' });
+      const answer = await guest.send({
+        method: 'GET',
+        path: `/v1/processes/${process.id}/output?stream=stdout&follow=1&format=raw`,
+      });
+      expect(await text(answer.body)).toBe('one\ntwo\n');
+    });
+
+    it('keeps files, and tells what is wrong in our words', async () => {
+      const { guest } = await startClaimed();
+      const bytes = Buffer.alloc(300_000, 'torpor');
+      const put = await guest.send({
+        method: 'PUT',
+        path: '/v1/files/content?path=data/a.bin&parents=1',
+        body: bytes,
+        bulk: true,
+      });
+      expect(put.status).toBe(200);
+      put.body.resume();
+      const get = await guest.send({ method: 'GET', path: '/v1/files/content?path=data/a.bin', bulk: true });
+      expect(Buffer.from(await new Response(await text(get.body)).arrayBuffer()).equals(bytes)).toBe(true);
+      expect(await guest.json('GET', '/v1/files/stat?path=data/a.bin')).toMatchObject({ type: 'file', size: 300_000 });
+      await expect(guest.json('GET', '/v1/files/stat?path=nowhere')).rejects.toMatchObject({ code: 'not_found' });
+      await expect(guest.json('DELETE', '/v1/files?path=data')).rejects.toMatchObject({ code: 'unprocessable' });
+      await guest.json('DELETE', '/v1/files?path=data&recursive=1');
+      await expect(guest.json('GET', '/v1/files/stat?path=data')).rejects.toMatchObject({ code: 'not_found' });
+    });
+
+    it('answers nothing and uses no CPU while it is paused, and answers what was asked meanwhile when it is resumed', async () => {
+      const { id, guest } = await startClaimed();
+      await guest.json('POST', '/v1/processes', {
+        name: 'ticker',
+        shell: 'while true; do echo tick; sleep 0.02; done',
+      });
+      await eventually('the ticker ticks', async () => (await process(guest, 'ticker')).stdoutBytes > 0);
+
+      await driver.pause(id);
+      const asleep = await driver.inspect(id);
+      expect(asleep.state).toBe('frozen');
+      let answered = false;
+      const pending = guest.json('GET', '/v1/health', undefined, { headMs: 20_000 }).then(() => (answered = true));
+      await systemClock.after(300);
+      const later = await driver.inspect(id);
+      expect(later.cpuUsageNs).toBe(asleep.cpuUsageNs);
+      expect(later.pid).toBe(asleep.pid);
+      expect(answered).toBe(false);
+
+      await driver.resume(id);
+      await pending;
+      expect((await driver.inspect(id)).state).toBe('running');
+      const atWake = (await process(guest, 'ticker')).stdoutBytes;
+      await eventually('the ticker goes on', async () => (await process(guest, 'ticker')).stdoutBytes > atWake);
+    });
+
+    it('names the timer when a paused guest does not answer in time, and serves the next call over the same object', async () => {
+      const { id, guest } = await startClaimed();
+      await guest.json('GET', '/v1/health');
+      await driver.pause(id);
+      const asked = guest.json('GET', '/v1/health', undefined, { headMs: 100 });
+      await expect(asked).rejects.toMatchObject({
+        code: 'deadline_exceeded',
+        message: expect.stringMatching(/timer.*health/),
+      });
+      const left = new AbortController();
+      const abandoned = guest.json('GET', '/v1/health', undefined, { signal: left.signal });
+      left.abort(new Failure('client_closed', 'the caller left'));
+      await expect(abandoned).rejects.toMatchObject({ code: 'client_closed' });
+      await driver.resume(id);
+      expect(await guest.json('GET', '/v1/health')).toMatchObject({ ready: true });
+    });
+
+    it('pauses twice and resumes twice as once', async () => {
+      const { id, guest } = await startClaimed();
+      await driver.pause(id);
+      await driver.pause(id);
+      expect((await driver.inspect(id)).state).toBe('frozen');
+      await driver.resume(id);
+      await driver.resume(id);
+      expect((await driver.inspect(id)).state).toBe('running');
+      expect(await run(guest, 'true')).toMatchObject({ exitCode: 0 });
+    });
+
+    it('keeps processes and files over many naps', async () => {
+      const { id, guest } = await startClaimed();
+      await guest.json('POST', '/v1/processes', { name: 'kept', shell: 'sleep 600' });
+      const before = await process(guest, 'kept');
+      for (let nap = 0; nap < 10; nap++) {
+        expect(await run(guest, `echo nap >> /tmp/naps`)).toMatchObject({ exitCode: 0 });
+        await driver.pause(id);
+        await driver.resume(id);
+      }
+      expect((await run(guest, 'cat /tmp/naps')).stdout).toBe('nap\n'.repeat(10));
+      expect(await process(guest, 'kept')).toMatchObject({ id: before.id, status: 'running' });
+    });
+
+    it('destroys a paused instance, and twice is once', async () => {
+      const { id, slot } = await startClaimed();
+      expect(await driver.inventory()).toMatchObject({
+        instanceIds: expect.arrayContaining([id]),
+        slots: expect.arrayContaining([slot]),
+      });
+      await driver.pause(id);
+      await runSteps(driver.destroySteps({ instanceId: id, slot }), anyIntent(id));
+      await runSteps(driver.destroySteps({ instanceId: id, slot }), anyIntent(id));
+      expect((await driver.inspect(id)).state).toBe('absent');
+      const { instanceIds, slots } = await driver.inventory();
+      expect(instanceIds).not.toContain(id);
+      expect(slots).not.toContain(slot);
+    });
+
+    it('fails the calls under way when the instance is destroyed, instead of leaving them hanging', async () => {
+      const { id, slot, guest } = await startClaimed();
+      const asked = guest.json('POST', '/v1/processes', { shell: 'sleep 600', waitMs: 600_000 }, { headMs: 0 });
+      const outcome = asked.then(
+        () => 'answered',
+        (error: unknown) => error,
+      );
+      await eventually(
+        'the process runs',
+        async () => (await guest.json<{ processes: number }>('GET', '/v1/health')).processes > 0,
+      );
+      await runSteps(driver.destroySteps({ instanceId: id, slot }), anyIntent(id));
+      expect(await withDeadline({ name: 'calls under way fail', ms: 10_000 }, () => outcome)).toMatchObject({
+        code: 'unavailable',
+      });
+      await expect(guest.json('GET', '/v1/health', undefined, { headMs: 3000 })).rejects.toBeInstanceOf(Failure);
+    });
+
+    it('is taken over by a new driver object, asleep or awake', async () => {
+      const { id, slot } = await startClaimed();
+      const before = await driver.inspect(id);
+      await driver.pause(id);
+      driver = host.makeDriver();
+      await driver.prepare();
+      expect(await driver.inspect(id)).toMatchObject({
+        state: 'frozen',
+        pid: before.pid,
+        startTicks: before.startTicks,
+      });
+      await driver.resume(id);
+      const guest = driver.guest(driver.handle({ instanceId: id, slot }), identity(1).token);
+      expect(await guest.json('GET', '/v1/health')).toMatchObject({ claimed: true });
+      guest.close();
+    });
+
+    it('carries bytes both ways to a listener on the loopback address inside, over a nap too', async () => {
+      const { id, guest } = await startClaimed();
+      await expect(guest.tunnel(8099)).rejects.toMatchObject({ code: 'bad_gateway' });
+      await guest.json('POST', '/v1/processes', { shell: host.echoServer(8099) });
+      await guest.json('GET', '/v1/ports/8099/wait?waitMs=10000', undefined, { headMs: 15_000 });
+      const tunnel = await guest.tunnel(8099);
+      const heard = text(tunnel);
+      tunnel.write('before ');
+      await driver.pause(id);
+      tunnel.write('during ');
+      await driver.resume(id);
+      tunnel.end('after');
+      expect(await withDeadline({ name: 'the echo ends', ms: 10_000 }, () => heard)).toBe('before during after');
+    });
+
+    it('tells what keeps it busy, and when nothing does any more', async () => {
+      const { guest } = await startClaimed();
+      expect((await guest.busy()).keepAlive).toBe(0);
+      await guest.json('POST', '/v1/processes', { name: 'kept', shell: 'sleep 600', keepAlive: true });
+      expect((await guest.busy()).keepAlive).toBe(1);
+      const idle = guest.busy({ untilIdleMs: 20_000 });
+      await guest.json('POST', '/v1/processes/kept/signal', { signal: 'KILL', group: true });
+      expect((await idle).keepAlive).toBe(0);
+    });
+
+    it('meters CPU, memory and traffic', async () => {
+      const { id, guest } = await startClaimed();
+      const before = (await driver.usage([id])).get(id);
+      await guest.json('GET', '/v1/health');
+      await run(guest, 'echo work');
+      const after = (await driver.usage([id])).get(id);
+      expect(after?.memoryMib).toBeGreaterThan(0);
+      expect(after?.cpuUsageNs).toBeGreaterThan(before?.cpuUsageNs ?? 0);
+      expect(after?.txBytes).toBeGreaterThan(before?.txBytes ?? 0);
+      expect(after?.rxBytes).toBeGreaterThan(before?.rxBytes ?? 0);
+      expect((await driver.capacity()).memoryFreeMib).toBeGreaterThan(0);
+    });
+  });
+}
+
+function identity(generation: number): GuestIdentity {
+  return {
+    name: 'conformance',
+    hostname: 'conformance',
+    env: { GREETING: 'world' },
+    workdir: '/work',
+    user: 'root',
+    token: `token-${generation}`,
+    generation,
+  };
+}
+
+async function run(guest: Guest, shell: string): Promise<RanProcess> {
+  return await guest.json('POST', '/v1/processes', { shell, waitMs: 10_000 }, { headMs: 15_000 });
+}
+
+async function process(guest: Guest, name: string): Promise<RanProcess> {
+  return await guest.json('GET', `/v1/processes/${name}`);
+}
+
+async function eventually(what: string, met: () => Promise<boolean>): Promise<void> {
+  await withDeadline({ name: what, ms: 10_000 }, async (signal) => {
+    while (!(await met())) await systemClock.after(10, signal);
+  });
+}

@@ -1,0 +1,132 @@
+import { Failure } from '@torpor/kernel';
+import { posix } from 'node:path';
+
+/** A failure as the fake guest tells it over its protocol: the guest's code and HTTP status. */
+export function guestError(status: number, code: string, message: string): Failure {
+  return new Failure(code, message, { details: { status } });
+}
+
+interface Entry {
+  type: 'file' | 'directory';
+  bytes: Buffer;
+  mode: string;
+  modifiedAtMs: number;
+}
+
+export interface FakeFileFacts {
+  readonly path: string;
+  readonly name: string;
+  readonly type: 'file' | 'directory';
+  readonly size: number;
+  readonly mode: string;
+  readonly owner: string;
+  readonly group: string;
+  readonly uid: number;
+  readonly gid: number;
+  readonly modifiedAt: string;
+}
+
+/** The files of a fake instance: a map of absolute paths. Everything belongs to root. */
+export class FakeFiles {
+  readonly #entries = new Map<string, Entry>();
+  readonly #nowMs: () => number;
+
+  constructor(nowMs: () => number) {
+    this.#nowMs = nowMs;
+    for (const path of ['/', '/root', '/tmp', '/run', '/run/torpor', '/etc']) this.mkdir(path, '0755');
+  }
+
+  stat(path: string): FakeFileFacts {
+    const entry = this.#entry(path);
+    return {
+      path,
+      name: posix.basename(path) || '/',
+      type: entry.type,
+      size: entry.bytes.length,
+      mode: entry.mode,
+      owner: 'root',
+      group: 'root',
+      uid: 0,
+      gid: 0,
+      modifiedAt: new Date(entry.modifiedAtMs).toISOString(),
+    };
+  }
+
+  exists(path: string): boolean {
+    return this.#entries.has(path);
+  }
+
+  read(path: string): Buffer {
+    const entry = this.#entry(path);
+    if (entry.type === 'directory') throw guestError(400, 'bad_request', `${path} is a directory, expected a file`);
+    return entry.bytes;
+  }
+
+  write(path: string, bytes: Buffer, options: { mode?: string; append?: boolean; parents?: boolean } = {}): void {
+    const before = this.#entries.get(path);
+    if (before?.type === 'directory') throw guestError(400, 'bad_request', `${path} is a directory, expected a file`);
+    this.#needParent(path, options.parents ?? false);
+    const content = options.append && before ? Buffer.concat([before.bytes, bytes]) : Buffer.from(bytes);
+    this.#entries.set(path, {
+      type: 'file',
+      bytes: content,
+      mode: options.mode ?? before?.mode ?? '0644',
+      modifiedAtMs: this.#nowMs(),
+    });
+  }
+
+  mkdir(path: string, mode = '0755', parents = true): void {
+    const before = this.#entries.get(path);
+    if (before?.type === 'file') throw guestError(409, 'exists', `${path} exists and is a file`);
+    if (before) return;
+    if (path !== '/') this.#needParent(path, parents);
+    this.#entries.set(path, { type: 'directory', bytes: Buffer.alloc(0), mode, modifiedAtMs: this.#nowMs() });
+  }
+
+  list(path: string, depth: number): FakeFileFacts[] {
+    if (this.#entry(path).type !== 'directory') throw guestError(400, 'bad_request', `${path} is not a directory`);
+    return this.#below(path)
+      .filter((at) => posix.relative(path, at).split('/').length <= depth)
+      .map((at) => this.stat(at))
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  move(from: string, to: string, overwrite: boolean): void {
+    this.#entry(from);
+    if (this.#entries.has(to) && !overwrite) throw guestError(409, 'exists', `${to} exists already`);
+    this.#needParent(to, false);
+    for (const path of [from, ...this.#below(from)]) {
+      this.#entries.set(to + path.slice(from.length), this.#entry(path));
+      this.#entries.delete(path);
+    }
+  }
+
+  remove(path: string, recursive: boolean): void {
+    this.#entry(path);
+    const below = this.#below(path);
+    if (below.length > 0 && !recursive) throw guestError(422, 'not_empty', `${path} is not empty`);
+    for (const at of [path, ...below]) this.#entries.delete(at);
+  }
+
+  get usedBytes(): number {
+    return [...this.#entries.values()].reduce((sum, entry) => sum + entry.bytes.length, 0);
+  }
+
+  #entry(path: string): Entry {
+    const entry = this.#entries.get(path);
+    if (!entry) throw guestError(404, 'not_found', `${path} does not exist`);
+    return entry;
+  }
+
+  #below(path: string): string[] {
+    const prefix = path === '/' ? '/' : `${path}/`;
+    return [...this.#entries.keys()].filter((at) => at !== path && at.startsWith(prefix));
+  }
+
+  #needParent(path: string, create: boolean): void {
+    const parent = posix.dirname(path);
+    if (this.#entries.get(parent)?.type === 'directory') return;
+    if (!create) throw guestError(404, 'not_found', `the directory ${parent} does not exist`);
+    this.mkdir(parent, '0755', true);
+  }
+}

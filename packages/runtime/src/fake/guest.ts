@@ -1,0 +1,89 @@
+import { Failure, withDeadline } from '@torpor/kernel';
+import type { InstanceId } from '@torpor/contracts';
+import { Readable } from 'node:stream';
+import type { GuestAnswer, GuestRequest } from '../guest.ts';
+import type { GuestTransport } from '../guest-calls.ts';
+import { answerCall, type FakeCall } from './calls.ts';
+import type { FakeHost } from './host.ts';
+
+const CALL_CPU_NS = 200_000;
+/** What a call costs on the wire besides its body. */
+const CALL_BYTES = 200;
+
+/** Reaches the guest of a fake instance, as long as it lives. A frozen one answers nothing until it is resumed. */
+export function fakeTransport(host: FakeHost, instanceId: InstanceId): GuestTransport {
+  return { send, tunnel, close() {} };
+
+  async function send(request: GuestRequest, token: string): Promise<GuestAnswer> {
+    const answer = (signal?: AbortSignal) => answerInside(request, token, signal);
+    if (!request.headMs) return request.signal ? await untilAborted(request.signal, answer()) : await answer();
+    const name = `guest ${request.method} ${request.path}`;
+    const timer = { name, ms: request.headMs, clock: host.clock, ...(request.signal ? { outer: request.signal } : {}) };
+    return await withDeadline(timer, answer);
+  }
+
+  async function answerInside(request: GuestRequest, token: string, signal?: AbortSignal): Promise<GuestAnswer> {
+    const sandbox = reach();
+    const { machine, gate } = sandbox;
+    await gate.passed();
+    signal?.throwIfAborted(); // the caller left while it was frozen: its stream is closed before the guest looks at it
+    const call = await readCall(request);
+    sandbox.cpuUsageNs += CALL_CPU_NS;
+    sandbox.rxBytes += CALL_BYTES + call.body.length;
+    const answer = await answerCall(machine, token, call);
+    await gate.passed();
+    sandbox.txBytes += CALL_BYTES;
+    return { ...answer, body: Readable.from(counted(answer.body), { objectMode: false }) };
+
+    async function* counted(body: Readable): AsyncGenerator<Buffer> {
+      for await (const chunk of body) {
+        await gate.passed();
+        sandbox.txBytes += chunk.length;
+        yield chunk;
+      }
+    }
+  }
+
+  async function tunnel(port: number, token: string, signal?: AbortSignal) {
+    const { machine, gate } = reach();
+    await (signal ? untilAborted(signal, gate.passed()) : gate.passed());
+    if (!machine.accepts(token)) throw new Failure('unauthenticated', 'the token is not the one expected');
+    if (!machine.listeners.has(port))
+      throw new Failure('bad_gateway', `nothing listens on port ${port} of the instance`);
+    const connection = machine.connect(port);
+    signal?.addEventListener('abort', () => connection.destroy(), { once: true });
+    return connection;
+  }
+
+  function reach() {
+    const sandbox = host.sandboxes.get(instanceId);
+    if (!sandbox?.started) {
+      throw new Failure('unavailable', `the guest of instance ${instanceId} does not answer: nothing listens there`, {
+        retryable: true,
+      });
+    }
+    return sandbox;
+  }
+}
+
+async function readCall(request: GuestRequest): Promise<FakeCall> {
+  const url = new URL(request.path, 'http://guest');
+  const { method, headers = {} } = request;
+  return { method, path: url.pathname, query: url.searchParams, headers, body: await readBody(request.body) };
+}
+
+async function readBody(body: GuestRequest['body']): Promise<Buffer> {
+  if (body === undefined) return Buffer.alloc(0);
+  if (!(body instanceof Readable)) return Buffer.from(body);
+  const chunks: Buffer[] = [];
+  for await (const chunk of body) chunks.push(Buffer.from(chunk));
+  return Buffer.concat(chunks);
+}
+
+function untilAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
+  const aborted = new Promise<never>((_, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+  });
+  return Promise.race([work, aborted]);
+}

@@ -1,0 +1,184 @@
+import { Failure, systemClock, type Chance, type Clock } from '@torpor/kernel';
+import type { InstanceId } from '@torpor/contracts';
+import type { InstanceFacts, InstanceUsage } from '../port.ts';
+import { Gate } from './gate.ts';
+import { FakeMachine } from './machine.ts';
+import { FAKE_PROGRAMS, type FakeProgram } from './programs.ts';
+
+/** Verbs that can be made to fail or to take time. */
+export type FakeVerb =
+  | 'node.prepare'
+  | 'disk.create'
+  | 'net.create'
+  | 'sandbox.create'
+  | 'sandbox.start'
+  | 'guest.health'
+  | 'sandbox.pause'
+  | 'sandbox.resume'
+  | 'sandbox.state'
+  | 'sandbox.stats'
+  | 'sandbox.delete'
+  | 'net.delete'
+  | 'disk.delete'
+  | 'inventory';
+
+export interface FakeHostOptions {
+  readonly clock?: Clock;
+  /** Needed only for latencies. */
+  readonly chance?: Chance;
+  /** How long a verb takes, from and to, in ms; absent: no time. */
+  readonly latencyMs?: Partial<Record<FakeVerb, readonly [number, number]>>;
+  readonly memoryMib?: number;
+  readonly diskMib?: number;
+  /** Further programs of every instance. */
+  readonly programs?: Readonly<Record<string, FakeProgram>>;
+}
+
+interface FakeSandbox {
+  readonly pid: number;
+  readonly startTicks: number;
+  readonly memoryMib: number;
+  readonly gate: Gate;
+  readonly machine: FakeMachine;
+  started: boolean;
+  cpuUsageNs: number;
+  oomKills: number;
+  txBytes: number;
+  rxBytes: number;
+}
+
+/**
+ * A host in memory. It outlives drivers and node-agents as a real one does: make a new `fakeDriver(host)` on the same host to play their restart.
+ * Everything a test may do to a host by force is a method here.
+ */
+export class FakeHost {
+  readonly clock: Clock;
+  readonly disks = new Map<InstanceId, { mib: number }>();
+  readonly nets = new Map<InstanceId, { slot: number }>();
+  readonly sandboxes = new Map<InstanceId, FakeSandbox>();
+  readonly #options: FakeHostOptions;
+  readonly #failures: { verb: FakeVerb; when: 'before' | 'after'; error: Error }[] = [];
+  /** Every verb carried out, with what it was for, oldest first. */
+  readonly calls: { verb: FakeVerb; instanceId?: InstanceId }[] = [];
+  #pids = 1000;
+
+  constructor(options: FakeHostOptions = {}) {
+    this.#options = options;
+    this.clock = options.clock ?? systemClock;
+  }
+
+  /** The next such verb fails before or after it did its work. The default error is a retryable `unavailable`. */
+  failNext(verb: FakeVerb, when: 'before' | 'after', error?: Error): void {
+    const failure =
+      error ?? new Failure('unavailable', `failpoint: "${verb}" failed ${when} its work`, { retryable: true });
+    this.#failures.push({ verb, when, error: failure });
+  }
+
+  /** The sandbox's processes die, as by SIGKILL of the sentry; its disk and network stay. */
+  kill(instanceId: InstanceId): void {
+    const sandbox = this.sandboxes.get(instanceId);
+    if (!sandbox) return;
+    sandbox.machine.kill();
+    sandbox.gate.kill(new Failure('unavailable', 'the instance does not answer: it was killed', { retryable: true }));
+    this.sandboxes.delete(instanceId);
+  }
+
+  /** The host loses power: nothing runs any more, disks stay. */
+  reboot(): void {
+    for (const instanceId of this.sandboxes.keys()) this.kill(instanceId);
+    this.nets.clear();
+  }
+
+  /** The kernel kills something in it for want of memory. */
+  oomKill(instanceId: InstanceId): void {
+    this.sandbox(instanceId).oomKills += 1;
+  }
+
+  /** Carries a verb out with its latency and failpoints. */
+  async act<T>(verb: FakeVerb, instanceId: InstanceId | undefined, work: () => T | Promise<T>): Promise<T> {
+    this.#fail(verb, 'before');
+    await this.#latency(verb);
+    const result = await work();
+    this.calls.push(instanceId ? { verb, instanceId } : { verb });
+    this.#fail(verb, 'after');
+    return result;
+  }
+
+  createSandbox(instanceId: InstanceId, bootToken: string, memoryMib: number): void {
+    if (this.sandboxes.has(instanceId)) return;
+    if (!this.disks.has(instanceId) || !this.nets.has(instanceId)) {
+      throw new Failure('internal', `instance ${instanceId} has no disk or no network yet`);
+    }
+    const gate = new Gate();
+    this.#pids += 1;
+    const inside = { clock: this.clock, gate, spend: (ns: number) => void (sandbox.cpuUsageNs += ns) };
+    const machine = new FakeMachine(inside, bootToken, { ...FAKE_PROGRAMS, ...this.#options.programs });
+    const sandbox: FakeSandbox = {
+      pid: this.#pids,
+      startTicks: this.#pids * 10,
+      memoryMib,
+      gate,
+      machine,
+      started: false,
+      cpuUsageNs: 0,
+      oomKills: 0,
+      txBytes: 0,
+      rxBytes: 0,
+    };
+    this.sandboxes.set(instanceId, sandbox);
+  }
+
+  sandbox(instanceId: InstanceId): FakeSandbox {
+    const sandbox = this.sandboxes.get(instanceId);
+    if (!sandbox) throw new Failure('not_found', `no sandbox of instance ${instanceId} is on this host`);
+    return sandbox;
+  }
+
+  facts(instanceId: InstanceId): InstanceFacts {
+    const sandbox = this.sandboxes.get(instanceId);
+    if (!sandbox) return { state: 'absent' };
+    return {
+      state: !sandbox.started ? 'starting' : sandbox.gate.isShut ? 'frozen' : 'running',
+      pid: sandbox.pid,
+      startTicks: sandbox.startTicks,
+      memoryMib: this.#memoryMib(sandbox),
+      cpuUsageNs: sandbox.cpuUsageNs,
+      oomKills: sandbox.oomKills,
+    };
+  }
+
+  usage(instanceId: InstanceId): InstanceUsage | undefined {
+    const sandbox = this.sandboxes.get(instanceId);
+    if (!sandbox) return undefined;
+    const { cpuUsageNs, txBytes, rxBytes } = sandbox;
+    return { memoryMib: this.#memoryMib(sandbox), cpuUsageNs, txBytes, rxBytes };
+  }
+
+  get memory(): { totalMib: number; freeMib: number } {
+    const totalMib = this.#options.memoryMib ?? 16_384;
+    const used = [...this.sandboxes.values()].reduce((sum, sandbox) => sum + this.#memoryMib(sandbox), 0);
+    return { totalMib, freeMib: totalMib - used };
+  }
+
+  get diskFreeMib(): number {
+    return (this.#options.diskMib ?? 65_536) - [...this.disks.values()].reduce((sum, disk) => sum + disk.mib, 0);
+  }
+
+  #memoryMib(sandbox: FakeSandbox): number {
+    return 30 + sandbox.machine.running.length;
+  }
+
+  #fail(verb: FakeVerb, when: 'before' | 'after'): void {
+    const at = this.#failures.findIndex((failure) => failure.verb === verb && failure.when === when);
+    if (at < 0) return;
+    const [failure] = this.#failures.splice(at, 1);
+    throw failure?.error;
+  }
+
+  async #latency(verb: FakeVerb): Promise<void> {
+    const range = this.#options.latencyMs?.[verb];
+    if (!range) return;
+    const [from, to] = range;
+    await this.clock.after(from + (this.#options.chance?.fraction() ?? 0.5) * (to - from));
+  }
+}
