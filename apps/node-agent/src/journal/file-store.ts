@@ -1,0 +1,97 @@
+import { InstanceId } from '@torpor/contracts';
+import { mkdir, open, readdir, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { wholeLength } from './lines.ts';
+import type { JournalStore } from './store.ts';
+
+const GONE = '.gone';
+
+/**
+ * One directory per instance under `dir`, readable by our own user only: `log.ndjson`, appended and never rewritten, and `hint.json`.
+ * Removing is a rename to `<hostId>.gone` first, so that half a removal cannot be taken for a journal.
+ */
+export async function fileJournalStore(dir: string): Promise<JournalStore> {
+  await mkdir(dir, { recursive: true, mode: 0o700 });
+  for (const name of await readdir(dir)) {
+    if (name.endsWith(GONE)) await rm(join(dir, name), { recursive: true, force: true });
+  }
+  const at = (hostId: InstanceId) => join(dir, hostId);
+
+  return {
+    async append(hostId, line, { durable, first }) {
+      if (first) await mkdir(at(hostId), { recursive: true, mode: 0o700 });
+      const file = await open(join(at(hostId), 'log.ndjson'), 'a', 0o600);
+      try {
+        await file.appendFile(line);
+        if (durable) await file.datasync();
+      } finally {
+        await file.close();
+      }
+      if (first && durable) {
+        await syncDirectory(at(hostId));
+        await syncDirectory(dir);
+      }
+    },
+
+    async readAll() {
+      const ids = (await readdir(dir)).flatMap((name) => {
+        const id = InstanceId.safeParse(name);
+        return id.success ? [id.data] : [];
+      });
+      return Promise.all(
+        ids.map(async (hostId) => ({
+          hostId,
+          text: await readWhole(join(at(hostId), 'log.ndjson')),
+          hint: await readIfThere(join(at(hostId), 'hint.json')),
+        })),
+      );
+    },
+
+    async putHint(hostId, text) {
+      const path = join(at(hostId), 'hint.json');
+      await writeFile(`${path}.new`, text, { mode: 0o600 });
+      await rename(`${path}.new`, path);
+    },
+
+    async remove(hostId) {
+      const gone = at(hostId) + GONE;
+      try {
+        await rename(at(hostId), gone);
+      } catch (error) {
+        if (isAbsent(error)) return;
+        throw error;
+      }
+      await syncDirectory(dir);
+      await rm(gone, { recursive: true, force: true });
+    },
+  };
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, 'r');
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}
+
+async function readWhole(path: string): Promise<string> {
+  const text = (await readIfThere(path)) ?? '';
+  const whole = text.slice(0, wholeLength(text));
+  if (whole !== text) await truncate(path, Buffer.byteLength(whole));
+  return whole;
+}
+
+async function readIfThere(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    if (isAbsent(error)) return undefined;
+    throw error;
+  }
+}
+
+function isAbsent(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
+}

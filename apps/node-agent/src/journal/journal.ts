@@ -1,0 +1,174 @@
+/**
+ * The node's record of what is (DESIGN §2): every change on the host is *intended* here and fsynced, then done, then written as done.
+ * Pause and wake are not journaled: the kernel can be asked. This file is the only place that makes an `Intent`.
+ */
+import type { IdlePolicy, InstanceId } from '@torpor/contracts';
+import type { Clock } from '@torpor/kernel';
+import { runSteps, type Intent, type Step } from '@torpor/runtime';
+import { noFailpoints, type Failpoints } from './failpoints.ts';
+import {
+  fold,
+  readLines,
+  type Claim,
+  type Entry,
+  type IntentLine,
+  type Line,
+  type Process,
+  type Spec,
+} from './lines.ts';
+import type { JournalStore } from './store.ts';
+
+export class Journal {
+  readonly #store: JournalStore;
+  readonly #clock: Clock;
+  readonly #failpoints: Failpoints;
+
+  constructor(options: { store: JournalStore; clock: Clock; failpoints?: Failpoints }) {
+    this.#store = options.store;
+    this.#clock = options.clock;
+    this.#failpoints = options.failpoints ?? noFailpoints;
+  }
+
+  intendCreate(hostId: InstanceId, spec: Spec, steps: readonly Step[]): Promise<Intent> {
+    const line = { kind: 'intent', operation: 'create', atMs: this.#clock.nowMs(), steps: names(steps), spec } as const;
+    return this.#intend(hostId, line, true);
+  }
+
+  intendClaim(hostId: InstanceId, claim: Claim): Promise<Intent> {
+    const line = {
+      kind: 'intent',
+      operation: 'claim',
+      atMs: this.#clock.nowMs(),
+      steps: [] as string[],
+      claim,
+    } as const;
+    return this.#intend(hostId, line, false);
+  }
+
+  /** Written again after a restart: twice is once. Makes the journal of an instance that has none. */
+  intendDestroy(hostId: InstanceId, reason: string, steps: readonly Step[]): Promise<Intent> {
+    const line = {
+      kind: 'intent',
+      operation: 'destroy',
+      atMs: this.#clock.nowMs(),
+      steps: names(steps),
+      reason,
+    } as const;
+    return this.#intend(hostId, line, true);
+  }
+
+  async createDone(hostId: InstanceId, process: Process): Promise<void> {
+    await this.#done(hostId, { kind: 'done', operation: 'create', atMs: this.#clock.nowMs(), process });
+  }
+
+  async claimDone(hostId: InstanceId): Promise<void> {
+    await this.#done(hostId, { kind: 'done', operation: 'claim', atMs: this.#clock.nowMs() });
+  }
+
+  policyChanged(hostId: InstanceId, idle: IdlePolicy): Promise<void> {
+    return this.#append(hostId, { kind: 'policy', atMs: this.#clock.nowMs(), idle }, { durable: true, first: false });
+  }
+
+  failed(hostId: InstanceId, reason: string): Promise<void> {
+    return this.#append(hostId, { kind: 'failed', atMs: this.#clock.nowMs(), reason }, { durable: true, first: false });
+  }
+
+  hint(hostId: InstanceId, hint: Hint): Promise<void> {
+    return this.#store.putHint(hostId, JSON.stringify(hint));
+  }
+
+  /** Runs the steps of an intent, in the order they ask for, writing each one down when it has ended. */
+  async carryOut(
+    intent: Intent,
+    steps: readonly Step[],
+    observed?: (step: Step, error: unknown) => void,
+  ): Promise<void> {
+    const written = steps.map((step) => ({
+      ...step,
+      run: async (proof: Intent) => {
+        const point = `journal:${intent.operation}:step:${step.name}`;
+        await this.#failpoints.hit(`${point}:before`);
+        await step.run(proof);
+        await this.#failpoints.hit(`${point}:after`);
+        const line = { kind: 'step', operation: intent.operation, atMs: this.#clock.nowMs(), step: step.name } as const;
+        await this.#append(intent.instanceId, line, { durable: false, first: false });
+      },
+    }));
+    await runSteps(written, intent, observed);
+  }
+
+  /** The last thing that happens to an instance: it leaves no trace. */
+  async forget(hostId: InstanceId): Promise<void> {
+    await this.#failpoints.hit('journal:forget:before');
+    await this.#store.remove(hostId);
+    await this.#failpoints.hit('journal:forget:after');
+  }
+
+  async read(): Promise<readonly { entry: Entry; hint: Hint | undefined }[]> {
+    const journals = await this.#store.readAll();
+    return journals.map(({ hostId, text, hint }) => {
+      try {
+        return { entry: fold(hostId, readLines(text)), hint: readHint(hint) };
+      } catch (cause) {
+        throw new Error(`reading the journal of ${hostId}; look at it by hand before starting the node-agent`, {
+          cause,
+        });
+      }
+    });
+  }
+
+  async #intend(hostId: InstanceId, line: IntentLine, first: boolean): Promise<Intent> {
+    await this.#failpoints.hit(`journal:${line.operation}:before-fsync`);
+    await this.#append(hostId, line, { durable: true, first });
+    await this.#failpoints.hit(`journal:${line.operation}:after-fsync`);
+    return new JournaledIntent(hostId, line.operation, line.steps);
+  }
+
+  async #done(hostId: InstanceId, line: Extract<Line, { kind: 'done' }>): Promise<void> {
+    await this.#failpoints.hit(`journal:${line.operation}:done:before-fsync`);
+    await this.#append(hostId, line, { durable: true, first: false });
+    await this.#failpoints.hit(`journal:${line.operation}:done:after-fsync`);
+  }
+
+  #append(hostId: InstanceId, line: Line, options: { durable: boolean; first: boolean }): Promise<void> {
+    return this.#store.append(hostId, `${JSON.stringify(line)}\n`, options);
+  }
+}
+
+/** What is worth having after a restart, and may be lost: when it was last used, and how long its wakes take. */
+export interface Hint {
+  readonly lastUsedAtMs: number;
+  readonly wakeMs: number | undefined;
+}
+
+function readHint(text: string | undefined): Hint | undefined {
+  if (text === undefined) return undefined;
+  try {
+    const read: unknown = JSON.parse(text);
+    if (typeof read !== 'object' || read === null || !('lastUsedAtMs' in read)) return undefined;
+    const wakeMs = 'wakeMs' in read && typeof read.wakeMs === 'number' ? read.wakeMs : undefined;
+    return typeof read.lastUsedAtMs === 'number' ? { lastUsedAtMs: read.lastUsedAtMs, wakeMs } : undefined;
+  } catch {
+    return undefined; // A hint that is damaged is a hint that is lost.
+  }
+}
+
+function names(steps: readonly Step[]): string[] {
+  return steps.map((step) => step.name);
+}
+
+class JournaledIntent implements Intent {
+  readonly instanceId: InstanceId;
+  readonly operation: string;
+  readonly #steps: ReadonlySet<string>;
+
+  constructor(instanceId: InstanceId, operation: string, steps: readonly string[]) {
+    this.instanceId = instanceId;
+    this.operation = operation;
+    this.#steps = new Set(steps);
+  }
+
+  covers(step: string): boolean {
+    return this.#steps.has(step);
+  }
+}
