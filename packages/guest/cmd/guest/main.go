@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -105,17 +104,13 @@ const (
 	outputBytesLeast = 16 << 20
 )
 
-// takeSecret reads a variable and wipes it where /proc/1/environ would still show it.
+// takeSecret reads a variable and removes it from the environment. /proc/1/environ keeps showing it, but only to PID 1:
+// the kernel gives it to nobody with fewer capabilities, and children have fewer. The claim makes it worthless besides.
 func takeSecret(name string) string {
-	shown := os.Getenv(name)
-	secret := string(append([]byte{}, shown...))
-	if shown != "" {
-		// The runtime's strings point into the memory that the kernel laid the environment out in; that memory is writable.
-		clear(unsafe.Slice(unsafe.StringData(shown), len(shown)))
-	}
+	secret := os.Getenv(name)
 	os.Unsetenv(name)
 	if os.Getpid() == 1 {
-		_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // a second lock; the first is that children lack CAP_SYS_PTRACE
+		_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // a second lock on the same door
 	}
 	return secret
 }
