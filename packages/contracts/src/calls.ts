@@ -197,5 +197,5 @@ export const instanceChanged = defineFact({
 /** A key no longer opens anything: every gateway forgets what it remembers of it. `prefix` is the key's public part. */
 export const keyRevoked = defineFact({
   subject: 'events.key.revoked.v1',
-  body: z.object({ workspace: WorkspaceName, prefix: z.string() }),
+  body: z.object({ prefix: z.string() }),
 });
