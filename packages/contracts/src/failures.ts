@@ -5,6 +5,7 @@ export const FAILURES = {
   forbidden: { status: 403, whose: 'caller' },
   not_found: { status: 404, whose: 'caller' },
   method_not_allowed: { status: 405, whose: 'caller' },
+  request_timeout: { status: 408, whose: 'caller' },
   conflict: { status: 409, whose: 'caller' },
   gone: { status: 410, whose: 'caller' },
   too_large: { status: 413, whose: 'caller' },
