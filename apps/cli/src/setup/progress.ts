@@ -25,13 +25,13 @@ export function progressOn(out: Out, now: () => number = () => performance.now()
 
   function line(text: string): void {
     if (live) out.write('\r\x1b[K');
-    out.write(`${seconds(now() - beginMs).padStart(6)}  ${text}\n`);
+    out.write(`${seconds(now() - beginMs).padStart(8)}  ${text}\n`);
     if (live) draw();
   }
   function draw(): void {
     if (startedAt.size === 0) return;
     const running = [...startedAt].map(([title, at]) => `${title} ${seconds(now() - at)}`).join(', ');
-    out.write(`\r\x1b[K${`${seconds(now() - beginMs).padStart(6)}  … ${running}`.slice(0, (out.columns ?? 80) - 1)}`);
+    out.write(`\r\x1b[K${`${seconds(now() - beginMs).padStart(8)}  … ${running}`.slice(0, (out.columns ?? 80) - 1)}`);
   }
   function remind(): void {
     if (live) return draw();

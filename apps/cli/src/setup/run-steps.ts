@@ -28,7 +28,7 @@ export interface RunOptions {
  * Makes everything in `wanted` present; gives the ids of the steps that had to run. Independent steps run side by side.
  * After a failure no further step starts, those under way end, and the first failure is thrown: what is done stays done.
  */
-export async function runSteps(steps: readonly Step[], wanted: readonly string[], options: RunOptions): Promise<string[]> {
+export async function runSteps(steps: readonly Step[], wanted: readonly string[], options: RunOptions): Promise<readonly string[]> {
   const chosen = plan(steps, wanted, await presentOf(steps));
   if (chosen.kind === 'unknown-step') throw new Error(`the step "${chosen.id}" that ${chosen.neededBy} needs is not defined`);
   if (chosen.kind === 'cycle') throw new Error(`these steps need each other in a circle: ${chosen.path.join(' → ')}`);

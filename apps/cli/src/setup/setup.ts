@@ -1,0 +1,131 @@
+/**
+ * Everything that this machine must have before the stack can run, made sure of. Callers say what they want and get the
+ * paths; what is there already costs a few file look-ups, what is missing is made with its progress told.
+ */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { cacheDirectory } from './cache.ts';
+import type { Out } from './progress.ts';
+import { runSteps } from './run-steps.ts';
+import type { Step } from './step.ts';
+import { natsServer, ownProgram, runsc } from './steps/binaries.ts';
+import { debianPackages } from './steps/debian.ts';
+import { goToolchain } from './steps/go.ts';
+import { guestLayer } from './steps/guest-layer.ts';
+import { hostLayer, type HostFacts } from './steps/host-layer.ts';
+import { runscVersion } from './steps/pins.ts';
+import { roomsTree } from './steps/rooms-tree.ts';
+import { roomsNode } from './steps/rooms-node.ts';
+import { template, type Template } from './steps/template.ts';
+import { roomsUser, systemUser } from './steps/user.ts';
+
+/** `up`, `demo` and `test` want the whole stack; the rest are parts of it. */
+export type Want = 'up' | 'demo' | 'test' | 'runsc' | 'nats-server' | 'guest' | 'hostd' | 'templates';
+
+export interface Toolchain {
+  readonly cacheDir: string;
+  /** The checkout as the rooms' user can read it: the checkout itself, or a copy of it in the cache. */
+  readonly roomsDir: string;
+  /** A Node that the rooms' user can run. */
+  readonly node: string;
+  readonly roomsUser: string;
+  readonly runsc: string;
+  /** gVisor's module version; goes into every checkpoint's manifest. */
+  readonly runscVersion: string;
+  readonly natsServer: string;
+  readonly hostd: string;
+  readonly guest: string;
+  /** An instance's lower layers, top first: `[guestLayerDir, hostLayerDir, templates.<name>.dir]`. */
+  readonly guestLayerDir: string;
+  readonly hostLayerDir: string;
+  readonly host: HostFacts;
+  readonly templates: Readonly<Record<string, Template>>;
+}
+
+export interface SetupOptions {
+  readonly want: readonly Want[];
+  readonly out: Out;
+  readonly signal?: AbortSignal | undefined;
+}
+
+const repoDir = join(import.meta.dirname, '../../../..');
+const templateNames = ['base'];
+
+/** Makes what is wanted present and says where it is. Throws `SetupFailed`, whose message is for a person. */
+export async function ensureSetup(options: SetupOptions): Promise<Toolchain> {
+  const cacheDir = cacheDirectory();
+  const parts = await defineParts(cacheDir);
+  await runSteps(parts.steps, options.want.flatMap((want) => stepsOf(want, parts.steps)), { cacheDir, out: options.out, signal: options.signal });
+  return parts.toolchain();
+}
+
+/** Where everything is, if it is: for commands that only talk to a stack that runs already. */
+async function defineParts(cacheDir: string): Promise<{ steps: Step[]; toolchain: () => Promise<Toolchain> }> {
+  const [guest, hostd, base] = await Promise.all([
+    ownProgram(cacheDir, repoDir, 'guest'),
+    ownProgram(cacheDir, repoDir, 'hostd'),
+    template(cacheDir, repoDir, 'base'),
+  ]);
+  const gvisor = runsc(cacheDir);
+  const nats = natsServer(cacheDir);
+  const above = guestLayer(cacheDir, guest);
+  const host = await hostLayer(cacheDir, base.template);
+  const node = await roomsNode(cacheDir);
+  const tree = await roomsTree(cacheDir, repoDir);
+  const steps = [
+    debianPackages(),
+    systemUser(),
+    goToolchain(cacheDir),
+    gvisor.step,
+    base.step,
+    nats.step,
+    guest.step,
+    above.step,
+    hostd.step,
+    host.step,
+    node.step,
+    tree.step,
+  ];
+  async function toolchain(): Promise<Toolchain> {
+    return {
+      cacheDir,
+      roomsDir: tree.dir,
+      node: node.path,
+      roomsUser,
+      runsc: gvisor.path,
+      runscVersion,
+      natsServer: nats.path,
+      hostd: hostd.path,
+      guest: guest.path,
+      guestLayerDir: above.dir,
+      hostLayerDir: host.layer.dir,
+      host: await readFacts(host.layer.factsPath),
+      templates: { [base.template.name]: base.template },
+    };
+  }
+  return { steps, toolchain };
+}
+
+function stepsOf(want: Want, steps: readonly Step[]): string[] {
+  switch (want) {
+    case 'up':
+    case 'demo':
+    case 'test':
+      // Go is a means: it is there when something that needs it is missing, not for its own sake.
+      return steps.map((step) => step.id).filter((id) => id !== 'go');
+    case 'templates':
+      return ['host-layer', ...templateNames.map((name) => `template-${name}`)];
+    case 'runsc':
+    case 'nats-server':
+    case 'guest':
+    case 'hostd':
+      return [want];
+  }
+}
+
+async function readFacts(path: string): Promise<HostFacts> {
+  const nothing: HostFacts = { env: {}, registries: [], extraCertificates: 0 };
+  // Absent when only a part was wanted. Written by us in one piece, so its shape is the one we gave it.
+  const text = await readFile(path, 'utf8').catch(() => null);
+  return text === null ? nothing : (JSON.parse(text) as HostFacts);
+}
