@@ -86,7 +86,15 @@ func (s *Server) routes() http.Handler {
 		"POST /v1/files/move":     s.moveFile,
 		"DELETE /v1/files":        s.removeFile,
 
-		"/v1/tunnel": s.tunnel,
+		"GET /v1/metrics":           s.metrics,
+		"GET /v1/files/find":        s.findFiles,
+		"GET /v1/files/grep":        s.grepFiles,
+		"GET /v1/files/watch":       s.watchFiles,
+		"GET /v1/ports":             s.listPorts,
+		"GET /v1/ports/{port}/wait": s.waitForPort,
+		"POST /v1/mounts":           s.mount,
+		"DELETE /v1/mounts":         s.unmount,
+		"/v1/tunnel":                s.tunnel,
 	} {
 		mux.Handle(pattern, s.guarded(handle))
 	}

@@ -24,27 +24,31 @@ func (e ends) close() {
 	}
 }
 
-// ours are the other ends, kept by PID 1. Stdin is nil when not asked for; stderr is nil for a terminal, where stdin and stdout are one.
-type ours struct {
-	stdin, stdout, stderr *os.File
+// kept are the other ends, PID 1's. Input is nil when not asked for; stderr is -1 for a terminal.
+type kept struct {
+	stdout, stderr int
+	input          *os.File
 }
 
-func (o ours) close() {
-	for _, file := range []*os.File{o.stdin, o.stdout, o.stderr} {
-		if file != nil {
-			file.Close()
+func (k kept) close() {
+	for _, fd := range []int{k.stdout, k.stderr} {
+		if fd >= 0 {
+			syscall.Close(fd)
 		}
+	}
+	if k.input != nil {
+		k.input.Close()
 	}
 }
 
-func openEnds(ask Ask, uid uint32) (ends, ours, error) {
+func openEnds(ask Ask, uid uint32) (ends, kept, error) {
 	if ask.Pty != nil {
 		return openTerminal(*ask.Pty, uid)
 	}
 	return openPipes(ask.Stdin)
 }
 
-func openPipes(withStdin bool) (theirs ends, kept ours, err error) {
+func openPipes(withStdin bool) (theirs ends, mine kept, err error) {
 	opened := []int{}
 	defer func() {
 		if err != nil {
@@ -73,14 +77,13 @@ func openPipes(withStdin bool) (theirs ends, kept ours, err error) {
 		opened = append(opened, stdinRead)
 	}
 	if err != nil {
-		return ends{}, ours{}, fmt.Errorf("open pipes for a process: %w", err)
+		return ends{}, kept{}, fmt.Errorf("open pipes for a process: %w", err)
 	}
-	kept.stdout = pollable(stdoutRead, "stdout")
-	kept.stderr = pollable(stderrRead, "stderr")
+	mine = kept{stdout: stdoutRead, stderr: stderrRead}
 	if withStdin {
-		kept.stdin = pollable(stdinWrite, "stdin")
+		mine.input = pollable(stdinWrite, "stdin")
 	}
-	return ends{stdin: stdinRead, stdout: stdoutWrite, stderr: stderrWrite}, kept, nil
+	return ends{stdin: stdinRead, stdout: stdoutWrite, stderr: stderrWrite}, mine, nil
 }
 
 // pollable hands a descriptor to the runtime's poller, so that waiting on it holds no thread.
@@ -89,23 +92,29 @@ func pollable(fd int, name string) *os.File {
 	return os.NewFile(uintptr(fd), name)
 }
 
-func openTerminal(size Size, uid uint32) (ends, ours, error) {
+func openTerminal(size Size, uid uint32) (ends, kept, error) {
 	master, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
 	if err != nil {
-		return ends{}, ours{}, fmt.Errorf("open a terminal: %w", err)
+		return ends{}, kept{}, fmt.Errorf("open a terminal: %w", err)
 	}
 	slave, err := openSlave(master, uid)
 	if err != nil {
 		unix.Close(master)
-		return ends{}, ours{}, fmt.Errorf("open a terminal: %w", err)
+		return ends{}, kept{}, fmt.Errorf("open a terminal: %w", err)
 	}
 	if err := resize(master, size); err != nil {
 		unix.Close(master)
 		unix.Close(slave)
-		return ends{}, ours{}, fmt.Errorf("size a terminal: %w", err)
+		return ends{}, kept{}, fmt.Errorf("size a terminal: %w", err)
 	}
-	terminal := pollable(master, "terminal")
-	return ends{stdin: slave, stdout: slave, stderr: slave, terminal: true}, ours{stdin: terminal, stdout: terminal}, nil
+	reading, err := unix.FcntlInt(uintptr(master), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		unix.Close(master)
+		unix.Close(slave)
+		return ends{}, kept{}, fmt.Errorf("open a terminal: %w", err)
+	}
+	mine := kept{stdout: reading, stderr: -1, input: pollable(master, "terminal")}
+	return ends{stdin: slave, stdout: slave, stderr: slave, terminal: true}, mine, nil
 }
 
 func openSlave(master int, uid uint32) (int, error) {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -44,8 +43,8 @@ type Process struct {
 
 	mu         sync.Mutex
 	child      *spawn.Child
-	ours       ours
-	stdinOpen  bool
+	input      *os.File // the writing end of stdin, or the terminal; nil without either
+	inputOpen  bool
 	writing    sync.Mutex // one stdin writer at a time, so that bodies do not mix
 	stopped    bool
 	exited     bool
@@ -114,18 +113,26 @@ func (p *Process) launch() (*spawn.Child, *pumps, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	child, err := p.program.start(p.children, theirs)
-	theirs.close()
+	pumps, err := openPumps(p.Log, kept)
 	if err != nil {
+		theirs.close()
 		kept.close()
 		return nil, nil, err
 	}
+	child, err := p.program.start(p.children, theirs)
+	theirs.close()
+	if err != nil {
+		pumps.abandon()
+		kept.close()
+		return nil, nil, err
+	}
+	go pumps.run()
 	p.mu.Lock()
 	p.child = child
-	p.ours = kept
-	p.stdinOpen = kept.stdin != nil
+	p.input = kept.input
+	p.inputOpen = kept.input != nil
 	p.mu.Unlock()
-	return child, startPumps(p.Log, kept), nil
+	return child, pumps, nil
 }
 
 // begin is called once, after the first launch.
@@ -142,8 +149,8 @@ func (p *Process) follow(child *spawn.Child, running *pumps, over func()) {
 	for {
 		<-child.Done
 		endedAt := time.Now()
-		p.closeStdin()
 		running.drain()
+		p.closeInput()
 		if !p.waitToRestart(child.Exit) {
 			p.finish(child.Exit, endedAt, running, over)
 			return
@@ -286,10 +293,10 @@ func (p *Process) Resize(size Size) error {
 	if p.ask.Pty == nil {
 		return fault.Conflict("process %s has no terminal: it was started without pty", p.ID)
 	}
-	if p.exited || p.ours.stdout == nil {
+	if p.exited || !p.inputOpen {
 		return fault.Conflict("process %s has already exited", p.ID)
 	}
-	raw, err := p.ours.stdout.SyscallConn()
+	raw, err := p.input.SyscallConn()
 	if err != nil {
 		return fault.Conflict("the terminal of process %s is closed", p.ID)
 	}
@@ -298,78 +305,4 @@ func (p *Process) Resize(size Size) error {
 		return fault.Conflict("the terminal of process %s is closed", p.ID)
 	}
 	return failure
-}
-
-// pumps read the streams of one incarnation.
-type pumps struct {
-	done     chan struct{} // closed when every stream ended
-	lastByte atomic.Int64  // unix nanoseconds
-}
-
-func startPumps(log *output.Log, from ours) *pumps {
-	running := &pumps{done: make(chan struct{})}
-	var open sync.WaitGroup
-	pump := func(file *os.File, stream output.Stream) {
-		if file == nil {
-			return
-		}
-		open.Add(1)
-		go func() {
-			defer open.Done()
-			running.copy(log, file, stream)
-		}()
-	}
-	pump(from.stdout, output.Stdout)
-	pump(from.stderr, output.Stderr)
-	go func() {
-		open.Wait()
-		from.close()
-		close(running.done)
-	}()
-	return running
-}
-
-func (r *pumps) copy(log *output.Log, file *os.File, stream output.Stream) {
-	buffer := make([]byte, 32<<10)
-	for {
-		count, err := file.Read(buffer)
-		if count > 0 {
-			log.Append(stream, buffer[:count])
-			r.lastByte.Store(time.Now().UnixNano())
-		}
-		if err != nil {
-			return // EOF, EIO of a terminal without users, or closed: the stream is over in each case
-		}
-	}
-}
-
-// drain waits for the end of the streams, or for silence on them, or at most drainMax.
-func (r *pumps) drain() {
-	select {
-	case <-r.done: // the usual case needs no timer
-		return
-	default:
-	}
-	begun := time.Now()
-	wait := time.NewTimer(silence)
-	defer wait.Stop()
-	for {
-		select {
-		case <-r.done:
-			return
-		case <-wait.C:
-		}
-		quiet := time.Since(later(begun, time.Unix(0, r.lastByte.Load())))
-		if quiet >= silence || time.Since(begun) >= drainMax {
-			return
-		}
-		wait.Reset(silence - quiet)
-	}
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }

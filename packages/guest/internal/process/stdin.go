@@ -38,7 +38,7 @@ func (p *Process) CloseStdin() error {
 	if !p.ask.Stdin {
 		return p.noStdin()
 	}
-	p.closeStdin()
+	p.closeInput()
 	return nil
 }
 
@@ -48,23 +48,23 @@ func (p *Process) stdin() (*os.File, error) {
 	if !p.ask.Stdin && p.ask.Pty == nil {
 		return nil, p.noStdin()
 	}
-	if p.exited || !p.stdinOpen {
+	if p.exited || !p.inputOpen {
 		return nil, fault.Conflict("the standard input of process %s is closed", p.ID)
 	}
-	return p.ours.stdin, nil
+	return p.input, nil
 }
 
 func (p *Process) noStdin() error {
 	return fault.Conflict("process %s has no standard input: it was started without stdin", p.ID)
 }
 
-func (p *Process) closeStdin() {
+func (p *Process) closeInput() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.stdinOpen && p.ask.Pty == nil {
-		p.ours.stdin.Close()
+	if p.inputOpen {
+		p.input.Close()
 	}
-	p.stdinOpen = false
+	p.inputOpen = false
 }
 
 type endOfTransmission struct{ sent bool }

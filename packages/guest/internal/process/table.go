@@ -219,3 +219,15 @@ func (t *Table) AwaitIdle(ctx context.Context) {
 		}
 	}
 }
+
+// RunningID is the id of the running process with this pid, or empty.
+func (t *Table) RunningID(pid int) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for index := len(t.all) - 1; index >= 0; index-- {
+		if process := t.all[index]; process.pid() == pid && !process.over() {
+			return process.ID
+		}
+	}
+	return ""
+}
