@@ -28,14 +28,6 @@ sed -i 's|^root:\(.*\):/root:|root:\1:/blaxel:|' /etc/passwd
 chown user:user /blaxel
 chmod 0777 /blaxel
 
-# What only the build needed, and what every machine must have as its own.
-rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* /tmp/* /etc/apt/apt.conf.d/99mmdebstrap /etc/dpkg/dpkg.cfg.d/99mmdebstrap
-rm -rf /usr/share/doc/* /usr/share/man/* /usr/share/info/* /root/.npm /blaxel/.npm
-mkdir -p /var/lib/apt/lists/partial /var/cache/apt/archives/partial /torpor
-: >/etc/machine-id
-: >/etc/resolv.conf
-: >/etc/hostname
-
 # The root proves itself before it is published.
 for program in bash curl git jq wget sudo ip ps python pip node npm npx tsc tsx; do
   command -v "$program" >/dev/null || { echo "the template lacks $program" >&2; exit 1; }
@@ -46,3 +38,12 @@ pip --version
 python -c 'import ssl, sqlite3, venv'
 tsx --version
 su user -c 'sudo -n true'
+
+# What only the build needed, and what every machine must have as its own.
+rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* /etc/apt/apt.conf.d/99mmdebstrap /etc/dpkg/dpkg.cfg.d/99mmdebstrap
+rm -rf /usr/share/doc/* /usr/share/man/* /usr/share/info/* /root/.npm /blaxel/.npm
+find /tmp /var/tmp -mindepth 1 -delete
+mkdir -p /var/lib/apt/lists/partial /var/cache/apt/archives/partial /torpor
+: >/etc/machine-id
+: >/etc/resolv.conf
+: >/etc/hostname

@@ -47,7 +47,10 @@ async function removeLeftovers(target: string): Promise<void> {
     const mounts = (await readFile('/proc/self/mounts', 'utf8')).split('\n').map((line) => line.split(' ')[1] ?? '');
     const inside = mounts.find((mountPoint) => mountPoint.startsWith(`${leftover}/`));
     // Removing through a mount would remove what it shows: the host's own /dev, say.
-    if (inside !== undefined) throw new Error(`an interrupted build left ${inside} mounted; unmount it (umount ${inside}), then run this again`);
+    if (inside !== undefined)
+      throw new Error(
+        `an interrupted build left ${inside} mounted; unmount it (umount ${inside}), then run this again`,
+      );
     await rm(leftover, { recursive: true, force: true });
   }
 }
@@ -74,8 +77,12 @@ export async function withLock<T>(path: string, options: LockOptions, work: () =
   try {
     await new Promise<void>((resolve, reject) => {
       holder.stdout.once('data', () => resolve());
-      holder.once('error', (cause) => reject(new Error('flock did not start; it is in the package util-linux', { cause })));
-      holder.once('exit', () => reject(new Error(`the lock ${path} was not free within ${seconds} s; see who holds it: fuser -v ${path}`)));
+      holder.once('error', (cause) =>
+        reject(new Error('flock did not start; it is in the package util-linux', { cause })),
+      );
+      holder.once('exit', () =>
+        reject(new Error(`the lock ${path} was not free within ${seconds} s; see who holds it: fuser -v ${path}`)),
+      );
     });
     clearTimeout(hint);
     return await work();

@@ -30,7 +30,8 @@ export async function runLogged(logPath: string, argv: readonly string[], option
   try {
     await log.appendFile(`$ ${argv.join(' ')}\n`);
     const end = await runToEnd(argv, options, log.fd);
-    if (end.kind !== 'ok') throw new CommandFailed(`${argv[0]} ${describe(end)}`, { tail: await tailOf(logPath), logPath });
+    if (end.kind !== 'ok')
+      throw new CommandFailed(`${argv[0]} ${describe(end)}`, { tail: await tailOf(logPath), logPath });
   } finally {
     await log.close();
   }
@@ -53,7 +54,11 @@ type End = { readonly stdout: string; readonly stderr: string } & (
   | { readonly kind: 'not-started'; readonly why: string }
 );
 
-function runToEnd([program, ...args]: readonly string[], options: CommandOptions, output: number | 'pipe'): Promise<End> {
+function runToEnd(
+  [program, ...args]: readonly string[],
+  options: CommandOptions,
+  output: number | 'pipe',
+): Promise<End> {
   if (program === undefined) throw new TypeError('runToEnd was given no program');
   const child = spawn(program, args, {
     cwd: options.cwd,

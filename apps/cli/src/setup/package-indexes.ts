@@ -19,13 +19,15 @@ export interface HostTexts {
 export function clientSettings({ env, npmrc, pipConf }: HostTexts): ClientSettings {
   const npm: Record<string, string> = {};
   for (const text of npmrc) {
-    for (const [key, value] of assignments(text)) if (key === 'registry' || /^@[^:]+:registry$/.test(key)) npm[key] = value;
+    for (const [key, value] of assignments(text))
+      if (key === 'registry' || /^@[^:]+:registry$/.test(key)) npm[key] = value;
   }
   const npmEnv = env.npm_config_registry ?? env.NPM_CONFIG_REGISTRY;
   if (npmEnv) npm.registry = npmEnv;
 
   const pip: Record<string, string> = {};
-  for (const text of pipConf) for (const [key, value] of pipAssignments(text)) if (pipKeys.includes(key)) pip[key] = value;
+  for (const text of pipConf)
+    for (const [key, value] of pipAssignments(text)) if (pipKeys.includes(key)) pip[key] = value;
   for (const key of pipKeys) {
     const value = env[`PIP_${key.toUpperCase().replaceAll('-', '_')}`];
     if (value) pip[key] = value;
@@ -38,7 +40,10 @@ const pipKeys = ['index-url', 'extra-index-url', 'trusted-host', 'default-timeou
 /** Without credentials, and without what only this host itself can reach. */
 function reachable(settings: Record<string, string>): Record<string, string> {
   const kept = Object.entries(settings).flatMap(([key, value]) => {
-    const words = value.split(/\s+/).filter((word) => !isLoopback(word)).map(withoutCredentials);
+    const words = value
+      .split(/\s+/)
+      .filter((word) => !isLoopback(word))
+      .map(withoutCredentials);
     return words.length === 0 ? [] : [[key, words.join(' ')] as const];
   });
   return Object.fromEntries(kept);
@@ -88,7 +93,9 @@ function asUrl(text: string): URL | null {
 function assignments(text: string): [string, string][] {
   return text.split('\n').flatMap((line) => {
     const match = /^\s*([^#;=\s][^=]*?)\s*=\s*(.*?)\s*$/.exec(line);
-    return match?.[1] === undefined || match[2] === undefined ? [] : [[match[1], match[2].replace(/^(["'])(.*)\1$/, '$2')]];
+    return match?.[1] === undefined || match[2] === undefined
+      ? []
+      : [[match[1], match[2].replace(/^(["'])(.*)\1$/, '$2')]];
   });
 }
 

@@ -1,7 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { plan, startable, type StepShape } from './plan.ts';
 
-function step(id: string, needs: readonly string[] = [], options: { heavy?: boolean; after?: readonly string[] } = {}): StepShape {
+function step(
+  id: string,
+  needs: readonly string[] = [],
+  options: { heavy?: boolean; after?: readonly string[] } = {},
+): StepShape {
   return { id, needs, after: options.after ?? [], heavy: options.heavy ?? false };
 }
 
@@ -18,8 +22,18 @@ const steps = [
 describe('plan', () => {
   it.each([
     { name: 'nothing wanted, nothing run', wanted: [], present: [], run: [] },
-    { name: 'needs come before what needs them', wanted: ['host-layer'], present: [], run: ['debian', 'template', 'host-layer'] },
-    { name: 'a present result needs nothing, not even the compiler that made it', wanted: ['runsc'], present: ['runsc'], run: [] },
+    {
+      name: 'needs come before what needs them',
+      wanted: ['host-layer'],
+      present: [],
+      run: ['debian', 'template', 'host-layer'],
+    },
+    {
+      name: 'a present result needs nothing, not even the compiler that made it',
+      wanted: ['runsc'],
+      present: ['runsc'],
+      run: [],
+    },
     { name: 'a present need is not made again', wanted: ['runsc'], present: ['go'], run: ['runsc'] },
     { name: 'a shared need runs once', wanted: ['runsc', 'nats'], present: [], run: ['go', 'runsc', 'nats'] },
     { name: '"after" alone pulls nothing in', wanted: ['hostd'], present: ['go'], run: ['hostd'] },
@@ -32,7 +46,10 @@ describe('plan', () => {
   });
 
   it('names a circle of needs instead of going round in it', () => {
-    expect(plan([step('a', ['b']), step('b', ['a'])], ['a'], new Set())).toEqual({ kind: 'cycle', path: ['a', 'b', 'a'] });
+    expect(plan([step('a', ['b']), step('b', ['a'])], ['a'], new Set())).toEqual({
+      kind: 'cycle',
+      path: ['a', 'b', 'a'],
+    });
   });
 });
 
@@ -40,11 +57,29 @@ describe('startable', () => {
   const run = ['debian', 'go', 'runsc', 'nats', 'hostd', 'template'];
   it.each([
     { name: 'only what needs nothing starts first', done: [], running: [], heavyMax: 2, starts: ['debian', 'go'] },
-    { name: 'heavy ones share the places', done: ['debian', 'go'], running: [], heavyMax: 2, starts: ['runsc', 'nats'] },
+    {
+      name: 'heavy ones share the places',
+      done: ['debian', 'go'],
+      running: [],
+      heavyMax: 2,
+      starts: ['runsc', 'nats'],
+    },
     { name: 'a taken place counts', done: ['debian', 'go'], running: ['runsc'], heavyMax: 2, starts: ['nats'] },
     { name: 'full is full', done: ['debian', 'go'], running: ['runsc', 'nats'], heavyMax: 2, starts: [] },
-    { name: '"after" holds back while that one is planned', done: ['debian', 'go', 'nats'], running: ['runsc'], heavyMax: 2, starts: ['template'] },
-    { name: 'and lets go when it is done', done: ['debian', 'go', 'nats', 'runsc'], running: ['template'], heavyMax: 2, starts: ['hostd'] },
+    {
+      name: '"after" holds back while that one is planned',
+      done: ['debian', 'go', 'nats'],
+      running: ['runsc'],
+      heavyMax: 2,
+      starts: ['template'],
+    },
+    {
+      name: 'and lets go when it is done',
+      done: ['debian', 'go', 'nats', 'runsc'],
+      running: ['template'],
+      heavyMax: 2,
+      starts: ['hostd'],
+    },
   ])('$name', ({ done, running, heavyMax, starts }) => {
     expect(startable(steps, run, { done: new Set(done), running: new Set(running) }, heavyMax)).toEqual(starts);
   });

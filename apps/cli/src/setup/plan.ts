@@ -50,7 +50,12 @@ export interface Progress {
 }
 
 /** Which of the planned steps may start now: everything before them is done and a place is free. */
-export function startable(steps: readonly StepShape[], run: readonly string[], progress: Progress, heavyMax: number): string[] {
+export function startable(
+  steps: readonly StepShape[],
+  run: readonly string[],
+  progress: Progress,
+  heavyMax: number,
+): string[] {
   const byId = new Map(steps.map((step) => [step.id, step]));
   const planned = new Set(run);
   let heavy = [...progress.running].filter((id) => byId.get(id)?.heavy === true).length;

@@ -68,30 +68,44 @@ describe('runSteps', () => {
     const later: string[] = [];
     const steps = [
       step('good', async () => undefined),
-      step('bad', ({ logPath }) => runLogged(logPath, ['sh', '-c', 'echo the compiler is sad; exit 3'], { deadlineMs: 5_000 }), ['good']),
+      step(
+        'bad',
+        ({ logPath }) => runLogged(logPath, ['sh', '-c', 'echo the compiler is sad; exit 3'], { deadlineMs: 5_000 }),
+        ['good'],
+      ),
       step('later', async () => void later.push('later'), ['bad']),
     ];
-    const failure = await runSteps(steps, ['later'], { cacheDir, out: listener().out }).catch((error: unknown) => error);
-    expect(String(failure)).toMatch(/the bad failed: sh ended with 3\n.*\n?.*\| the compiler is sad\nWhole log: .*bad-k\.log\nNext: mend the bad/s);
+    const failure = await runSteps(steps, ['later'], { cacheDir, out: listener().out }).catch(
+      (error: unknown) => error,
+    );
+    expect(String(failure)).toMatch(
+      /the bad failed: sh ended with 3\n.*\n?.*\| the compiler is sad\nWhole log: .*bad-k\.log\nNext: mend the bad/s,
+    );
     expect(later).toEqual([]);
     expect(await exists(join(cacheDir, 'good'))).toBe(true);
   });
 
   it('does not believe a step that ends well without its result', async () => {
     const liar: Step = { ...step('liar', async () => undefined), run: async () => undefined };
-    await expect(runSteps([liar], ['liar'], { cacheDir, out: listener().out })).rejects.toThrow('its result is not there');
+    await expect(runSteps([liar], ['liar'], { cacheDir, out: listener().out })).rejects.toThrow(
+      'its result is not there',
+    );
   });
 
   it('lets two processes that want the same thing make it once', async () => {
     const made: string[] = [];
     const shared = (who: string): Step => step('shared', async () => void made.push(who));
-    await Promise.all(['one', 'two'].map((who) => runSteps([shared(who)], ['shared'], { cacheDir, out: listener().out })));
+    await Promise.all(
+      ['one', 'two'].map((who) => runSteps([shared(who)], ['shared'], { cacheDir, out: listener().out })),
+    );
     expect(made).toHaveLength(1);
   });
 
   it('names the deadline that ended a program', async () => {
     const slow = step('slow', ({ logPath }) => runLogged(logPath, ['sleep', '60'], { deadlineMs: 100 }));
-    await expect(runSteps([slow], ['slow'], { cacheDir, out: listener().out })).rejects.toThrow('sleep was not done after 0.1 s and was ended');
+    await expect(runSteps([slow], ['slow'], { cacheDir, out: listener().out })).rejects.toThrow(
+      'sleep was not done after 0.1 s and was ended',
+    );
   });
 
   it('tells a person each start and end with its time', async () => {
@@ -122,9 +136,13 @@ describe('withLock', () => {
     const lock = join(cacheDir, 'lock');
     const script = `import { withLock } from ${JSON.stringify(join(import.meta.dirname, 'cache.ts'))};
       await withLock(${JSON.stringify(lock)}, { waiting() {}, deadlineMs: 5000 }, async () => { console.log('held'); await new Promise((done) => setTimeout(done, 60000)); });`;
-    const holder = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const holder = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     await once(holder.stdout, 'data');
-    await expect(withLock(lock, { waiting() {}, deadlineMs: 1_000 }, async () => 'mine')).rejects.toThrow('was not free within 1 s');
+    await expect(withLock(lock, { waiting() {}, deadlineMs: 1_000 }, async () => 'mine')).rejects.toThrow(
+      'was not free within 1 s',
+    );
     holder.kill('SIGKILL');
     expect(await withLock(lock, { waiting() {}, deadlineMs: 5_000 }, async () => 'mine')).toBe('mine');
     await access(lock);

@@ -28,9 +28,14 @@ export interface RunOptions {
  * Makes everything in `wanted` present; gives the ids of the steps that had to run. Independent steps run side by side.
  * After a failure no further step starts, those under way end, and the first failure is thrown: what is done stays done.
  */
-export async function runSteps(steps: readonly Step[], wanted: readonly string[], options: RunOptions): Promise<readonly string[]> {
+export async function runSteps(
+  steps: readonly Step[],
+  wanted: readonly string[],
+  options: RunOptions,
+): Promise<readonly string[]> {
   const chosen = plan(steps, wanted, await presentOf(steps));
-  if (chosen.kind === 'unknown-step') throw new Error(`the step "${chosen.id}" that ${chosen.neededBy} needs is not defined`);
+  if (chosen.kind === 'unknown-step')
+    throw new Error(`the step "${chosen.id}" that ${chosen.neededBy} needs is not defined`);
   if (chosen.kind === 'cycle') throw new Error(`these steps need each other in a circle: ${chosen.path.join(' → ')}`);
   if (chosen.run.length === 0) return [];
 
@@ -41,7 +46,10 @@ export async function runSteps(steps: readonly Step[], wanted: readonly string[]
   const progress = progressOn(options.out);
   try {
     while (done.size < chosen.run.length) {
-      const starting = failures.length > 0 ? [] : startable(steps, chosen.run, { done, running: new Set(running.keys()) }, options.heavyMax ?? 2);
+      const starting =
+        failures.length > 0
+          ? []
+          : startable(steps, chosen.run, { done, running: new Set(running.keys()) }, options.heavyMax ?? 2);
       for (const id of starting) {
         const step = byId.get(id);
         if (step === undefined) throw new Error(`the plan names "${id}", which is no step`);
@@ -49,7 +57,10 @@ export async function runSteps(steps: readonly Step[], wanted: readonly string[]
           () => void done.add(id),
           (error: unknown) => void failures.push(asFailure(step, error)),
         );
-        running.set(id, work.finally(() => void running.delete(id)));
+        running.set(
+          id,
+          work.finally(() => void running.delete(id)),
+        );
       }
       if (running.size === 0) break;
       await Promise.race(running.values());
@@ -87,7 +98,8 @@ async function runOne(step: Step, options: RunOptions, progress: Progress): Prom
 }
 
 function asFailure(step: Step, error: unknown): SetupFailed {
-  const found = error instanceof CommandFailed ? [indent(error.tail), error.logPath && `Whole log: ${error.logPath}`] : [];
+  const found =
+    error instanceof CommandFailed ? [indent(error.tail), error.logPath && `Whole log: ${error.logPath}`] : [];
   const why = error instanceof Error ? error.message : String(error);
   const lines = [`${step.title} failed: ${why}`, ...found, `Next: ${step.next}`];
   return new SetupFailed(step.id, lines.filter(Boolean).join('\n'), { cause: error });

@@ -2,11 +2,12 @@
  * Everything that this machine must have before the stack can run, made sure of. Callers say what they want and get the
  * paths; what is there already costs a few file look-ups, what is missing is made with its progress told.
  */
-import { readFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { cacheDirectory } from './cache.ts';
 import type { Out } from './progress.ts';
-import { runSteps } from './run-steps.ts';
+import { everybodyReaches } from './reach.ts';
+import { runSteps, SetupFailed } from './run-steps.ts';
 import type { Step } from './step.ts';
 import { natsServer, ownProgram, runsc } from './steps/binaries.ts';
 import { debianPackages } from './steps/debian.ts';
@@ -54,12 +55,22 @@ const templateNames = ['base'];
 /** Makes what is wanted present and says where it is. Throws `SetupFailed`, whose message is for a person. */
 export async function ensureSetup(options: SetupOptions): Promise<Toolchain> {
   const cacheDir = cacheDirectory();
+  await mkdir(cacheDir, { recursive: true, mode: 0o755 });
+  if (!(await everybodyReaches(cacheDir))) throw new SetupFailed('cache', closedCache(cacheDir));
   const parts = await defineParts(cacheDir);
-  await runSteps(parts.steps, options.want.flatMap((want) => stepsOf(want, parts.steps)), { cacheDir, out: options.out, signal: options.signal });
+  await runSteps(
+    parts.steps,
+    options.want.flatMap((want) => stepsOf(want, parts.steps)),
+    { cacheDir, out: options.out, signal: options.signal },
+  );
   return parts.toolchain();
 }
 
-/** Where everything is, if it is: for commands that only talk to a stack that runs already. */
+function closedCache(cacheDir: string): string {
+  return `The cache ${cacheDir} cannot be entered by every user, but the rooms run as the user ${roomsUser} and read what is in it.
+Next: set TORPOR_CACHE to a directory that is open all the way (not below /root), or open it: chmod a+rx`;
+}
+
 async function defineParts(cacheDir: string): Promise<{ steps: Step[]; toolchain: () => Promise<Toolchain> }> {
   const [guest, hostd, base] = await Promise.all([
     ownProgram(cacheDir, repoDir, 'guest'),

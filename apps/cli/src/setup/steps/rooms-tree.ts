@@ -13,7 +13,10 @@ const parts = ['package.json', 'pnpm-workspace.yaml', 'tsconfig.json', 'node_mod
  * The sources that the rooms run from. Rooms are started as an unprivileged user, who may not enter a checkout that
  * lies in /root, say; then the cache gets a copy for them, made anew whenever a source changes.
  */
-export async function roomsTree(cacheDir: string, repoDir: string): Promise<{ readonly step: Step; readonly dir: string }> {
+export async function roomsTree(
+  cacheDir: string,
+  repoDir: string,
+): Promise<{ readonly step: Step; readonly dir: string }> {
   const open = await everybodyReaches(repoDir);
   const family = `rooms-${createHash('sha256').update(repoDir).digest('hex').slice(0, 8)}`;
   const key = open ? 'in-place' : await changeKey(repoDir);
@@ -31,8 +34,13 @@ export async function roomsTree(cacheDir: string, repoDir: string): Promise<{ re
     run: async (place) => {
       place.tell(`${repoDir} is closed to other users`);
       await publish(dir, async (aside) => {
-        const there = await Promise.all(parts.map(async (part) => ((await exists(join(repoDir, part))) ? [join(repoDir, part)] : [])));
-        await runLogged(place.logPath, ['cp', '-a', '--reflink=auto', ...there.flat(), aside], { deadlineMs: 280_000, signal: place.signal });
+        const there = await Promise.all(
+          parts.map(async (part) => ((await exists(join(repoDir, part))) ? [join(repoDir, part)] : [])),
+        );
+        await runLogged(place.logPath, ['cp', '-a', '--reflink=auto', ...there.flat(), aside], {
+          deadlineMs: 280_000,
+          signal: place.signal,
+        });
         await runLogged(place.logPath, ['chmod', '-R', 'go=u-w', aside], { deadlineMs: 60_000, signal: place.signal });
       });
       await removeOld(dirname(dir), family, basename(dir));
@@ -65,6 +73,9 @@ async function sourcesBelow(directory: string): Promise<string[]> {
 /** Keeps the newest other copy: rooms that still run from it may load a file late. */
 async function removeOld(directory: string, family: string, current: string): Promise<void> {
   const others = (await readdir(directory)).filter((name) => name.startsWith(`${family}-`) && name !== current);
-  const aged = await Promise.all(others.map(async (name) => ({ name, at: (await stat(join(directory, name))).mtimeMs })));
-  for (const { name } of aged.sort((a, b) => b.at - a.at).slice(1)) await rm(join(directory, name), { recursive: true, force: true });
+  const aged = await Promise.all(
+    others.map(async (name) => ({ name, at: (await stat(join(directory, name))).mtimeMs })),
+  );
+  for (const { name } of aged.sort((a, b) => b.at - a.at).slice(1))
+    await rm(join(directory, name), { recursive: true, force: true });
 }

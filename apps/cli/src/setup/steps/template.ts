@@ -33,7 +33,11 @@ export interface Template {
   readonly user: string;
 }
 
-export async function template(cacheDir: string, repoDir: string, name: string): Promise<{ step: Step; template: Template }> {
+export async function template(
+  cacheDir: string,
+  repoDir: string,
+  name: string,
+): Promise<{ step: Step; template: Template }> {
   const source = join(repoDir, 'infra', 'templates', name);
   const recipeText = await readFile(join(source, 'template.json'), 'utf8');
   const customize = await readFile(join(source, 'customize.sh'), 'utf8');
@@ -58,11 +62,24 @@ export async function template(cacheDir: string, repoDir: string, name: string):
         const root = join(aside, 'private', 'rootfs');
         await bootstrap(recipe, root, place);
         await addNode(recipe, root, place);
-        await runLogged(place.logPath, ['chroot', root, '/usr/bin/env', '-i', 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', 'LANG=C.UTF-8', 'sh', '-s'], {
-          input: customize,
-          deadlineMs: 120_000,
-          signal: place.signal,
-        });
+        await runLogged(
+          place.logPath,
+          [
+            'chroot',
+            root,
+            '/usr/bin/env',
+            '-i',
+            'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+            'LANG=C.UTF-8',
+            'sh',
+            '-s',
+          ],
+          {
+            input: customize,
+            deadlineMs: 120_000,
+            signal: place.signal,
+          },
+        );
         await chmod(root, 0o755);
         await writeFile(join(aside, 'template.json'), `${JSON.stringify(made, null, 2)}\n`, { mode: 0o644 });
       }),
@@ -87,16 +104,29 @@ function bootstrapArguments(recipe: Recipe): string[] {
 
 /** Debian's part, from the sources this host uses itself: a mirror or a proxy set up here is used for templates too. */
 async function bootstrap(recipe: Recipe, root: string, place: Workplace): Promise<void> {
-  const sources = debianSources(await runRead(['apt-get', 'indextargets', '--format', sourceFormat], { deadlineMs: 30_000 }), recipe.suite);
-  const proxies = await runRead(['apt-config', 'dump', '--format', '%f "%v";%n', 'Acquire::http::Proxy', 'Acquire::https::Proxy'], { deadlineMs: 30_000 });
-  const proxyOptions = proxies.split('\n').filter((line) => /Proxy "./.test(line)).map((line) => `--aptopt=${line.replace(/;$/, '')}`);
+  const sources = debianSources(
+    await runRead(['apt-get', 'indextargets', '--format', sourceFormat], { deadlineMs: 30_000 }),
+    recipe.suite,
+  );
+  const proxies = await runRead(
+    ['apt-config', 'dump', '--format', '%f "%v";%n', 'Acquire::http::Proxy', 'Acquire::https::Proxy'],
+    { deadlineMs: 30_000 },
+  );
+  const proxyOptions = proxies
+    .split('\n')
+    .filter((line) => /Proxy "./.test(line))
+    .map((line) => `--aptopt=${line.replace(/;$/, '')}`);
   const fromHost = sources === '' ? [] : ['-'];
   place.tell(`${recipe.packages.length} packages of Debian ${recipe.suite} and what they need`);
-  await runLogged(place.logPath, ['nice', '-n', '5', 'mmdebstrap', ...proxyOptions, ...bootstrapArguments(recipe), root, ...fromHost], {
-    ...(sources === '' ? {} : { input: sources }),
-    deadlineMs: 900_000,
-    signal: place.signal,
-  });
+  await runLogged(
+    place.logPath,
+    ['nice', '-n', '5', 'mmdebstrap', ...proxyOptions, ...bootstrapArguments(recipe), root, ...fromHost],
+    {
+      ...(sources === '' ? {} : { input: sources }),
+      deadlineMs: 900_000,
+      signal: place.signal,
+    },
+  );
 }
 
 const sourceFormat = '$(CREATED_BY)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)';
@@ -117,8 +147,12 @@ async function addNode(recipe: Recipe, root: string, place: Workplace): Promise<
   place.tell(`Node ${recipe.node} and ${recipe.npmPackages.join(', ')}`);
   const node = `node-linux-${process.arch}@${recipe.node}`;
   const quiet = ['--no-audit', '--no-fund', '--no-update-notifier', '--ignore-scripts', '--loglevel=http'];
-  await runLogged(place.logPath, ['npm', 'install', '--global', '--prefix', join(root, 'usr/local'), ...quiet, node, ...recipe.npmPackages], {
-    deadlineMs: 400_000,
-    signal: place.signal,
-  });
+  await runLogged(
+    place.logPath,
+    ['npm', 'install', '--global', '--prefix', join(root, 'usr/local'), ...quiet, node, ...recipe.npmPackages],
+    {
+      deadlineMs: 400_000,
+      signal: place.signal,
+    },
+  );
 }

@@ -20,7 +20,17 @@ export function systemUser(): Step {
     run: (place) =>
       runLogged(
         place.logPath,
-        ['useradd', '--system', '--user-group', '--no-create-home', '--home-dir', '/nonexistent', '--shell', '/usr/sbin/nologin', roomsUser],
+        [
+          'useradd',
+          '--system',
+          '--user-group',
+          '--no-create-home',
+          '--home-dir',
+          '/nonexistent',
+          '--shell',
+          '/usr/sbin/nologin',
+          roomsUser,
+        ],
         { deadlineMs: 30_000, signal: place.signal },
       ),
   };
