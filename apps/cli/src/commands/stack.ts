@@ -1,0 +1,157 @@
+import { spawn } from 'node:child_process';
+import { openSync } from 'node:fs';
+import { mkdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as after } from 'node:timers/promises';
+import type { Command } from 'commander';
+import { Failure } from '@torpor/kernel';
+import { ensureSetup } from '../setup/setup.ts';
+import { askStatus, askStop, type StackStatus } from '../up/control.ts';
+import { readCredentials } from '../up/credentials.ts';
+import { environmentOf, exportLines } from '../up/environment-lines.ts';
+import { thisInstallation, type Installation } from '../up/installation.ts';
+import { nameProcess, isRunning } from '../up/processes.ts';
+import { purge } from '../up/purge.ts';
+import { settingsFrom } from '../up/settings.ts';
+import { startStack } from '../up/start.ts';
+
+const START_MS = 15 * 60_000;
+const STOP_MS = 60_000;
+
+export function addStackCommands(torpor: Command): void {
+  torpor
+    .command('up')
+    .description('start the stack and keep it running; Ctrl-C leaves the sandboxes frozen for the next start')
+    .option('--listen <address>', 'address that the gateway listens on (default 127.0.0.1)')
+    .option('--public-url <url>', 'what the outside calls it (default from the address)')
+    .option('--pool <n>', 'instances kept ready (default 8)')
+    .option('--disk <GiB>', 'size of the disk pool, taken at once (default a quarter of the free space, at most 64)')
+    .option('--workspace <name>', 'the first workspace (default main)')
+    .option('--detach', 'return when it stands, and leave it running in the background')
+    .action(async (options: Record<string, string> & { detach?: boolean }) => {
+      if (options.detach) {
+        const status = await bringUp(startOptions(options));
+        process.stdout.write(`Torpor is up: ${status.url} (supervisor ${status.pid}; "torpor down" ends it)\n`);
+      } else await stayUp(options);
+    });
+  torpor
+    .command('down')
+    .description('stop the stack; sandboxes stay frozen on this machine')
+    .option('--purge', 'also end every sandbox and remove everything that this installation has on this machine')
+    .action(({ purge: all }: { purge?: boolean }) => takeDown(all ?? false));
+  torpor
+    .command('status')
+    .description('say what runs')
+    .option('--json', 'for programs')
+    .action(({ json }: { json?: boolean }) => showStatus(json ?? false));
+}
+
+function startOptions(options: Readonly<Record<string, unknown>>): string[] {
+  const flags = {
+    listen: '--listen',
+    publicUrl: '--public-url',
+    pool: '--pool',
+    disk: '--disk',
+    workspace: '--workspace',
+  };
+  return Object.entries(flags).flatMap(([name, flag]) =>
+    options[name] === undefined ? [] : [flag, String(options[name])],
+  );
+}
+
+async function stayUp(options: Record<string, string>): Promise<void> {
+  const installation = thisInstallation();
+  const began = performance.now();
+  const stack = await startStack(installation, settingsFrom(options, process.env), process.stderr);
+  const credentials = await readCredentials(installation);
+  process.stderr.write(`\nTorpor is up after ${((performance.now() - began) / 1000).toFixed(1)} s: ${stack.url}\n`);
+  if (credentials) {
+    process.stderr.write(`Log: ${join(installation.stateDir, 'torpor.log')}\nFor @blaxel/core and its CLI:\n\n`);
+    process.stdout.write(`${exportLines(environmentOf('blaxel', { ...credentials, url: stack.url }))}\n`);
+    process.stderr.write('\nCtrl-C stops the stack and leaves the sandboxes frozen for the next start.\n');
+  }
+  await Promise.race([interrupted(), stack.stopAsked]);
+  process.stderr.write('Stopping; sandboxes stay, frozen.\n');
+  await stack.stop();
+  process.exit(0); // Nothing of ours is left; a socket that still drains must not keep the terminal.
+}
+
+function interrupted(): Promise<void> {
+  return new Promise((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => resolve());
+  });
+}
+
+/** Makes sure that the stack is up, in the background if it was not. The set-up's progress is shown here. */
+export async function bringUp(args: readonly string[]): Promise<StackStatus> {
+  const installation = thisInstallation();
+  const already = await askStatus(installation);
+  if (already?.ready) return already;
+  await ensureSetup({ want: ['up'], out: process.stderr });
+  await mkdir(installation.stateDir, { recursive: true });
+  const outFile = join(installation.stateDir, 'up.out');
+  const out = openSync(outFile, 'w', 0o600);
+  const child = spawn(process.execPath, [...process.execArgv, join(import.meta.dirname, '../main.ts'), 'up', ...args], {
+    detached: true,
+    stdio: ['ignore', out, out],
+    cwd: '/',
+  });
+  child.unref();
+  const pid = child.pid;
+  if (pid === undefined) throw new Failure('unavailable', `the supervisor did not start; see ${outFile}`);
+  return waitReady(installation, pid, outFile);
+}
+
+async function waitReady(installation: Installation, pid: number, outFile: string): Promise<StackStatus> {
+  const until = performance.now() + START_MS;
+  while (performance.now() < until) {
+    const status = await askStatus(installation);
+    if (status?.ready) return status;
+    if (!(await nameProcess(pid))) {
+      const said = await readFile(outFile, 'utf8');
+      throw new Failure('unavailable', `the stack did not come up:\n${said.trim().split('\n').slice(-15).join('\n')}`);
+    }
+    await after(20);
+  }
+  throw new Failure(
+    'deadline_exceeded',
+    `the stack was not up after ${START_MS / 1000} s (timer "up"); see ${outFile}`,
+  );
+}
+
+async function takeDown(all: boolean): Promise<void> {
+  const installation = thisInstallation();
+  const status = await askStatus(installation);
+  if (status) await stopSupervisor(installation, status.pid);
+  if (all) process.stdout.write(`${await purge(installation)}\n`);
+  else
+    process.stdout.write(
+      status ? 'Torpor is down; its sandboxes stay frozen for the next "torpor up".\n' : 'Torpor was not up.\n',
+    );
+}
+
+async function stopSupervisor(installation: Installation, pid: number): Promise<void> {
+  const name = await nameProcess(pid);
+  await askStop(installation);
+  const until = performance.now() + STOP_MS;
+  while (name && (await isRunning(name))) {
+    if (performance.now() > until)
+      throw new Failure(
+        'deadline_exceeded',
+        `the supervisor ${pid} did not end within ${STOP_MS / 1000} s (timer "down")`,
+      );
+    await after(20);
+  }
+}
+
+async function showStatus(json: boolean): Promise<void> {
+  const status = await askStatus(thisInstallation());
+  if (json) return void process.stdout.write(`${JSON.stringify(status ?? null)}\n`);
+  if (!status) return void process.stdout.write('Torpor is not up. "torpor up" starts it.\n');
+  process.stdout.write(`${status.url}  supervisor ${status.pid}  ${status.ready ? 'ready' : 'starting'}\n`);
+  for (const { name, pid, restarts, healthy } of status.services) {
+    process.stdout.write(
+      `  ${name.padEnd(18)} ${healthy ? 'healthy' : 'not healthy'.toUpperCase()}  pid ${pid ?? '-'}  restarts ${restarts}\n`,
+    );
+  }
+}

@@ -1,0 +1,89 @@
+import type { Command } from 'commander';
+import { dirname, join } from 'node:path';
+import { Failure } from '@torpor/kernel';
+import { ensureSetup } from '../setup/setup.ts';
+import { findGo } from '../setup/steps/go.ts';
+import { runSuite, type Outcome } from '../testing/run-suite.ts';
+import { suites, type Tier } from '../testing/suites.ts';
+import { thisInstallation } from '../up/installation.ts';
+
+const TIERS: readonly Tier[] = ['quick', 'full', 'soak'];
+
+export function addTestCommand(torpor: Command): void {
+  torpor
+    .command('test')
+    .description('run the tests: quick (default), full (default when CI=true), or soak')
+    .option('--tier <tier>', `one of: ${TIERS.join(', ')}`)
+    .option('--only <words>', 'only suites whose name contains one of these, comma-separated')
+    .action(({ tier, only }: { tier?: string; only?: string }) => runTests(tierOf(tier), only?.split(',')));
+}
+
+function tierOf(text: string | undefined): Tier {
+  if (text === undefined) return process.env.CI === 'true' ? 'full' : 'quick';
+  const tier = TIERS.find((name) => name === text);
+  if (!tier) throw new Failure('bad_request', `no tier is called "${text}"; expected one of: ${TIERS.join(', ')}`);
+  return tier;
+}
+
+async function runTests(tier: Tier, only: readonly string[] | undefined): Promise<void> {
+  const began = performance.now();
+  const tools = await ensureSetup({ want: ['test'], out: process.stderr });
+  const go = (await findGo(tools.cacheDir))[0]?.path;
+  if (go === undefined)
+    throw new Failure('not_found', 'the tests of guest and hostd need Go; install any Go since 1.21');
+  const { checkout } = thisInstallation();
+  const env = {
+    ...inherited(),
+    PATH: [dirname(process.execPath), dirname(go), process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin'].join(':'),
+    CI: process.env.CI ?? '',
+    TORPOR_TEST_TIER: tier,
+    TORPOR_RUNSC: tools.runsc,
+    TORPOR_NATS_SERVER: tools.natsServer,
+    TORPOR_GUEST: tools.guest,
+    TORPOR_HOSTD: tools.hostd,
+    TORPOR_GUEST_LAYER: tools.guestLayerDir,
+    TORPOR_HOST_LAYER: tools.hostLayerDir,
+    TORPOR_TEMPLATE: Object.values(tools.templates)[0]?.dir ?? '',
+    TORPOR_LAUNCHER: join(checkout, 'torpor'),
+  };
+  const chosen = suites({ checkout, node: process.execPath, go, env, tier }).filter(
+    (suite) => suite.tiers.includes(tier) && (!only || only.some((word) => suite.name.includes(word))),
+  );
+  const outcomes: Outcome[] = [];
+  for (const suite of chosen) {
+    process.stdout.write(`\n── ${suite.name}\n`);
+    const outcome = await runSuite(suite, { show: (text) => process.stdout.write(text) });
+    outcomes.push(outcome);
+    if (outcome.failed > 0) process.stdout.write(`${tail(outcome.output)}\n`);
+    process.stdout.write(`   ${summary(outcome)} in ${seconds(outcome.tookMs)}\n`);
+  }
+  report(outcomes, tier, performance.now() - began);
+}
+
+function inherited(): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(process.env).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])),
+  );
+}
+
+function report(outcomes: readonly Outcome[], tier: Tier, tookMs: number): void {
+  const sum = (pick: (outcome: Outcome) => number) => outcomes.reduce((total, outcome) => total + pick(outcome), 0);
+  const [passed, failed, skipped] = [sum((o) => o.passed), sum((o) => o.failed), sum((o) => o.skipped)];
+  process.stdout.write(`\n${tier}: ${outcomes.length} suites in ${seconds(tookMs)}\n`);
+  for (const outcome of outcomes)
+    process.stdout.write(`  ${outcome.name.padEnd(26)} ${summary(outcome).padEnd(34)} ${seconds(outcome.tookMs)}\n`);
+  process.stdout.write(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}\n`);
+  if (failed > 0 || passed === 0) process.exitCode = 1;
+}
+
+function summary({ passed, failed, skipped }: Outcome): string {
+  return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`;
+}
+
+function seconds(ms: number): string {
+  return `${(ms / 1000).toFixed(1)} s`;
+}
+
+function tail(output: string): string {
+  return output.trim().split('\n').slice(-60).join('\n');
+}

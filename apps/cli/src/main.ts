@@ -1,0 +1,18 @@
+/** `torpor`: the whole stack in one local command, and the tool that speaks to it. */
+import { explain, Failure } from '@torpor/kernel';
+import { program } from './commands/program.ts';
+import { SetupFailed } from './setup/run-steps.ts';
+
+try {
+  await program().parseAsync(process.argv);
+} catch (error) {
+  process.stderr.write(`torpor: ${sayFor(error)}\n`);
+  process.exitCode = 1;
+}
+
+/** What a person reads: the failure and its causes; a stack trace only where it is our bug, or when asked for. */
+function sayFor(error: unknown): string {
+  if (process.env.TORPOR_DEBUG) return error instanceof Error ? (error.stack ?? error.message) : String(error);
+  if (error instanceof Failure || error instanceof SetupFailed) return explain(error);
+  return `${explain(error)}\n(TORPOR_DEBUG=1 shows where)`;
+}

@@ -1,0 +1,111 @@
+/** What `torpor test` runs, as data: each suite a program of its own, with a way to read how many of its tests passed. */
+import { join } from 'node:path';
+
+export type Tier = 'quick' | 'full' | 'soak';
+
+export interface Suite {
+  readonly name: string;
+  readonly tiers: readonly Tier[];
+  readonly command: readonly string[];
+  readonly cwd: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly read: 'exit' | 'vitest' | 'go';
+  readonly deadlineMs: number;
+}
+
+export interface Tally {
+  readonly passed: number;
+  readonly failed: number;
+  readonly skipped: number;
+}
+
+const EVERY: readonly Tier[] = ['quick', 'full'];
+const MINUTE = 60_000;
+
+export function suites(at: {
+  checkout: string;
+  node: string;
+  go: string;
+  env: Readonly<Record<string, string>>;
+  tier: Tier;
+}): Suite[] {
+  const bin = (name: string) => join(at.checkout, 'node_modules', '.bin', name);
+  const vitest = (project: string) => [
+    bin('vitest'),
+    'run',
+    '--project',
+    project,
+    '--reporter=default',
+    '--reporter=json',
+  ];
+  const common = { cwd: at.checkout, env: at.env, tiers: EVERY };
+  return [
+    { ...common, name: 'types', command: [bin('tsc'), '-p', 'tsconfig.json'], read: 'exit', deadlineMs: 3 * MINUTE },
+    { ...common, name: 'lint', command: [bin('oxlint'), '--deny-warnings'], read: 'exit', deadlineMs: 2 * MINUTE },
+    { ...common, name: 'format', command: [bin('oxfmt'), '--check', '.'], read: 'exit', deadlineMs: 2 * MINUTE },
+    {
+      ...common,
+      name: 'walls',
+      command: [bin('depcruise'), '--config', '.dependency-cruiser.mjs', 'apps', 'packages', 'test'],
+      read: 'exit',
+      deadlineMs: 3 * MINUTE,
+    },
+    { ...common, name: 'dead code', command: [bin('knip')], read: 'exit', deadlineMs: 3 * MINUTE },
+    {
+      ...common,
+      name: 'guest (go)',
+      command: [at.go, 'test', '-json', './...'],
+      cwd: join(at.checkout, 'packages/guest'),
+      read: 'go',
+      deadlineMs: 10 * MINUTE,
+    },
+    {
+      ...common,
+      name: 'hostd (go)',
+      command: [at.go, 'test', '-json', './...'],
+      cwd: join(at.checkout, 'packages/hostd'),
+      read: 'go',
+      deadlineMs: 10 * MINUTE,
+    },
+    {
+      ...common,
+      name: 'hostd on this host (go)',
+      tiers: ['full'],
+      command: [at.go, 'test', '-json', '-tags', 'host', './...'],
+      cwd: join(at.checkout, 'packages/hostd'),
+      read: 'go',
+      deadlineMs: 10 * MINUTE,
+    },
+    { ...common, name: 'units', command: vitest('unit'), read: 'vitest', deadlineMs: 10 * MINUTE },
+    { ...common, name: 'system', command: vitest('system'), read: 'vitest', deadlineMs: 25 * MINUTE },
+  ];
+}
+
+/** Counts the outcomes of top-level Go tests in `go test -json` output. A package that does not build counts as one failure. */
+export function tallyGo(output: string): Tally {
+  const tally = { passed: 0, failed: 0, skipped: 0 };
+  for (const line of output.split('\n')) {
+    if (!line.startsWith('{')) continue;
+    const event = JSON.parse(line) as { Action?: string; Test?: string; FailedBuild?: string }; // the format that `go doc test2json` states
+    if (event.FailedBuild !== undefined && event.Action === 'fail') tally.failed++;
+    if (event.Test === undefined || event.Test.includes('/')) continue;
+    if (event.Action === 'pass') tally.passed++;
+    if (event.Action === 'fail') tally.failed++;
+    if (event.Action === 'skip') tally.skipped++;
+  }
+  return tally;
+}
+
+/** Counts from Vitest's JSON reporter. */
+export function tallyVitest(json: string): Tally {
+  const { numPassedTests, numFailedTests, numPendingTests, numTodoTests, numFailedTestSuites } = JSON.parse(
+    json,
+  ) as Record<string, number | undefined>;
+  const failed = numFailedTests ?? 0;
+  return {
+    passed: numPassedTests ?? 0,
+    // A file that fails before its first test has no failed test of its own.
+    failed: failed === 0 && (numFailedTestSuites ?? 0) > 0 ? (numFailedTestSuites ?? 0) : failed,
+    skipped: (numPendingTests ?? 0) + (numTodoTests ?? 0),
+  };
+}

@@ -1,0 +1,19 @@
+/** How this machine's root speaks to its own stack: written at the first start, read by the CLI. Others set TORPOR_URL and TORPOR_API_KEY. */
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import type { Installation } from './installation.ts';
+
+const Credentials = z.object({ url: z.string(), workspace: z.string(), apiKey: z.string() });
+export type Credentials = z.infer<typeof Credentials>;
+
+const fileOf = (installation: Installation) => join(installation.stateDir, 'credentials.json');
+
+export async function readCredentials(installation: Installation): Promise<Credentials | undefined> {
+  const text = await readFile(fileOf(installation), 'utf8').catch(() => undefined); // absent before the first start
+  return text === undefined ? undefined : Credentials.parse(JSON.parse(text));
+}
+
+export async function writeCredentials(installation: Installation, credentials: Credentials): Promise<void> {
+  await writeFile(fileOf(installation), `${JSON.stringify(credentials, null, 2)}\n`, { mode: 0o600 });
+}

@@ -1,0 +1,25 @@
+import type { Credentials } from './credentials.ts';
+
+export const DIALECTS = ['blaxel'] as const;
+export type DialectName = (typeof DIALECTS)[number];
+
+/** The variables by which an unmodified SDK finds this stack. */
+export function environmentOf(dialect: DialectName, { url, workspace, apiKey }: Credentials): Record<string, string> {
+  switch (dialect) {
+    case 'blaxel':
+      return {
+        BL_API_URL: `${url}/v0`,
+        BL_RUN_URL: url,
+        BL_WORKSPACE: workspace,
+        BL_API_KEY: apiKey,
+        // Without it the SDK would send our requests, and our key, to Blaxel's own edge as soon as a region is known.
+        BL_DISABLE_H2: '1',
+      };
+  }
+}
+
+export function exportLines(variables: Readonly<Record<string, string>>): string {
+  return Object.entries(variables)
+    .map(([name, value]) => `export ${name}='${value.replaceAll("'", `'\\''`)}'`)
+    .join('\n');
+}

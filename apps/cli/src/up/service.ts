@@ -1,0 +1,57 @@
+import type { ChildProcess } from 'node:child_process';
+
+/** One child of the supervisor, as data. */
+export interface Service {
+  readonly name: string;
+  readonly command: string;
+  readonly args: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** Absent: root. */
+  readonly user?: { uid: number; gid: number };
+  readonly cwd?: string;
+  /** Services that must be healthy before this one starts. */
+  readonly needs: readonly string[];
+  /** Resolves when it does its work; rejects or says false while it does not. */
+  readonly isHealthy: () => Promise<boolean>;
+  /** How it is asked to end (default SIGTERM), and how long that may take. */
+  readonly stop: { readonly signal?: NodeJS.Signals; readonly graceMs: number };
+  /** How long it may take to become healthy. */
+  readonly startMs: number;
+}
+
+/** What became of one start of a service. */
+export interface Running {
+  readonly child: ChildProcess;
+  readonly startedAtMs: number;
+}
+
+const FIRST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 5_000;
+const STEADY_MS = 30_000;
+
+/** How long to wait before the next start: doubling with each quick failure, forgotten after a steady run. Pure. */
+export function pauseBeforeRestart(quickFailures: number): number {
+  return Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(quickFailures, 10));
+}
+
+export function countsAsQuick(ranMs: number): boolean {
+  return ranMs < STEADY_MS;
+}
+
+/** Groups in which services start: each group's needs lie in earlier ones. Throws where needs go round or name nobody. */
+export function startOrder(services: readonly Pick<Service, 'name' | 'needs'>[]): string[][] {
+  const groups: string[][] = [];
+  const started = new Set<string>();
+  while (started.size < services.length) {
+    const ready = services.filter(({ name, needs }) => !started.has(name) && needs.every((need) => started.has(need)));
+    if (ready.length === 0) {
+      const stuck = services
+        .filter(({ name }) => !started.has(name))
+        .map(({ name, needs }) => `${name} needs ${needs.join(', ')}`);
+      throw new Error(`these services wait for each other or for nobody: ${stuck.join('; ')}`);
+    }
+    groups.push(ready.map(({ name }) => name));
+    for (const { name } of ready) started.add(name);
+  }
+  return groups;
+}

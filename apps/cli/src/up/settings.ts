@@ -1,0 +1,51 @@
+import { statfs } from 'node:fs/promises';
+import { dirname } from 'node:path';
+
+/** What a person may choose at `up`. */
+export interface Settings {
+  /** Address that the gateway listens on; default loopback. */
+  readonly listen: string;
+  /** What the outside calls the gateway; default from the listening address. */
+  readonly publicUrl: string | undefined;
+  /** Instances kept ready per template and shape. */
+  readonly pool: number;
+  /** Size of the disk pool; default a quarter of what is free, at most 64 GiB, at least 4. */
+  readonly diskGib: number | undefined;
+  readonly databaseUrl: string | undefined;
+  readonly natsUrl: string | undefined;
+  readonly workspace: string;
+}
+
+export const DEFAULT_POOL = 8;
+
+export function settingsFrom(options: Partial<Record<string, string>>, env: NodeJS.ProcessEnv): Settings {
+  return {
+    listen: options.listen ?? env.TORPOR_LISTEN ?? '127.0.0.1',
+    publicUrl: (options.publicUrl ?? env.TORPOR_PUBLIC_URL)?.replace(/\/+$/, ''),
+    pool: wholeNumber('--pool', options.pool ?? env.TORPOR_POOL) ?? DEFAULT_POOL,
+    diskGib: wholeNumber('--disk', options.disk ?? env.TORPOR_DISK_GIB),
+    databaseUrl: env.DATABASE_URL,
+    natsUrl: env.NATS_URL,
+    workspace: options.workspace ?? env.TORPOR_WORKSPACE ?? 'main',
+  };
+}
+
+function wholeNumber(name: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  if (!/^\d{1,6}$/.test(text)) throw new Error(`${name} expects a whole number, got "${text}"`);
+  return Number(text);
+}
+
+/** The pool is fallocated: its size is taken from the disk at once and kept. */
+export async function poolSizeMib(stateDir: string, chosenGib: number | undefined): Promise<number> {
+  if (chosenGib !== undefined) return chosenGib * 1024;
+  const { bavail, bsize } = await statfs(dirname(stateDir));
+  const freeMib = (bavail * bsize) / 2 ** 20;
+  const wanted = Math.min(64 * 1024, Math.max(4 * 1024, Math.floor(freeMib / 4)));
+  if (wanted > freeMib - 1024) {
+    throw new Error(
+      `the disk pool needs ${wanted} MiB below ${dirname(stateDir)}, only ${Math.floor(freeMib)} MiB are free; free some, or choose a size with --disk GIB`,
+    );
+  }
+  return wanted;
+}

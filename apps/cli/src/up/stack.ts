@@ -1,0 +1,299 @@
+/** The services of a stack on one box, as data: what each runs, as whom, after what, and how one knows that it works. */
+import { createConnection } from 'node:net';
+import { writeFile, chown } from 'node:fs/promises';
+import { join } from 'node:path';
+import { roomPermissions } from '@torpor/bus';
+import type {
+  GatewayConfig,
+  GatewaySecrets,
+  NodeAgentConfig,
+  NodeAgentSecrets,
+  SchedulerConfig,
+  SchedulerSecrets,
+} from '@torpor/config';
+import type { z } from 'zod';
+import type { Toolchain } from '../setup/setup.ts';
+import { scopeOf, type Installation } from './installation.ts';
+import type { Keys } from './keys.ts';
+import type { Layout } from './layout.ts';
+import type { Places } from './places.ts';
+import { postgresBinary } from './postgres.ts';
+import type { Service } from './service.ts';
+import { poolSizeMib, type Settings } from './settings.ts';
+import { defaultPools } from './pools.ts';
+
+export const NODE_ID = 'local';
+const GUEST_PORT = 7070;
+const VERSION = '0.1.0';
+
+export interface Stack {
+  readonly installation: Installation;
+  readonly toolchain: Toolchain;
+  readonly places: Places;
+  readonly keys: Keys;
+  readonly layout: Layout;
+  readonly settings: Settings;
+}
+
+export function publicUrlOf({ settings, places }: Pick<Stack, 'settings' | 'places'>): string {
+  const host = settings.listen === '0.0.0.0' || settings.listen === '::' ? '127.0.0.1' : settings.listen;
+  return settings.publicUrl ?? `http://${host.includes(':') ? `[${host}]` : host}:${places.ports.gateway}`;
+}
+
+export function databaseUrlOf({ settings, places, keys }: Pick<Stack, 'settings' | 'places' | 'keys'>): string {
+  return (
+    settings.databaseUrl ?? `postgres://torpor:${keys.postgresPassword}@127.0.0.1:${places.ports.postgres}/postgres`
+  );
+}
+
+/** Every service of the stack; those that the operator provides (DATABASE_URL, NATS_URL) are left out. */
+export async function servicesOf(stack: Stack): Promise<Service[]> {
+  const services: Service[] = [];
+  if (!stack.settings.natsUrl) services.push(await natsService(stack));
+  if (!stack.settings.databaseUrl) services.push(postgresService(stack));
+  services.push(hostdService(stack));
+  const base = services.map(({ name }) => name);
+  services.push(
+    await schedulerService(stack, base),
+    await nodeAgentService(stack, base),
+    await gatewayService(stack, base),
+  );
+  return services;
+}
+
+async function natsService({ layout, places, keys, toolchain }: Stack): Promise<Service> {
+  const users = [
+    { user: 'gateway', password: keys.nats.gateway, ...roomPermissions('gateway', 'gateway') },
+    { user: 'scheduler', password: keys.nats.scheduler, ...roomPermissions('scheduler', 'scheduler') },
+    { user: `node-${NODE_ID}`, password: keys.nats.node, ...roomPermissions('node', `node-${NODE_ID}`, NODE_ID) },
+  ].map(({ publish, subscribe, ...user }) => ({ ...user, permissions: { publish, subscribe, allow_responses: true } }));
+  const config = {
+    host: '127.0.0.1',
+    port: places.ports.nats,
+    jetstream: { store_dir: layout.natsDir, max_memory_store: 256 << 20, max_file_store: 1 << 30 },
+    max_payload: 1 << 20,
+    authorization: { users },
+  };
+  const file = await writeOwned(layout, 'nats.json', config);
+  return {
+    name: 'nats',
+    command: toolchain.natsServer,
+    args: ['-c', file],
+    user: layout.user,
+    needs: [],
+    isHealthy: () => listens(places.ports.nats),
+    stop: { graceMs: 3_000 },
+    startMs: 10_000,
+  };
+}
+
+function postgresService({ layout, places, installation, toolchain }: Stack): Service {
+  return {
+    name: 'postgres',
+    command: postgresBinary(toolchain.roomsDir, 'postgres'),
+    args: [
+      ...['-D', join(layout.postgresDir, 'data')],
+      ...['-c', 'listen_addresses=127.0.0.1', '-c', `port=${places.ports.postgres}`, '-c', 'unix_socket_directories='],
+      ...['-c', 'max_connections=60', '-c', 'shared_buffers=64MB', '-c', `cluster_name=torpor-${installation.id}`],
+    ],
+    env: { LC_ALL: 'C.UTF-8', TZ: 'UTC' },
+    user: layout.user,
+    needs: [],
+    // The bootstrap step, which runs next, asks it a real question and waits for the answer.
+    isHealthy: () => listens(places.ports.postgres),
+    // Fast shutdown: it does not wait for clients, and writes everything down.
+    stop: { signal: 'SIGINT', graceMs: 15_000 },
+    startMs: 30_000,
+  };
+}
+
+function hostdService({ layout, toolchain, installation }: Stack): Service {
+  const scope = scopeOf(installation.id, NODE_ID);
+  return {
+    name: 'hostd',
+    command: toolchain.hostd,
+    args: [
+      ...['--scope', scope, '--run-dir', hostdRunDir(scope), '--socket', hostdSocket(scope)],
+      ...['--pool-file', layout.poolFile, '--pool-dir', layout.poolDir, '--runsc', toolchain.runsc],
+      ...['--allow-uid', String(layout.user.uid), '--gid', String(layout.user.gid)],
+    ],
+    env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', ...failpoints() },
+    needs: [],
+    isHealthy: () => listens(hostdSocket(scope)),
+    stop: { graceMs: 10_000 },
+    startMs: 10_000,
+  };
+}
+
+export function hostdRunDir(scope: string): string {
+  return `/run/torpor/${scope}`;
+}
+
+export function hostdSocket(scope: string): string {
+  return join(hostdRunDir(scope), 'hostd.sock');
+}
+
+async function schedulerService(stack: Stack, needs: readonly string[]): Promise<Service> {
+  const { keys, places } = stack;
+  const config: z.input<typeof SchedulerConfig> = {
+    ...common(stack, 'scheduler', places.ports.observeScheduler),
+    database: {},
+    leaseMs: 0,
+  };
+  const secrets: SchedulerSecrets = {
+    ...natsSecret(stack, keys.nats.scheduler),
+    databaseUrl: databaseUrlOf(stack),
+    sealingKey: keys.sealingKey,
+  };
+  return room(stack, 'sandbox-scheduler', config, secrets, places.ports.observeScheduler, needs);
+}
+
+async function gatewayService(stack: Stack, needs: readonly string[]): Promise<Service> {
+  const { config, secrets } = gatewayFiles(stack);
+  return room(stack, 'gateway', config, secrets, stack.places.ports.observeGateway, needs);
+}
+
+export function gatewayFiles(stack: Stack): { config: z.input<typeof GatewayConfig>; secrets: GatewaySecrets } {
+  const { keys, places, settings } = stack;
+  return {
+    config: {
+      ...common(stack, 'gateway', places.ports.observeGateway),
+      database: {},
+      listen: { host: settings.listen, port: places.ports.gateway },
+      publicUrl: publicUrlOf(stack),
+    },
+    secrets: {
+      ...natsSecret(stack, keys.nats.gateway),
+      databaseUrl: databaseUrlOf(stack),
+      dataKey: keys.dataKey,
+      sealingKey: keys.sealingKey,
+    },
+  };
+}
+
+async function nodeAgentService(stack: Stack, needs: readonly string[]): Promise<Service> {
+  const { installation, toolchain, places, layout, settings, keys } = stack;
+  const scope = scopeOf(installation.id, NODE_ID);
+  const sizeMib = await poolSizeMib(installation.stateDir, settings.diskGib);
+  const config: z.input<typeof NodeAgentConfig> = {
+    ...common(stack, `node-${NODE_ID}`, places.ports.observeNode),
+    nodeId: NODE_ID,
+    stateDir: layout.nodeDir,
+    listen: { host: '127.0.0.1', port: places.ports.data },
+    url: `http://127.0.0.1:${places.ports.data}`,
+    isolation: 'gvisor',
+    driver: {
+      kind: 'gvisor',
+      hostdSocket: hostdSocket(scope),
+      scope,
+      subnet: places.subnet,
+      guestPort: GUEST_PORT,
+      pool: { sizeMib, reserveMib: Math.ceil(sizeMib / 20) },
+      egress: { allow: toolchain.host.registries.map(hostAndPort), bandwidthMbit: 1_000, connections: 1_024 },
+      dnsPort: places.ports.dns,
+      templates: Object.values(toolchain.templates).map((template) => ({
+        name: template.name,
+        aliases: [...template.aliases],
+        lower: [toolchain.guestLayerDir, toolchain.hostLayerDir, template.dir],
+        workdir: template.workdir,
+        user: template.user,
+        env: { ...template.env, ...toolchain.host.env },
+      })),
+    },
+    pools: defaultPools(settings.pool),
+  };
+  const secrets: NodeAgentSecrets = { ...natsSecret(stack, keys.nats.node), dataKey: keys.dataKey };
+  return room(stack, 'node-agent', config, secrets, places.ports.observeNode, needs);
+}
+
+function hostAndPort(text: string): { host: string; port: number } {
+  const at = text.lastIndexOf(':');
+  return { host: text.slice(0, at).replace(/^\[|\]$/g, ''), port: Number(text.slice(at + 1)) };
+}
+
+function common(stack: Stack, user: string, observePort: number) {
+  const otlpEndpoint = process.env.OTEL_EXPORTER_OTLP_ENDPOINT;
+  const given = stack.settings.natsUrl === undefined ? undefined : new URL(stack.settings.natsUrl);
+  return {
+    installation: stack.installation.id,
+    version: VERSION,
+    nats: given
+      ? { url: given.host, user: decodeURIComponent(given.username) }
+      : { url: `127.0.0.1:${stack.places.ports.nats}`, user },
+    ...(otlpEndpoint === undefined ? {} : { otlpEndpoint }),
+    observe: { host: '127.0.0.1', port: observePort },
+  };
+}
+
+function natsSecret(stack: Stack, own: string): { natsPassword: string } {
+  return {
+    natsPassword:
+      stack.settings.natsUrl === undefined ? own : decodeURIComponent(new URL(stack.settings.natsUrl).password),
+  };
+}
+
+async function room(
+  stack: Stack,
+  name: string,
+  config: unknown,
+  secrets: unknown,
+  observePort: number,
+  needs: readonly string[],
+): Promise<Service> {
+  return {
+    name,
+    command: stack.toolchain.node,
+    args: ['--disable-warning=ExperimentalWarning', join(stack.toolchain.roomsDir, 'apps', name, 'src', 'main.ts')],
+    env: await roomEnv(stack, name, config, secrets),
+    user: stack.layout.user,
+    needs,
+    isHealthy: () => saysHealthy(observePort),
+    stop: { graceMs: 20_000 },
+    startMs: 60_000,
+  };
+}
+
+/** Writes a room's two files and answers the environment that leads to them. */
+export async function roomEnv(
+  { layout }: Stack,
+  name: string,
+  config: unknown,
+  secrets: unknown,
+): Promise<Record<string, string>> {
+  return {
+    TORPOR_CONFIG: await writeOwned(layout, `${name}.json`, config),
+    TORPOR_SECRETS: await writeOwned(layout, `${name}.secrets.json`, secrets),
+    NODE_COMPILE_CACHE: layout.compileCacheDir,
+    PATH: '/usr/bin:/bin',
+    ...failpoints(),
+  };
+}
+
+/** Tests ask for failures by this variable; it reaches the processes that carry steps out. */
+function failpoints(): Record<string, string> {
+  return process.env.TORPOR_FAILPOINTS ? { TORPOR_FAILPOINTS: process.env.TORPOR_FAILPOINTS } : {};
+}
+
+async function writeOwned(layout: Layout, name: string, body: unknown): Promise<string> {
+  const file = join(layout.configDir, name);
+  await writeFile(file, `${JSON.stringify(body, null, 2)}\n`, { mode: 0o600 });
+  await chown(file, layout.user.uid, layout.user.gid);
+  return file;
+}
+
+function listens(at: number | string): Promise<boolean> {
+  return new Promise((answer) => {
+    const socket = typeof at === 'number' ? createConnection(at, '127.0.0.1') : createConnection(at);
+    socket.setTimeout(1_000, () => socket.destroy(new Error('no answer within 1000 ms')));
+    socket.once('connect', () => {
+      socket.destroy();
+      answer(true);
+    });
+    socket.once('error', () => answer(false));
+  });
+}
+
+async function saysHealthy(port: number): Promise<boolean> {
+  const answer = await fetch(`http://127.0.0.1:${port}/healthz`, { signal: AbortSignal.timeout(2_000) });
+  return answer.ok;
+}

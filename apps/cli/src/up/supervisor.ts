@@ -1,0 +1,194 @@
+/**
+ * Keeps the services of an installation running: starts them in the order of their needs, restarts what ends with growing pauses, writes one log.
+ *
+ * Children are sessions of their own, so that a Ctrl-C in the terminal reaches only the supervisor. Their pids are written down: a supervisor that
+ * was killed leaves them running, and the next one ends them before it starts its own. Sandboxes are nobody's children here; they stay.
+ */
+import { spawn } from 'node:child_process';
+import { readFile, rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as after } from 'node:timers/promises';
+import { explain, withDeadline } from '@torpor/kernel';
+import type { LogFile } from './log-file.ts';
+import { endProcess, isRunning, nameProcess, type ProcessName } from './processes.ts';
+import { countsAsQuick, pauseBeforeRestart, startOrder, type Running, type Service } from './service.ts';
+
+export interface ServiceStatus {
+  readonly name: string;
+  readonly pid: number | undefined;
+  readonly restarts: number;
+  readonly healthy: boolean;
+}
+
+interface Kept {
+  readonly service: Service;
+  running: Running | undefined;
+  restarts: number;
+  quickFailures: number;
+  lastExit: string | undefined;
+}
+
+export class Supervisor {
+  readonly #kept: Map<string, Kept>;
+  readonly #services: readonly Service[];
+  readonly #log: LogFile;
+  readonly #pidFile: string;
+  readonly #stopping = new AbortController();
+  #writing: Promise<void> = Promise.resolve();
+
+  constructor(services: readonly Service[], options: { log: LogFile; runDir: string }) {
+    this.#services = services;
+    this.#kept = new Map(
+      services.map((service) => [
+        service.name,
+        { service, running: undefined, restarts: 0, quickFailures: 0, lastExit: undefined },
+      ]),
+    );
+    this.#log = options.log;
+    this.#pidFile = join(options.runDir, 'children.json');
+  }
+
+  /**
+   * Starts everything; resolves when all is healthy. `told` hears of each service as it becomes so; `afterFoundations` runs once those that need
+   * nobody are healthy, before the others start.
+   */
+  async start({
+    told,
+    afterFoundations,
+  }: {
+    told: (name: string, tookMs: number) => void;
+    afterFoundations: () => Promise<void>;
+  }): Promise<void> {
+    await endOrphans(this.#pidFile);
+    for (const [index, group] of startOrder(this.#services).entries()) {
+      if (index === 1) await afterFoundations();
+      await Promise.all(
+        group.map(async (name) => {
+          const began = performance.now();
+          const kept = this.#keptOf(name);
+          this.#spawn(kept);
+          await this.#untilHealthy(kept);
+          told(name, performance.now() - began);
+        }),
+      );
+    }
+  }
+
+  async status(): Promise<ServiceStatus[]> {
+    return Promise.all(
+      [...this.#kept.values()].map(async ({ service, running, restarts }) => ({
+        name: service.name,
+        pid: running?.child.pid,
+        restarts,
+        healthy: running !== undefined && (await service.isHealthy().catch(() => false)), // unreachable is unhealthy
+      })),
+    );
+  }
+
+  /** Ends the services, those that others need last. */
+  async stop(): Promise<void> {
+    this.#stopping.abort(new Error('the supervisor is stopping'));
+    for (const group of startOrder(this.#services).reverse()) {
+      await Promise.all(group.map((name) => this.#end(this.#keptOf(name))));
+    }
+    await this.#writing;
+  }
+
+  #keptOf(name: string): Kept {
+    const kept = this.#kept.get(name);
+    if (!kept) throw new Error(`no service is called ${name}`);
+    return kept;
+  }
+
+  #spawn(kept: Kept): void {
+    const { service } = kept;
+    const child = spawn(service.command, [...service.args], {
+      env: { ...service.env },
+      cwd: service.cwd ?? '/',
+      detached: true,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      ...(service.user ?? {}),
+    });
+    const running = { child, startedAtMs: performance.now() };
+    kept.running = running;
+    this.#log.collect(service.name, child.stdout);
+    this.#log.collect(service.name, child.stderr);
+    child.once('error', (error) => this.#ended(kept, running, `it did not start: ${explain(error)}`));
+    child.once('exit', (code, signal) => this.#ended(kept, running, signal ? `signal ${signal}` : `exit code ${code}`));
+    this.#log.event('service started', { service: service.name, pid: child.pid });
+    this.#writePids();
+  }
+
+  #ended(kept: Kept, running: Running, how: string): void {
+    if (kept.running !== running) return;
+    kept.running = undefined;
+    kept.lastExit = how;
+    this.#log.event('service ended', { service: kept.service.name, how, pid: running.child.pid });
+    if (this.#stopping.signal.aborted) return;
+    kept.quickFailures = countsAsQuick(performance.now() - running.startedAtMs) ? kept.quickFailures + 1 : 0;
+    void this.#restartLater(kept);
+  }
+
+  async #restartLater(kept: Kept): Promise<void> {
+    await after(pauseBeforeRestart(kept.quickFailures), undefined, { ref: true });
+    if (this.#stopping.signal.aborted || kept.running) return;
+    kept.restarts++;
+    this.#spawn(kept);
+  }
+
+  async #untilHealthy(kept: Kept): Promise<void> {
+    const { service } = kept;
+    const work = async (signal: AbortSignal) => {
+      while (!signal.aborted) {
+        if (kept.running && (await service.isHealthy().catch(() => false))) return; // not yet is no failure
+        await after(15);
+      }
+    };
+    try {
+      await withDeadline({ name: `${service.name} start`, ms: service.startMs, outer: this.#stopping.signal }, work);
+    } catch (error) {
+      const last = kept.lastExit ? `; it last ended by ${kept.lastExit}` : '';
+      throw new Error(`${service.name} did not become healthy${last}. Its log: ${this.#log.path}`, { cause: error });
+    }
+  }
+
+  async #end(kept: Kept): Promise<void> {
+    const pid = kept.running?.child.pid;
+    const name = pid === undefined ? undefined : await nameProcess(pid);
+    if (name) await endProcess(name, kept.service.stop);
+  }
+
+  /** One write after another, each whole: a half-written list would hide an orphan. */
+  #writePids(): void {
+    this.#writing = this.#writing.then(async () => {
+      const children = await Promise.all([...this.#kept.values()].map(nameChild));
+      const aside = `${this.#pidFile}.new`;
+      await writeFile(aside, JSON.stringify(children.filter((child) => child !== undefined)));
+      await rename(aside, this.#pidFile);
+    });
+  }
+}
+
+/** A child as the next supervisor must know it: which process, and how it is asked to end. */
+interface Child extends ProcessName {
+  readonly service: string;
+  readonly stop: Service['stop'];
+}
+
+async function nameChild({ service, running }: Kept): Promise<Child | undefined> {
+  const name = running?.child.pid === undefined ? undefined : await nameProcess(running.child.pid);
+  return name && { ...name, service: service.name, stop: service.stop };
+}
+
+/** Ends what a killed supervisor left, by pid and start time. They get the time to close well: the database, above all. */
+export async function endOrphans(pidFile: string): Promise<number> {
+  const text = await readFile(pidFile, 'utf8').catch(() => '[]'); // absent: no supervisor ran since the boot
+  const children = (JSON.parse(text) as Child[]).toReversed(); // our own file, written whole
+  let ended = 0;
+  for (const child of children) {
+    if (!(await isRunning(child))) continue;
+    await endProcess(child, child.stop);
+    ended++;
+  }
+  return ended;
+}
