@@ -37,7 +37,7 @@ export async function runDemo(story: Story, credentials: Credentials): Promise<v
     );
 
     story.say('The program goes away. After 15 s without use the sandbox falls asleep by itself.');
-    const asleep = await story.step('until the API says STANDBY', () => untilStandby(() => SandboxInstance.get(name)));
+    const asleep = await story.step('until the API says STANDBY', () => untilStandby(async () => (await SandboxInstance.get(name)).sandbox));
     story.promise('it fell asleep by its idle policy', asleep, asleep ? 'STANDBY' : 'still RUNNING');
     await after(2_000); // it sleeps a while, so that a clock which went on would show
 
@@ -88,11 +88,10 @@ async function told(answer: Response): Promise<Told> {
   return (await answer.json()) as Told; // what our own program prints
 }
 
-async function untilStandby(get: () => Promise<{ sandbox?: unknown }>): Promise<boolean> {
+async function untilStandby(get: () => Promise<{ state?: string }>): Promise<boolean> {
   const until = performance.now() + ASLEEP_WITHIN_MS;
   while (performance.now() < until) {
-    const { sandbox } = await get();
-    if ((sandbox as { state?: string } | undefined)?.state === 'STANDBY') return true; // the SDK's own type leaves it out
+    if ((await get()).state === 'STANDBY') return true;
     await after(100);
   }
   return false;
