@@ -122,6 +122,8 @@ export const InstanceReport = z.object({
   because: z.string(),
   memoryMib: z.number().optional(),
   reason: z.string().optional(),
+  /** The name under which the host knows it: its cgroup, namespace and journal. A pooled instance has one before its id. */
+  hostId: InstanceId.optional(),
 });
 export type InstanceReport = z.infer<typeof InstanceReport>;
 
