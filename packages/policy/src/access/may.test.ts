@@ -1,6 +1,6 @@
 import { WorkspaceName } from '@torpor/contracts';
 import { describe, expect, it } from 'vitest';
-import { ACTIONS, may, readScope, type Action, type Role, type Scope, type Subject } from './may.ts';
+import { ACTIONS, may, mayGrant, readScope, type Action, type Role, type Scope, type Subject } from './may.ts';
 
 const ours = WorkspaceName.parse('ours');
 const theirs = WorkspaceName.parse('theirs');
@@ -53,6 +53,19 @@ describe('may', () => {
       reason: '"keys:read" is not among this key\'s scopes (sandboxes:read)',
     });
   });
+});
+
+describe('mayGrant', () => {
+  const narrow = subject('admin', ['keys:*', 'sandboxes:read']);
+  it.each([
+    [subject('admin'), { role: 'admin', scopes: [] }, 'allowed'],
+    [subject('admin'), { role: 'member', scopes: ['*'] }, 'allowed'],
+    [subject('member'), { role: 'admin', scopes: [] }, 'refused'],
+    [narrow, { role: 'member', scopes: ['sandboxes:read'] }, 'allowed'],
+    [narrow, { role: 'member', scopes: ['sandboxes:*'] }, 'refused'],
+    [narrow, { role: 'member', scopes: [] }, 'refused'],
+    [narrow, { role: 'member', scopes: ['*'] }, 'refused'],
+  ] as const)('%j granting %j is %s', (who, key, kind) => expect(mayGrant(who, key).kind).toBe(kind));
 });
 
 describe('readScope', () => {

@@ -45,15 +45,27 @@ export function may(subject: Subject, action: Action, resource: { readonly works
   if (subject.role !== 'admin' && ADMINS_ONLY.has(action)) {
     return refused(`"${action}" takes the role admin; this key has the role ${subject.role}`);
   }
-  if (subject.scopes.length > 0 && !subject.scopes.some((scope) => covers(scope, action))) {
+  if (!covered(subject.scopes, action)) {
     return refused(`"${action}" is not among this key's scopes (${subject.scopes.join(', ')})`);
   }
+  return { kind: 'allowed' };
+}
+
+/** Nobody gives away more than they have: whether this subject may make a key of that role and those scopes. */
+export function mayGrant(subject: Subject, key: { readonly role: Role; readonly scopes: readonly string[] }): Verdict {
+  if (key.role === 'admin' && subject.role !== 'admin') return refused('only an admin makes a key of the role admin');
+  const wider = ACTIONS.find((action) => covered(key.scopes, action) && !covered(subject.scopes, action));
+  if (wider !== undefined) return refused(`the new key would reach "${wider}", which is not among this key's own scopes`);
   return { kind: 'allowed' };
 }
 
 /** Reads a scope as a person writes it; `undefined` when nothing that we know would be covered by it. */
 export function readScope(text: string): Scope | undefined {
   return ACTIONS.some((action) => covers(text, action)) ? (text as Scope) : undefined; // it covers an action, so it is a scope
+}
+
+function covered(scopes: readonly string[], action: Action): boolean {
+  return scopes.length === 0 || scopes.some((scope) => covers(scope, action));
 }
 
 function covers(scope: string, action: Action): boolean {

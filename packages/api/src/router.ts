@@ -1,0 +1,116 @@
+/** Torpor's own API: what the CLI, the console and `packages/sdk` speak. Each procedure says which action it takes. */
+import { Failure } from '@torpor/kernel';
+import type { Action } from '@torpor/policy';
+import { initTRPC } from '@trpc/server';
+import { z } from 'zod';
+import { toTrpcError, viewOf } from './failures.ts';
+import type { ApiContext } from './services.ts';
+import {
+  ByName,
+  CallerView,
+  CreateKeyInput,
+  CreateSandboxInput,
+  EventView,
+  KeyView,
+  ListInput,
+  NewKeyView,
+  NodeView,
+  RevokeKeyInput,
+  SandboxPageView,
+  SandboxView,
+  StateView,
+  StatsInput,
+  StatsView,
+  WorkspaceView,
+} from './shapes.ts';
+
+const t = initTRPC.context<ApiContext>().create({
+  // Event streams say that they live, and end when the client is gone.
+  sse: { ping: { enabled: true, intervalMs: 15_000 } },
+  errorFormatter: ({ shape, error }) => {
+    const failure = viewOf(error);
+    const { stack: _, ...data } = shape.data;
+    return { ...shape, message: failure.message, data: { ...data, failure } };
+  },
+});
+
+/** A procedure for callers who may do this. */
+function taking(action: Action) {
+  return t.procedure.use(async ({ ctx, next }) => {
+    try {
+      ctx.demand(action);
+    } catch (error) {
+      throw error instanceof Failure ? toTrpcError(error) : error;
+    }
+    const result = await next();
+    if (!result.ok && result.error.cause instanceof Failure) throw toTrpcError(result.error.cause);
+    return result;
+  });
+}
+
+export const apiRouter = t.router({
+  whoami: taking('workspaces:read')
+    .output(CallerView)
+    .query(({ ctx }) => ctx.services.caller),
+  sandboxes: t.router({
+    create: taking('sandboxes:write')
+      .input(CreateSandboxInput)
+      .output(SandboxView)
+      .mutation(({ ctx, input }) => ctx.services.sandboxes.create(input)),
+    get: taking('sandboxes:read')
+      .input(ByName)
+      .output(SandboxView)
+      .query(({ ctx, input }) => ctx.services.sandboxes.get(input)),
+    list: taking('sandboxes:read')
+      .input(ListInput)
+      .output(SandboxPageView)
+      .query(({ ctx, input }) => ctx.services.sandboxes.list(input)),
+    delete: taking('sandboxes:write')
+      .input(ByName)
+      .output(SandboxView)
+      .mutation(({ ctx, input }) => ctx.services.sandboxes.delete(input)),
+    pause: taking('sandboxes:use')
+      .input(ByName)
+      .output(StateView)
+      .mutation(({ ctx, input }) => ctx.services.sandboxes.pause(input)),
+    resume: taking('sandboxes:use')
+      .input(ByName)
+      .output(StateView)
+      .mutation(({ ctx, input }) => ctx.services.sandboxes.resume(input)),
+  }),
+  keys: t.router({
+    create: taking('keys:write')
+      .input(CreateKeyInput)
+      .output(NewKeyView)
+      .mutation(({ ctx, input }) => ctx.services.keys.create(input)),
+    list: taking('keys:read')
+      .output(z.array(KeyView))
+      .query(({ ctx }) => ctx.services.keys.list()),
+    revoke: taking('keys:write')
+      .input(RevokeKeyInput)
+      .output(KeyView)
+      .mutation(({ ctx, input }) => ctx.services.keys.revoke(input)),
+  }),
+  nodes: t.router({
+    list: taking('nodes:read')
+      .output(z.array(NodeView))
+      .query(({ ctx }) => ctx.services.nodes.list()),
+  }),
+  workspaces: t.router({
+    list: taking('workspaces:read')
+      .output(z.array(WorkspaceView))
+      .query(({ ctx }) => ctx.services.workspaces.list()),
+  }),
+  events: t.router({
+    watch: taking('events:read').subscription(async function* ({ ctx, signal }) {
+      const until = signal ?? new AbortController().signal;
+      for await (const event of ctx.services.events(until)) yield EventView.parse(event);
+    }),
+  }),
+  stats: taking('stats:read')
+    .input(StatsInput)
+    .output(StatsView)
+    .query(({ ctx, input }) => ctx.services.stats(input)),
+});
+
+export type ApiRouter = typeof apiRouter;

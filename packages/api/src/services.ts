@@ -1,0 +1,50 @@
+/**
+ * What the router needs done. The gateway gives an implementation bound to one admitted caller and its workspace; whatever rejects with a `Failure`
+ * reaches the client with its code.
+ */
+import type { Action } from '@torpor/policy';
+import type {
+  CallerView,
+  CreateKeyInput,
+  CreateSandboxInput,
+  EventView,
+  KeyView,
+  ListInput,
+  NewKeyView,
+  NodeView,
+  SandboxPageView,
+  SandboxView,
+  StateView,
+  StatsView,
+  WorkspaceView,
+} from './shapes.ts';
+
+type Named = { readonly name: SandboxView['name'] };
+
+export interface Services {
+  readonly caller: CallerView;
+  readonly sandboxes: {
+    create(input: CreateSandboxInput): Promise<SandboxView>;
+    get(which: Named): Promise<SandboxView>;
+    list(input: ListInput): Promise<SandboxPageView>;
+    delete(which: Named): Promise<SandboxView>;
+    pause(which: Named): Promise<StateView>;
+    resume(which: Named): Promise<StateView>;
+  };
+  readonly keys: {
+    create(input: CreateKeyInput): Promise<NewKeyView>;
+    list(): Promise<KeyView[]>;
+    revoke(which: { id: string }): Promise<KeyView>;
+  };
+  readonly nodes: { list(): Promise<NodeView[]> };
+  readonly workspaces: { list(): Promise<WorkspaceView[]> };
+  /** Ends when the signal aborts. A watcher that does not keep up loses the oldest. */
+  events(signal: AbortSignal): AsyncIterable<EventView>;
+  stats(input: { spanMs: number }): Promise<StatsView>;
+}
+
+export interface ApiContext {
+  readonly services: Services;
+  /** Throws `forbidden` unless the caller may. */
+  demand(action: Action): void;
+}

@@ -1,0 +1,223 @@
+/** What first-party clients send and get. Times are ms since the epoch, sizes MiB. */
+import {
+  Expiry,
+  Generation,
+  IdlePolicy,
+  InstanceId,
+  InstanceState,
+  Isolation,
+  NodeId,
+  SandboxName,
+  SandboxPhase,
+  Shape,
+  WorkspaceName,
+} from '@torpor/contracts';
+import { readScope } from '@torpor/policy';
+import { z } from 'zod';
+
+const label = z
+  .string()
+  .max(1024)
+  .regex(/^[^\0]*$/, 'expected no NUL');
+
+export const CreateSandboxInput = z.object({
+  /** Absent: one is found. */
+  name: SandboxName.optional(),
+  /** Answer with the living sandbox of that name instead of a conflict. */
+  reuse: z.boolean().default(false),
+  /** A template's name or alias, such as `blaxel/node`; absent: the default one. */
+  image: z.string().max(255).optional(),
+  memoryMib: z.number().int().min(128).max(65_536).optional(),
+  cpus: z.number().min(0.1).max(64).optional(),
+  diskMib: z.number().int().min(64).optional(),
+  env: z
+    .record(
+      z
+        .string()
+        .regex(/^[A-Za-z_][A-Za-z0-9_]*$/)
+        .max(256),
+      z
+        .string()
+        .max(131_072)
+        .regex(/^[^\0]*$/),
+    )
+    .default({}),
+  labels: z.record(label, label).default({}),
+  displayName: z
+    .string()
+    .max(63)
+    .regex(/^[^\0]*$/)
+    .optional(),
+  idle: IdlePolicy.optional(),
+  expiry: Expiry.default({}),
+  /** The same key and input give the same sandbox, however often they are sent. */
+  idempotencyKey: z
+    .string()
+    .min(1)
+    .max(200)
+    .regex(/^[\x21-\x7e]+$/)
+    .optional(),
+});
+export type CreateSandboxInput = z.infer<typeof CreateSandboxInput>;
+
+export const SandboxView = z.object({
+  workspace: WorkspaceName,
+  name: SandboxName,
+  displayName: z.string().optional(),
+  phase: SandboxPhase,
+  reason: z.string().optional(),
+  /** As its node last said; absent when nobody knows. */
+  state: InstanceState.optional(),
+  instanceId: InstanceId,
+  generation: Generation,
+  nodeId: NodeId,
+  image: z.string(),
+  template: z.string(),
+  shape: Shape,
+  labels: z.record(z.string(), z.string()),
+  envNames: z.array(z.string()),
+  idle: IdlePolicy,
+  expiry: Expiry,
+  /** Base of its data plane. */
+  url: z.string(),
+  createdAtMs: z.number(),
+  createdBy: z.string(),
+  lastUsedAtMs: z.number(),
+});
+export type SandboxView = z.infer<typeof SandboxView>;
+
+export const ListInput = z.object({
+  limit: z.number().int().min(1).max(200).default(50),
+  cursor: z
+    .string()
+    .max(2_000)
+    .regex(/^[\x21-\x7e]*$/)
+    .optional(),
+  q: z
+    .string()
+    .max(200)
+    .regex(/^[^\0]*$/)
+    .optional(),
+  showTerminated: z.boolean().default(false),
+});
+export type ListInput = z.infer<typeof ListInput>;
+
+export const SandboxPageView = z.object({
+  items: z.array(SandboxView),
+  nextCursor: z.string().optional(),
+  total: z.number().int(),
+});
+export type SandboxPageView = z.infer<typeof SandboxPageView>;
+
+export const ByName = z.object({ name: SandboxName });
+
+/** What a pause or resume did. */
+export const StateView = z.object({ state: InstanceState, tookMs: z.number() });
+export type StateView = z.infer<typeof StateView>;
+
+export const CreateKeyInput = z.object({
+  name: z
+    .string()
+    .min(1)
+    .max(100)
+    .regex(/^[^\0]*$/),
+  role: z.enum(['admin', 'member']).default('member'),
+  /** Empty: everything that the role may. */
+  scopes: z
+    .array(
+      z
+        .string()
+        .refine(
+          (text) => readScope(text) !== undefined,
+          'expected "*", "<things>:*" or an action such as "sandboxes:read"',
+        ),
+    )
+    .max(50)
+    .default([]),
+  /** Ms from now; absent: it does not expire. At most ten years. */
+  lifeMs: z.number().int().min(1_000).max(315_576_000_000).optional(),
+});
+export type CreateKeyInput = z.infer<typeof CreateKeyInput>;
+
+export const KeyView = z.object({
+  id: z.string(),
+  prefix: z.string(),
+  name: z.string(),
+  subject: z.string(),
+  role: z.enum(['admin', 'member']),
+  scopes: z.array(z.string()),
+  createdAtMs: z.number(),
+  expiresAtMs: z.number().optional(),
+  lastUsedAtMs: z.number().optional(),
+  revokedAtMs: z.number().optional(),
+});
+export type KeyView = z.infer<typeof KeyView>;
+
+/** `text` is the whole key. It is shown this once. */
+export const NewKeyView = z.object({ key: KeyView, text: z.string() });
+export type NewKeyView = z.infer<typeof NewKeyView>;
+
+export const RevokeKeyInput = z.object({
+  id: z
+    .string()
+    .min(1)
+    .max(64)
+    .regex(/^[a-z0-9-]+$/),
+});
+
+export const NodeView = z.object({
+  id: NodeId,
+  url: z.string(),
+  isolation: Isolation,
+  templates: z.array(z.string()),
+  capacity: z.object({
+    memoryMib: z.number(),
+    memoryFreeMib: z.number(),
+    diskFreeMib: z.number(),
+    slotsFree: z.number(),
+  }),
+  pool: z.array(z.object({ template: z.string(), shape: Shape, ready: z.number(), target: z.number() })),
+  heardAtMs: z.number(),
+});
+export type NodeView = z.infer<typeof NodeView>;
+
+export const WorkspaceView = z.object({ name: WorkspaceName, displayName: z.string(), createdAtMs: z.number() });
+export type WorkspaceView = z.infer<typeof WorkspaceView>;
+
+/** Something that happened to a sandbox of the workspace. A hint for watchers, never the record. */
+export const EventView = z.object({
+  atMs: z.number(),
+  nodeId: NodeId,
+  name: SandboxName,
+  instanceId: InstanceId,
+  state: InstanceState,
+  what: z.string(),
+  because: z.string(),
+});
+export type EventView = z.infer<typeof EventView>;
+
+export const StatsInput = z.object({
+  /** The span that usage is summed over, ending now. Default a day. */
+  spanMs: z.number().int().min(1_000).max(31_622_400_000).default(86_400_000),
+});
+
+export const StatsView = z.object({
+  sandboxes: z.object({ living: z.number(), running: z.number(), asleep: z.number() }),
+  usage: z.object({
+    runningMs: z.number(),
+    pausedMs: z.number(),
+    cpuMs: z.number(),
+    memoryMibMs: z.number(),
+    egressBytes: z.number(),
+  }),
+});
+export type StatsView = z.infer<typeof StatsView>;
+
+/** Who the caller is, as the gateway knows it. */
+export const CallerView = z.object({
+  workspace: WorkspaceName,
+  subject: z.string(),
+  role: z.enum(['admin', 'member']),
+  scopes: z.array(z.string()),
+});
+export type CallerView = z.infer<typeof CallerView>;
