@@ -2,6 +2,7 @@ export { expiryOf, type Expiring, type ExpiryCause, type Life } from './expiry.t
 export {
   ACTIONS,
   may,
+  mayGrant,
   readScope,
   type Action,
   type Role,
