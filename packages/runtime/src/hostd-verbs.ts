@@ -1,0 +1,144 @@
+/** The verbs of packages/hostd/PROTOCOL.md that the node-agent uses: their arguments, their results and what must be true before one is sent. */
+import { z } from 'zod';
+
+export interface EgressRule {
+  readonly ip: string;
+  readonly port: number;
+  readonly proto: 'tcp' | 'udp';
+}
+
+export interface VerbArgs {
+  readonly hello: { readonly protocol: 1 };
+  readonly 'node.prepare': {
+    readonly pool: { readonly sizeMib: number; readonly reserveMib: number };
+    readonly subnet: string;
+    readonly hostPorts: { readonly guestToHost: readonly number[] };
+    readonly dns: { readonly listenPort: number };
+    readonly egress: { readonly allow: readonly EgressRule[] };
+    readonly limits: { readonly bandwidthMbit: number; readonly connections: number };
+  };
+  readonly 'node.usage': Record<string, never>;
+  readonly 'egress.set': { readonly allow: readonly EgressRule[] };
+  readonly 'disk.create': { readonly id: string; readonly diskMib: number; readonly from?: string };
+  readonly 'disk.delete': { readonly id: string };
+  readonly 'disk.usage': { readonly id: string };
+  readonly 'net.create': { readonly id: string; readonly slot: number };
+  readonly 'net.delete': { readonly id: string; readonly slot: number };
+  readonly 'sandbox.create': {
+    readonly id: string;
+    readonly slot: number;
+    readonly lower: readonly string[];
+    readonly hostname: string;
+    readonly limits: {
+      readonly memoryMib: number;
+      readonly cpus: number;
+      readonly pids: number;
+      readonly nofile: number;
+    };
+    readonly argv: readonly string[];
+    readonly env: Readonly<Record<string, string>>;
+    readonly volumeDir: boolean;
+  };
+  readonly 'sandbox.start': { readonly id: string };
+  readonly 'sandbox.pause': { readonly id: string };
+  readonly 'sandbox.resume': { readonly id: string };
+  readonly 'sandbox.state': { readonly id: string };
+  readonly 'sandbox.kill': { readonly id: string };
+  readonly 'sandbox.delete': { readonly id: string };
+  readonly 'sandbox.stats': { readonly ids: readonly string[] };
+  readonly inventory: Record<string, never>;
+}
+
+export type Verb = keyof VerbArgs;
+
+const nothing = z.unknown();
+const ids = z.array(z.string());
+const slots = z.array(z.number().int());
+
+const RESULTS = {
+  hello: z.object({ protocol: z.number(), scope: z.string(), pid: z.number() }),
+  'node.prepare': z.object({ pool: z.object({ totalMib: z.number(), freeMib: z.number() }) }),
+  'node.usage': z.object({
+    pool: z.object({ totalMib: z.number(), freeMib: z.number(), reserveMib: z.number() }),
+    memory: z.object({ totalMib: z.number(), availableMib: z.number() }),
+  }),
+  'egress.set': nothing,
+  'disk.create': nothing,
+  'disk.delete': nothing,
+  'disk.usage': z.object({ usedMib: z.number(), limitMib: z.number() }),
+  'net.create': z.object({ ip: z.string(), hostIp: z.string() }),
+  'net.delete': nothing,
+  'sandbox.create': z.object({ pid: z.number(), startTicks: z.number() }),
+  'sandbox.start': nothing,
+  'sandbox.pause': z.object({ frozen: z.literal(true), cpuUsageNs: z.number(), tookUs: z.number() }),
+  'sandbox.resume': z.object({
+    already: z.boolean().optional(),
+    thawUs: z.number().optional(),
+    resumeUs: z.number().optional(),
+  }),
+  'sandbox.state': z.object({
+    exists: z.boolean(),
+    pid: z.number().optional(),
+    startTicks: z.number().optional(),
+    runsc: z.enum(['created', 'running', 'paused', 'stopped', 'absent']),
+    frozen: z.boolean(),
+    memoryMib: z.number().optional(),
+    cpuUsageNs: z.number().optional(),
+    oomKills: z.number().optional(),
+  }),
+  'sandbox.kill': nothing,
+  'sandbox.delete': nothing,
+  'sandbox.stats': z.record(
+    z.string(),
+    z.object({ memoryMib: z.number(), cpuUsageNs: z.number(), rxBytes: z.number(), txBytes: z.number() }),
+  ),
+  inventory: z.object({
+    sandboxes: ids,
+    netns: slots,
+    veths: slots,
+    mounts: ids,
+    cgroups: ids,
+    disks: ids,
+    netElements: slots,
+  }),
+} satisfies Record<Verb, z.ZodType>;
+
+export type VerbResult<V extends Verb> = z.infer<(typeof RESULTS)[V]>;
+
+export function parseResult<V extends Verb>(verb: V, result: unknown): VerbResult<V> {
+  return RESULTS[verb].parse(result) as VerbResult<V>; // the table's entry for V parses to V's result; TypeScript cannot follow the index
+}
+
+/** Verbs that change an instance and so need a journaled intent. Pausing and resuming can be read back from the kernel and need none. */
+export type JournaledVerb =
+  | 'disk.create'
+  | 'disk.delete'
+  | 'net.create'
+  | 'net.delete'
+  | 'sandbox.create'
+  | 'sandbox.start'
+  | 'sandbox.kill'
+  | 'sandbox.delete';
+
+/**
+ * The others: they read, or they bring the node (no instance of it) to what its configuration says, or they are pause and wake.
+ */
+export type FreeVerb = Exclude<Verb, JournaledVerb>;
+
+const FREE: ReadonlySet<string> = new Set<FreeVerb>([
+  'hello',
+  'node.prepare',
+  'node.usage',
+  'egress.set',
+  'disk.usage',
+  'sandbox.pause',
+  'sandbox.resume',
+  'sandbox.state',
+  'sandbox.stats',
+  'inventory',
+]);
+
+/** Whatever is not known to be free needs an intent, also a verb that a later hostd brings. */
+export function needsIntent(verb: string): boolean {
+  return !FREE.has(verb);
+}
