@@ -1,0 +1,10 @@
+import { cacheDirectory } from '../setup/cache.ts';
+import { runsc } from '../setup/steps/binaries.ts';
+import { judge, type Finding } from './findings.ts';
+import { viewHost } from './host-view.ts';
+
+/** Looks at this host and says what it can do for Torpor. Takes a second or so; changes nothing. */
+export async function examineHost(): Promise<Finding[]> {
+  const cacheDir = cacheDirectory();
+  return judge(await viewHost({ cacheDir, runsc: runsc(cacheDir).path }));
+}
