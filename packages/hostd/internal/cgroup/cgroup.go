@@ -151,7 +151,7 @@ func (h Hierarchy) delegate(parent string) error {
 	}
 	line := "+" + strings.Join(h.controllers, " +")
 	for _, at := range []string{h.root, directory} {
-		if err := os.WriteFile(filepath.Join(at, "cgroup.subtree_control"), []byte(line), 0); err != nil {
+		if err := writeExisting(filepath.Join(at, "cgroup.subtree_control"), line); err != nil {
 			return fmt.Errorf("enabling %s below cgroup %s: %w; processes directly in it must move to a child first", line, at, err)
 		}
 	}
@@ -165,11 +165,22 @@ type setting struct {
 }
 
 func (s setting) apply() error {
-	err := os.WriteFile(s.path, []byte(s.value), 0)
+	err := writeExisting(s.path, s.value)
 	if err == nil || (s.optional && errors.Is(err, os.ErrNotExist)) {
 		return nil
 	}
 	return fmt.Errorf("writing %q to %s: %w", s.value, s.path, err)
+}
+
+// writeExisting never tries to create: cgroup file systems answer that with a misleading "permission denied".
+func writeExisting(path, value string) error {
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	_, err = file.WriteString(value)
+	return err
 }
 
 const cpuPeriodUs = 100_000

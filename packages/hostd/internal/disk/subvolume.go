@@ -1,0 +1,244 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+
+	"golang.org/x/sys/unix"
+
+	"torpor.dev/hostd/internal/names"
+	"torpor.dev/hostd/internal/wire"
+)
+
+// Usage of one subvolume in MiB.
+type Usage struct {
+	UsedMib  int64 `json:"usedMib"`
+	LimitMib int64 `json:"limitMib"`
+}
+
+// CreateDisk makes an instance's subvolume with upper/, work/ and vol/, limited to limitMib; from names an instance to snapshot instead.
+func (p *Pool) CreateDisk(id names.ID, limitMib int64, from names.ID) (string, error) {
+	path := p.paths.Disk(id)
+	source := ""
+	if from != "" {
+		source = p.paths.Disk(from)
+	}
+	return path, p.create(path, source, limitMib, func(staged string) error {
+		if source != "" {
+			if err := forgetAttached(filepath.Join(staged, "vol")); err != nil {
+				return err
+			}
+		}
+		for _, name := range []string{"upper", "work", "vol"} {
+			if err := os.Mkdir(filepath.Join(staged, name), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+				return fmt.Errorf("making %s of disk %s: %w", name, id, err)
+			}
+		}
+		return nil
+	})
+}
+
+// CreateVolume makes a volume's subvolume; from names a volume to snapshot.
+func (p *Pool) CreateVolume(volume string, limitMib int64, from string) error {
+	source := ""
+	if from != "" {
+		source = p.paths.Volume(from)
+	}
+	return p.create(p.paths.Volume(volume), source, limitMib, func(string) error { return nil })
+}
+
+// stagedSuffix marks a subvolume that is not finished; no id or volume name can hold a dot.
+const stagedSuffix = ".new"
+
+// create builds under another name and renames, so that what bears the name is whole and limited even after a kill.
+func (p *Pool) create(path, source string, limitMib int64, fill func(staged string) error) error {
+	if limitMib <= 0 {
+		return wire.Errorf(wire.BadRequest, "a disk limit of %d MiB cannot be", limitMib)
+	}
+	if exists, err := isSubvolume(path); err == nil && exists {
+		return p.limit(path, limitMib)
+	}
+	space, err := p.Space()
+	if err != nil {
+		return err
+	}
+	if space.FreeMib <= p.reserveMib {
+		return wire.Errorf(wire.NoSpace, "creating %s: the pool has %d MiB free and keeps a reserve of %d; delete disks or give the node a larger pool", path, space.FreeMib, p.reserveMib)
+	}
+	staged := path + stagedSuffix
+	if err := p.destroy(staged); err != nil {
+		return err
+	}
+	if err := p.make(staged, source); err != nil {
+		return err
+	}
+	if err := fill(staged); err != nil {
+		return err
+	}
+	if err := p.limit(staged, limitMib); err != nil {
+		return err
+	}
+	if err := os.Rename(staged, path); err != nil {
+		return fmt.Errorf("naming the subvolume %s: %w", path, err)
+	}
+	return nil
+}
+
+func (p *Pool) make(staged, source string) error {
+	if source == "" {
+		if err := createSubvolume(staged, tenants); err != nil {
+			return fmt.Errorf("creating the subvolume %s: %w", staged, err)
+		}
+		return nil
+	}
+	err := snapshotSubvolume(source, staged, tenants)
+	if errors.Is(err, os.ErrNotExist) {
+		return wire.Errorf(wire.NotFound, "there is no disk %s to make a snapshot of", source)
+	}
+	if err != nil {
+		return fmt.Errorf("making a snapshot of %s: %w", source, err)
+	}
+	return nil
+}
+
+// forgetAttached removes the empty stubs that a snapshot holds where its source had volumes attached.
+func forgetAttached(directory string) error {
+	entries, err := os.ReadDir(directory)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, entry := range entries {
+		if err := unix.Rmdir(filepath.Join(directory, entry.Name())); err != nil && !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.ENOTEMPTY) {
+			return fmt.Errorf("removing the stub of volume %s: %w", entry.Name(), err)
+		}
+	}
+	return nil
+}
+
+func (p *Pool) limit(path string, limitMib int64) error {
+	number, err := subvolumeNumber(path)
+	if err != nil {
+		return fmt.Errorf("reading the number of subvolume %s: %w", path, err)
+	}
+	return within(p.paths.PoolDir, func(root *os.File) error {
+		if err := limitQgroup(root, number, uint64(limitMib)<<20); err != nil {
+			return fmt.Errorf("limiting %s to %d MiB: %w", path, limitMib, err)
+		}
+		return nil
+	})
+}
+
+// DeleteDisk removes an instance's subvolume. A volume still attached is moved back first: it has a life of its own.
+func (p *Pool) DeleteDisk(id names.ID) error {
+	if err := p.destroy(p.paths.Disk(id) + stagedSuffix); err != nil {
+		return err
+	}
+	if err := p.detachAll(id); err != nil {
+		return err
+	}
+	return p.destroy(p.paths.Disk(id))
+}
+
+// DeleteVolume removes a volume that is attached nowhere.
+func (p *Pool) DeleteVolume(volume string) error {
+	if at, err := p.attachment(volume); err != nil {
+		return err
+	} else if at != "" {
+		return wire.Errorf(wire.Busy, "volume %s is attached at %s; detach it first", volume, at)
+	}
+	if err := p.destroy(p.paths.Volume(volume) + stagedSuffix); err != nil {
+		return err
+	}
+	return p.destroy(p.paths.Volume(volume))
+}
+
+func (p *Pool) destroy(path string) error {
+	is, err := isSubvolume(path)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("looking at %s: %w", path, err)
+	}
+	if !is {
+		return fmt.Errorf("%s is not a subvolume; hostd did not make it and leaves it", path)
+	}
+	number, err := subvolumeNumber(path)
+	if err != nil {
+		return fmt.Errorf("reading the number of subvolume %s: %w", path, err)
+	}
+	if err := destroySubvolume(path); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("deleting the subvolume %s: %w", path, err)
+	}
+	// The group goes when the kernel has cleaned the subvolume away; trying now catches the empty ones, Sweep the rest.
+	within(p.paths.PoolDir, func(root *os.File) error { return deleteQgroup(root, number) })
+	return nil
+}
+
+// Usage of an instance's subvolume, as the kernel counts it now.
+func (p *Pool) Usage(id names.ID) (Usage, error) { return p.usageOf(p.paths.Disk(id)) }
+
+// VolumeUsage of a volume that is not attached.
+func (p *Pool) VolumeUsage(volume string) (Usage, error) {
+	at, err := p.attachment(volume)
+	if err != nil {
+		return Usage{}, err
+	}
+	if at == "" {
+		at = p.paths.Volume(volume)
+	}
+	return p.usageOf(at)
+}
+
+func (p *Pool) usageOf(path string) (Usage, error) {
+	number, err := subvolumeNumber(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return Usage{}, wire.Errorf(wire.NotFound, "there is no disk %s", path)
+	}
+	if err != nil {
+		return Usage{}, fmt.Errorf("reading the number of subvolume %s: %w", path, err)
+	}
+	var used uint64
+	for _, counter := range []string{"referenced", "rsv_data"} {
+		bytes, err := qgroupFile(p.uuid, number, counter)
+		if err != nil {
+			return Usage{}, fmt.Errorf("reading the usage of %s: %w", path, err)
+		}
+		used += bytes
+	}
+	limit, err := qgroupFile(p.uuid, number, "max_referenced")
+	if err != nil {
+		return Usage{}, fmt.Errorf("reading the limit of %s: %w", path, err)
+	}
+	return Usage{UsedMib: int64(used >> 20), LimitMib: int64(limit >> 20)}, nil
+}
+
+// Disks lists the instances that have a subvolume, unfinished ones included.
+func Disks(paths names.Paths) ([]names.ID, error) {
+	entries, err := os.ReadDir(paths.Disks())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listing the disks: %w", err)
+	}
+	seen := map[names.ID]bool{}
+	for _, entry := range entries {
+		name := entry.Name()
+		if filepath.Ext(name) == stagedSuffix {
+			name = name[:len(name)-len(stagedSuffix)]
+		}
+		if id, err := names.ParseID(name); err == nil {
+			seen[id] = true
+		}
+	}
+	out := make([]names.ID, 0, len(seen))
+	for id := range seen {
+		out = append(out, id)
+	}
+	sort.Slice(out, func(a, b int) bool { return out[a] < out[b] })
+	return out, nil
+}

@@ -1,0 +1,170 @@
+// Package host puts the parts together into one node's host and answers the protocol's verbs. It decides nothing: it
+// does what a verb says, or tells what is.
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"torpor.dev/hostd/internal/cgroup"
+	"torpor.dev/hostd/internal/disk"
+	"torpor.dev/hostd/internal/failpoint"
+	"torpor.dev/hostd/internal/lock"
+	"torpor.dev/hostd/internal/names"
+	"torpor.dev/hostd/internal/network"
+	"torpor.dev/hostd/internal/sandbox"
+	"torpor.dev/hostd/internal/wire"
+)
+
+// Options of one hostd.
+type Options struct {
+	Scope names.Scope
+	Paths names.Paths
+	Runsc string
+	// RunscVersion identifies the build; runsc itself does not know its own.
+	RunscVersion string
+	Points       failpoint.Points
+	Log          *slog.Logger
+}
+
+// Host is one node's host.
+type Host struct {
+	Options
+	started   time.Time
+	groups    cgroup.Hierarchy
+	locks     *lock.Locks
+	sandboxes *sandbox.Sandboxes
+
+	// prepared is what node.prepare said; its pool and net are made from that.
+	mutex sync.RWMutex
+	pool  *disk.Pool
+	net   *network.Net
+	node  *nodeArgs
+}
+
+// Open takes up the host as it is: what an earlier hostd of the same scope prepared and left running is served on.
+func Open(options Options) (*Host, error) {
+	groups, err := cgroup.Detect(cgroup.Root)
+	if err != nil {
+		return nil, err
+	}
+	for _, directory := range []string{options.Paths.RunDir, options.Paths.RunscRoot(), options.Paths.Bundles(), options.Paths.Locks()} {
+		if err := os.MkdirAll(directory, 0o711); err != nil {
+			return nil, fmt.Errorf("making %s: %w", directory, err)
+		}
+	}
+	sandboxes, err := sandbox.New(options.Scope, options.Paths, groups, options.Runsc, min(max(runtime.NumCPU(), 2), 8))
+	if err != nil {
+		return nil, err
+	}
+	h := &Host{Options: options, started: time.Now(), groups: groups, locks: lock.New(options.Paths), sandboxes: sandboxes}
+	return h, h.takeUp()
+}
+
+// takeUp reads what the last node.prepare said. It lies on a tmpfs beside what it describes: after a reboot both are gone, and node.prepare is asked again.
+func (h *Host) takeUp() error {
+	text, err := os.ReadFile(h.Paths.NodeFile())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading what the node was prepared as: %w", err)
+	}
+	var node nodeArgs
+	if err := json.Unmarshal(text, &node); err != nil {
+		return fmt.Errorf("reading what the node was prepared as from %s: %w", h.Paths.NodeFile(), err)
+	}
+	rules, err := node.rules()
+	if err != nil {
+		return err
+	}
+	pool, err := disk.Open(h.Paths, node.Pool.ReserveMib)
+	if err != nil {
+		h.Log.Warn("the pool is not there; node.prepare must be asked", "err", err)
+		return nil
+	}
+	h.pool, h.net, h.node = pool, network.Open(h.Scope, rules), &node
+	return nil
+}
+
+// Handle answers one request.
+func (h *Host) Handle(ctx context.Context, request wire.Request) (any, error) {
+	verb, known := verbs[request.Verb]
+	if !known {
+		return nil, wire.Errorf(wire.Unsupported, "verb %q is not one of protocol %d", request.Verb, wire.Version)
+	}
+	begin := time.Now()
+	if err := h.Points.Reach(request.Verb, "before"); err != nil {
+		return nil, err
+	}
+	result, err := verb(h, ctx, request.Args)
+	if err == nil {
+		err = h.Points.Reach(request.Verb, "after")
+	}
+	if errors.Is(err, context.DeadlineExceeded) && wire.AsError(err).Code == wire.HostError {
+		err = wire.Errorf(wire.Deadline, "%s: %w", request.Verb, err)
+	}
+	h.note(request, time.Since(begin), err)
+	return result, err
+}
+
+// note writes one line per verb; arguments may hold a tenant's secrets and are not written.
+func (h *Host) note(request wire.Request, took time.Duration, err error) {
+	var subject struct {
+		ID string `json:"id"`
+	}
+	_ = json.Unmarshal(request.Args, &subject) // Only for the log; the verb itself judged the arguments.
+	attributes := []any{"verb", request.Verb, "id", subject.ID, "us", took.Microseconds()}
+	if err != nil {
+		h.Log.Warn("verb failed", append(attributes, "code", wire.AsError(err).Code, "err", err.Error())...)
+		return
+	}
+	h.Log.Debug("verb", attributes...)
+}
+
+// prepared is what most verbs need; without it they cannot be served.
+func (h *Host) prepared() (*disk.Pool, *network.Net, error) {
+	h.mutex.RLock()
+	defer h.mutex.RUnlock()
+	if h.pool == nil || h.net == nil {
+		return nil, nil, wire.Errorf(wire.NotFound, "this node is not prepared; ask node.prepare first")
+	}
+	return h.pool, h.net, nil
+}
+
+// locked carries act out while no other verb acts on the same instance.
+func (h *Host) locked(ctx context.Context, id names.ID, act func(held *lock.Held) error) error {
+	held, err := h.locks.Take(ctx, string(id))
+	if err != nil {
+		return err
+	}
+	defer held.Release()
+	return act(held)
+}
+
+func kernelRelease() string {
+	var name unix.Utsname
+	if unix.Uname(&name) != nil {
+		return "unknown"
+	}
+	return unix.ByteSliceToString(name.Release[:])
+}
+
+// writeWhole replaces a file so that a reader finds the old one or the new one.
+func writeWhole(path string, text []byte) error {
+	partial := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".partial")
+	if err := os.WriteFile(partial, text, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(partial, path)
+}

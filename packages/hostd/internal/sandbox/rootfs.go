@@ -1,0 +1,66 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"torpor.dev/hostd/internal/wire"
+)
+
+// mountRootfs stacks the lower directories, top first, below a writable upper one.
+func mountRootfs(target string, lower []string, disk string) error {
+	options, err := overlayOptions(lower, disk)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(target, 0o755); err != nil {
+		return fmt.Errorf("making the root's mount point: %w", err)
+	}
+	if err := unmountRootfs(target); err != nil {
+		return err
+	}
+	if err := unix.Mount("overlay", target, "overlay", unix.MS_NODEV|unix.MS_NOSUID, options); err != nil {
+		return fmt.Errorf("mounting the root %s of %s: %w", target, strings.Join(lower, " over "), err)
+	}
+	return nil
+}
+
+// pageSize is the most that the kernel takes as mount options.
+const pageSize = 4096
+
+func overlayOptions(lower []string, disk string) (string, error) {
+	if len(lower) == 0 {
+		return "", wire.Errorf(wire.BadRequest, "a sandbox needs at least one lower directory")
+	}
+	for _, directory := range lower {
+		if !filepath.IsAbs(directory) || strings.ContainsAny(directory, ":,\\") {
+			return "", wire.Errorf(wire.BadRequest, "lower directory %q must be absolute and hold no colon, comma or backslash", directory)
+		}
+		if info, err := os.Stat(directory); err != nil || !info.IsDir() {
+			return "", wire.Errorf(wire.NotFound, "lower directory %q is not there", directory)
+		}
+	}
+	// Directories of a lower layer can be renamed; no index and no metacopy, so that a snapshot of the upper directory stands alone.
+	options := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work,redirect_dir=on,index=off,metacopy=off", strings.Join(lower, ":"), disk, disk)
+	if len(options) >= pageSize {
+		return "", wire.Errorf(wire.BadRequest, "the paths of %d lower directories are too long for one mount", len(lower))
+	}
+	return options, nil
+}
+
+func unmountRootfs(target string) error {
+	for {
+		err := unix.Unmount(target, unix.UMOUNT_NOFOLLOW)
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("unmounting the root %s: %w", target, err)
+		}
+	}
+}

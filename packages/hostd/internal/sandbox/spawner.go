@@ -1,0 +1,269 @@
+package sandbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/runsc/config"
+	"gvisor.dev/gvisor/runsc/container"
+	"gvisor.dev/gvisor/runsc/specutils"
+
+	"torpor.dev/hostd/internal/wire"
+)
+
+// A spawner is a child of hostd that makes sandboxes, one at a time. It exists because on cgroup v1 a process is
+// started inside a group by joining the group first, with all one's threads: hostd itself must never be a member of
+// a tenant's group, nor can it be in two at once. It holds the instance's file lock while it works, so that a hostd
+// that comes after a killed one waits for it. When its socket closes it ends.
+
+// birth is what a spawner is asked for, and life what it answers.
+type birth struct {
+	ID     string `json:"id"`
+	Bundle string `json:"bundle"`
+}
+
+type life struct {
+	Pid      int    `json:"pid"`
+	GoferPid int    `json:"goferPid"`
+	Err      string `json:"err,omitempty"`
+}
+
+// birthsMax is after how many a spawner is replaced, which bounds whatever a library leaks in it.
+const birthsMax = 64
+
+// Spawners keeps a few ready.
+type Spawners struct {
+	runsc Runsc
+	ready chan *spawner
+}
+
+type spawner struct {
+	process *exec.Cmd
+	socket  *net.UnixConn
+	births  int
+}
+
+// NewSpawners starts count spawners in the background.
+func NewSpawners(runsc Runsc, count int) *Spawners {
+	s := &Spawners{runsc: runsc, ready: make(chan *spawner, count)}
+	for range count {
+		go s.replace(nil)
+	}
+	return s
+}
+
+// replace ends one spawner and puts a new one in its place. A place is never lost: without a process it is filled at the next use.
+func (s *Spawners) replace(old *spawner) {
+	if old != nil && old.process != nil {
+		old.end()
+	}
+	fresh, err := s.start()
+	if err != nil {
+		fresh = &spawner{}
+	}
+	s.ready <- fresh
+}
+
+func (s *Spawners) start() (*spawner, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("making a spawner's socket: %w", err)
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "spawner"), os.NewFile(uintptr(pair[1]), "hostd")
+	defer ours.Close()
+	defer theirs.Close()
+	socket, err := net.FileConn(ours)
+	if err != nil {
+		return nil, fmt.Errorf("using a spawner's socket: %w", err)
+	}
+	process := exec.Command("/proc/self/exe", "spawn", s.runsc.Binary, s.runsc.Root, s.runsc.Bundles)
+	process.ExtraFiles = []*os.File{theirs}
+	// Sandboxes inherit what a spawner has: nothing of the host's environment, and no terminal.
+	process.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	process.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := process.Start(); err != nil {
+		socket.Close()
+		return nil, fmt.Errorf("starting a spawner: %w", err)
+	}
+	return &spawner{process: process, socket: socket.(*net.UnixConn)}, nil
+}
+
+// end lets it finish by itself: its socket is closed, which it notices when it is done.
+func (w *spawner) end() {
+	w.socket.Close()
+	go w.process.Wait()
+}
+
+// Spawn has a sandbox made from the bundle; the lock is held by whoever makes it.
+func (s *Spawners) Spawn(ctx context.Context, id, bundle string, lock *os.File) (life, error) {
+	var chosen *spawner
+	select {
+	case chosen = <-s.ready:
+	case <-ctx.Done():
+		return life{}, wire.Errorf(wire.Busy, "no spawner became free in time to create sandbox %s", id)
+	}
+	if chosen.process == nil {
+		fresh, err := s.start()
+		if err != nil {
+			s.ready <- chosen
+			return life{}, err
+		}
+		chosen = fresh
+	}
+	made, err := chosen.ask(ctx, birth{ID: id, Bundle: bundle}, lock)
+	if chosen.births++; err != nil || made.Err != "" || chosen.births >= birthsMax {
+		go s.replace(chosen)
+	} else {
+		s.ready <- chosen
+	}
+	if err != nil {
+		return life{}, fmt.Errorf("asking a spawner for sandbox %s: %w", id, err)
+	}
+	if made.Err != "" {
+		return life{}, fmt.Errorf("creating sandbox %s: runsc says: %s", id, made.Err)
+	}
+	return made, nil
+}
+
+func (w *spawner) ask(ctx context.Context, ask birth, lock *os.File) (life, error) {
+	message, err := json.Marshal(ask)
+	if err != nil {
+		return life{}, err
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		w.socket.SetDeadline(deadline)
+	}
+	if _, _, err := w.socket.WriteMsgUnix(message, unix.UnixRights(int(lock.Fd())), nil); err != nil {
+		return life{}, err
+	}
+	buffer := make([]byte, 64<<10)
+	n, err := w.socket.Read(buffer)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return life{}, wire.Errorf(wire.Deadline, "the sandbox was not made in time")
+	}
+	if err != nil {
+		return life{}, err
+	}
+	var made life
+	return made, json.Unmarshal(buffer[:n], &made)
+}
+
+// RunSpawner is the child's whole life: the socket is file descriptor 3.
+func RunSpawner(runsc Runsc) error {
+	conf, err := runsc.configure()
+	if err != nil {
+		return err
+	}
+	generic, err := net.FileConn(os.NewFile(3, "hostd"))
+	if err != nil {
+		return fmt.Errorf("using hostd's socket: %w", err)
+	}
+	unix.Close(3)
+	socket := generic.(*net.UnixConn)
+	var busy sync.Mutex
+	go reapAll(&busy)
+	for {
+		ask, lock, err := receive(socket)
+		if err != nil {
+			return nil // hostd is gone or has no more use for us.
+		}
+		busy.Lock()
+		made := bear(conf, ask)
+		busy.Unlock()
+		unix.Close(lock)
+		answer, err := json.Marshal(made)
+		if err != nil {
+			return err
+		}
+		if _, err := socket.Write(answer); err != nil {
+			return nil
+		}
+	}
+}
+
+func receive(socket *net.UnixConn) (birth, int, error) {
+	message, rights := make([]byte, 8<<10), make([]byte, unix.CmsgSpace(4))
+	n, rn, _, _, err := socket.ReadMsgUnix(message, rights)
+	if err != nil || n == 0 {
+		return birth{}, -1, net.ErrClosed
+	}
+	var ask birth
+	if err := json.Unmarshal(message[:n], &ask); err != nil {
+		return birth{}, -1, err
+	}
+	headers, err := unix.ParseSocketControlMessage(rights[:rn])
+	if err != nil || len(headers) != 1 {
+		return birth{}, -1, errors.New("no lock came with the request")
+	}
+	files, err := unix.ParseUnixRights(&headers[0])
+	if err != nil || len(files) != 1 {
+		return birth{}, -1, errors.New("no lock came with the request")
+	}
+	unix.CloseOnExec(files[0])
+	return ask, files[0], nil
+}
+
+func bear(conf *config.Config, ask birth) life {
+	spec, err := specutils.ReadSpec(ask.Bundle, conf)
+	if err != nil {
+		return life{Err: err.Error()}
+	}
+	made, err := container.New(conf, container.Args{ID: ask.ID, Spec: spec, BundleDir: ask.Bundle})
+	if err != nil {
+		return life{Err: err.Error()}
+	}
+	return life{Pid: made.SandboxPid(), GoferPid: made.GoferPid.Load()}
+}
+
+// reapAll collects sandboxes that end while their spawner lives; busy keeps it from a child that runsc itself waits for.
+func reapAll(busy *sync.Mutex) {
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, unix.SIGCHLD)
+	for range ended {
+		busy.Lock()
+		for {
+			pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
+			if pid <= 0 || err != nil {
+				break
+			}
+		}
+		busy.Unlock()
+	}
+}
+
+// startTicks is when a process began, in clock ticks since boot: with the pid it names a process for ever. 0 means no such process, or one that only waits to be reaped.
+func startTicks(pid int) int64 {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0
+	}
+	fields := fieldsAfterName(string(stat))
+	if len(fields) < 20 || fields[0] == "Z" || fields[0] == "X" {
+		return 0
+	}
+	ticks, err := strconv.ParseInt(fields[19], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return ticks
+}
+
+// spawnDeadline bounds a create whose client gave none that is shorter.
+const spawnDeadline = 20 * time.Second
+
+// fieldsAfterName are the fields of /proc/pid/stat from the state on; the name before them may hold anything.
+func fieldsAfterName(stat string) []string {
+	return strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+}
