@@ -12,3 +12,4 @@ export {
 export { aesSealing, type SealedPlace, type Sealing } from './sealing.ts';
 export type * from './store.ts';
 export { memoryStore } from './memory/memory-store.ts';
+export { pgStore, type PgStoreOptions } from './pg/pg-store.ts';

@@ -1,0 +1,88 @@
+import { systemChance } from '@torpor/kernel';
+import { startPostgres, type TestPostgres } from '@torpor/testkit';
+import { Client } from 'pg';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { describeStore } from '../conformance.ts';
+import { aesSealing } from '../sealing.ts';
+import { pgStore } from './pg-store.ts';
+
+const sealing = aesSealing({ key: Buffer.alloc(32, 7).toString('base64'), chance: systemChance });
+let postgres: TestPostgres;
+beforeAll(async () => {
+  postgres = await startPostgres();
+}, 60_000);
+afterAll(() => postgres?.close());
+
+async function query(text: string) {
+  const client = new Client(postgres.url);
+  await client.connect();
+  try {
+    return (await client.query(text)).rows;
+  } finally {
+    await client.end();
+  }
+}
+
+it('is brought up to date once when several rooms start at the same time', async () => {
+  const stores = await Promise.all([1, 2, 3].map(() => pgStore({ url: postgres.url, sealing })));
+  expect(await Promise.all(stores.map((store) => store.workspaces.list()))).toEqual([[], [], []]);
+  await Promise.all(stores.map((store) => store.close()));
+});
+
+describeStore('the store on PostgreSQL', () => pgStore({ url: postgres.url, sealing }));
+
+it('writes no secret in clear', async () => {
+  const store = await pgStore({ url: postgres.url, sealing });
+  const { WorkspaceName } = await import('@torpor/contracts');
+  await store.workspace(WorkspaceName.parse('clear')).secrets.put({ name: 's', value: 'hunter2', atMs: 1, by: 'a' });
+  await store.close();
+  const rows = await query(
+    'select sealed from secrets union select env_sealed from sandboxes union select sealed from preview_tokens',
+  );
+  expect(rows.length).toBeGreaterThan(3);
+  for (const row of rows) expect(row.sealed).toMatch(/^tp1:[0-9a-f]{8}:/);
+});
+
+it('notices a row of the audit log that was changed, removed or filed under another tenant', async () => {
+  const store = await pgStore({ url: postgres.url, sealing });
+  expect((await store.audit.verify()).brokenAt).toBeUndefined();
+  const broken = async (change: string, undo: string) => {
+    await query(change);
+    const verdict = await store.audit.verify();
+    await query(undo);
+    return verdict.brokenAt;
+  };
+  expect(
+    await broken(
+      `update audit_log set body = replace(body, 'ada', 'eve') where sequence = 3`,
+      `update audit_log set body = replace(body, 'eve', 'ada') where sequence = 3`,
+    ),
+  ).toBe(3);
+  expect(
+    await broken(
+      `update audit_log set workspace = 'x' || workspace where sequence = 2`,
+      `update audit_log set workspace = substr(workspace, 2) where sequence = 2`,
+    ),
+  ).toBe(2);
+  expect(
+    await broken(
+      `update audit_log set sequence = -4 where sequence = 4`,
+      `update audit_log set sequence = 4 where sequence = -4`,
+    ),
+  ).toBe(5);
+  expect((await store.audit.verify()).brokenAt).toBeUndefined();
+  await store.close();
+});
+
+it('says that the database is absent, and works again when it is back', async () => {
+  const store = await pgStore({ url: postgres.url, sealing });
+  await expect(pgStore({ url: 'postgres://torpor@127.0.0.1:1/postgres', sealing })).rejects.toThrow(/database/);
+  await query(
+    `select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and backend_type = 'client backend'`,
+  );
+  const answers = await Promise.allSettled(Array.from({ length: 5 }, () => store.ping()));
+  const reasons = answers.flatMap((answer) => (answer.status === 'rejected' ? [answer.reason.code] : []));
+  expect(new Set([...reasons, 'unavailable'])).toEqual(new Set(['unavailable']));
+  await store.ping();
+  await store.close();
+});

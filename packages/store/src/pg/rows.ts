@@ -1,0 +1,94 @@
+/** Rows as PostgreSQL gives them, and the objects that they stand for. Rows were parsed before they were written; here they are only renamed. */
+import type { Generation, InstanceId, NodeId, Sandbox, SandboxName, WorkspaceName } from '@torpor/contracts';
+import type { Selectable } from 'kysely';
+import type { ApiKey } from '../keys.ts';
+import type { Ending, NodeRecord, Preview } from '../store.ts';
+import type { SandboxTable, Tables } from './tables.ts';
+
+export type SandboxRow = Selectable<SandboxTable>;
+
+export function sandboxOf(row: SandboxRow): Sandbox {
+  return {
+    instanceId: row.instance_id as InstanceId, // this and the brands below were parsed before they were written
+    workspace: row.workspace as WorkspaceName,
+    name: row.name as SandboxName,
+    generation: row.generation as Generation,
+    nodeId: row.node_id as NodeId,
+    phase: row.phase,
+    ...(row.reason === null ? {} : { reason: row.reason }),
+    ...(row.display_name === null ? {} : { displayName: row.display_name }),
+    ...(row.external_id === null ? {} : { externalId: row.external_id }),
+    labels: row.labels,
+    template: row.template,
+    image: row.image,
+    shape: row.shape as Sandbox['shape'],
+    ports: row.ports as Sandbox['ports'],
+    envNames: row.env_names,
+    idle: row.idle as Sandbox['idle'],
+    expiry: row.expiry as Sandbox['expiry'],
+    terminatedRetentionMs: row.terminated_retention_ms,
+    extra: row.extra,
+    createdAtMs: row.created_at_ms,
+    updatedAtMs: row.updated_at_ms,
+    lastUsedAtMs: row.last_used_at_ms,
+    ...(row.terminated_at_ms === null ? {} : { terminatedAtMs: row.terminated_at_ms }),
+    createdBy: row.created_by,
+  };
+}
+
+export function keyOf(row: Selectable<Tables['api_keys']>): ApiKey {
+  return {
+    id: row.id,
+    prefix: row.prefix,
+    name: row.name,
+    subject: row.subject,
+    role: row.role,
+    ...(row.scopes === null ? {} : { scopes: row.scopes }),
+    ...(row.workspace === null ? {} : { workspace: row.workspace as WorkspaceName }), // parsed before it was written
+    createdAtMs: row.created_at_ms,
+    createdBy: row.created_by,
+    ...(row.expires_at_ms === null ? {} : { expiresAtMs: row.expires_at_ms }),
+    ...(row.last_used_at_ms === null ? {} : { lastUsedAtMs: row.last_used_at_ms }),
+    ...(row.revoked_at_ms === null ? {} : { revokedAtMs: row.revoked_at_ms }),
+  };
+}
+
+export function previewOf(row: Selectable<Tables['previews']>): Preview {
+  return {
+    id: row.id,
+    sandbox: row.sandbox as SandboxName, // parsed before it was written
+    name: row.name,
+    port: row.port,
+    public: row.public,
+    ...(row.expires_at_ms === null ? {} : { expiresAtMs: row.expires_at_ms }),
+    extra: row.extra,
+    createdAtMs: row.created_at_ms,
+    updatedAtMs: row.updated_at_ms,
+    createdBy: row.created_by,
+  };
+}
+
+export function nodeOf(row: Selectable<Tables['nodes']>): NodeRecord {
+  return {
+    id: row.id as NodeId, // this and the shapes below were parsed before they were written
+    url: row.url,
+    isolation: row.isolation as NodeRecord['isolation'],
+    templates: row.templates,
+    capacity: row.capacity as NodeRecord['capacity'],
+    pool: row.pool as NodeRecord['pool'],
+    heardAtMs: row.heard_at_ms,
+    leaseUntilMs: row.lease_until_ms,
+  };
+}
+
+export function endingOf(row: Selectable<Tables['endings']>): Ending {
+  return {
+    instanceId: row.instance_id as InstanceId, // this and the brands below were parsed before they were written
+    generation: row.generation as Generation,
+    nodeId: row.node_id as NodeId,
+    workspace: row.workspace as WorkspaceName,
+    reason: row.reason,
+    sinceMs: row.since_ms,
+    ...(row.ended_at_ms === null ? {} : { endedAtMs: row.ended_at_ms }),
+  };
+}
