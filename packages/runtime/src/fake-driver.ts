@@ -99,5 +99,6 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
       diskFreeMib: host.diskFreeMib,
     }),
     guest: (handle, token) => guestOver(fakeTransport(host, handle.instanceId), token),
+    close() {},
   };
 }

@@ -36,7 +36,8 @@ export interface VerbArgs {
       readonly nofile: number;
     };
     readonly argv: readonly string[];
-    readonly env: Readonly<Record<string, string>>;
+    /** `NAME=value`. */
+    readonly env: readonly string[];
     readonly volumeDir: boolean;
   };
   readonly 'sandbox.start': { readonly id: string };
@@ -52,8 +53,15 @@ export interface VerbArgs {
 export type Verb = keyof VerbArgs;
 
 const nothing = z.unknown();
-const ids = z.array(z.string());
-const slots = z.array(z.number().int());
+// Go writes an empty list as null.
+const ids = z
+  .array(z.string())
+  .nullish()
+  .transform((list) => list ?? []);
+const slots = z
+  .array(z.number().int())
+  .nullish()
+  .transform((list) => list ?? []);
 
 const RESULTS = {
   hello: z.object({ protocol: z.number(), scope: z.string(), pid: z.number() }),
@@ -94,6 +102,7 @@ const RESULTS = {
   ),
   inventory: z.object({
     sandboxes: ids,
+    bundles: ids,
     netns: slots,
     veths: slots,
     mounts: ids,

@@ -90,4 +90,6 @@ export interface InstanceDriver {
   capacity(): Promise<DriverCapacity>;
   /** Speaks to the guest of a running instance. The caller closes it. It connects with the first call and may be kept over pause and resume. */
   guest(handle: InstanceHandle, token: string): Guest;
+  /** Lets go of the host. Instances and guests live on. */
+  close(): void;
 }

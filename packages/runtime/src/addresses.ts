@@ -1,0 +1,11 @@
+/**
+ * The address of the instance in a slot: the node's /16 is cut into /30s, of which .1 is the host's end and .2 the instance's
+ * (packages/hostd/PROTOCOL.md, "Names").
+ */
+export function instanceAddress(subnet: string, slot: number): string {
+  const match = /^(\d+)\.(\d+)\.0\.0\/16$/.exec(subnet);
+  if (!match) throw new Error(`the subnet "${subnet}" is no /16 such as 10.83.0.0/16`);
+  if (!Number.isInteger(slot) || slot < 0 || slot > 16_383) throw new Error(`the slot ${slot} lies outside 0 … 16383`);
+  const offset = slot * 4 + 2;
+  return `${match[1]}.${match[2]}.${offset >> 8}.${offset & 255}`;
+}

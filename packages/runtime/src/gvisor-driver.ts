@@ -1,0 +1,188 @@
+/**
+ * Instances in gVisor, by way of hostd. Each step is one verb of hostd, and the last waits for the guest. The driver remembers nothing: what is, is
+ * asked of the host each time.
+ */
+import type { InstanceId } from '@torpor/contracts';
+import { Failure } from '@torpor/kernel';
+import { lookup } from 'node:dns/promises';
+import { instanceAddress } from './addresses.ts';
+import { guestAnswers } from './guest-health.ts';
+import { http2Guest } from './guest-http2.ts';
+import { hostdClient, type HostdClient } from './hostd-client.ts';
+import type { EgressRule, JournaledVerb, VerbArgs, VerbResult } from './hostd-verbs.ts';
+import type { InstanceDriver, InstanceFacts, InstanceHandle, InstanceSpec, Step } from './port.ts';
+import { assertCovered } from './steps.ts';
+
+export interface GvisorTemplate {
+  readonly name: string;
+  readonly aliases: readonly string[];
+  /** Overlay lower directories, the topmost first; one of them holds `/torpor/guest`. */
+  readonly lower: readonly string[];
+}
+
+export interface GvisorSettings {
+  readonly hostdSocket: string;
+  readonly scope: string;
+  readonly subnet: string;
+  readonly guestPort: number;
+  readonly pool: { readonly sizeMib: number; readonly reserveMib: number };
+  readonly egress: {
+    readonly allow: readonly { readonly host: string; readonly port: number }[];
+    readonly bandwidthMbit: number;
+    readonly connections: number;
+  };
+  readonly dnsPort: number;
+  /** Ports of the host, besides DNS, that instances may reach: the node-agent's own listener. */
+  readonly hostPorts: readonly number[];
+  readonly templates: readonly GvisorTemplate[];
+}
+
+const NODE_MS = 120_000;
+const MAKE_MS = 30_000;
+const REMOVE_MS = 30_000;
+const REST_MS = 10_000;
+const LOOK_MS = 10_000;
+const HEALTH_MS = 15_000;
+const OPEN_FILES_MAX = 65_536;
+
+export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = openHostd(settings)): InstanceDriver {
+  const templates = new Map<string, GvisorTemplate>();
+  for (const template of settings.templates) {
+    for (const name of [template.name, ...template.aliases]) templates.set(name, template);
+  }
+
+  function createSteps(spec: InstanceSpec): readonly Step[] {
+    const { instanceId: id, slot, shape, bootToken } = spec;
+    const template = templates.get(spec.template);
+    if (!template) throw new Failure('not_found', `this node has no template "${spec.template}"`);
+    const { lower } = template;
+    const limits = { memoryMib: shape.memoryMib, cpus: shape.cpus, pids: shape.pids, nofile: OPEN_FILES_MAX };
+    const argv = ['/torpor/guest', '--listen', `0.0.0.0:${settings.guestPort}`];
+    const env = [`PATH=${PATH}`, `TORPOR_BOOT_TOKEN=${bootToken}`];
+    const sandbox = { id, slot, lower, hostname: id, limits, argv, env, volumeDir: true };
+    return [
+      verb('disk.create', [], { id, diskMib: shape.diskMib }, MAKE_MS),
+      verb('net.create', [], { id, slot }, MAKE_MS),
+      verb('sandbox.create', ['disk.create', 'net.create'], sandbox, MAKE_MS),
+      verb('sandbox.start', ['sandbox.create'], { id }, MAKE_MS),
+      {
+        name: 'guest.health',
+        after: ['sandbox.start'],
+        async run(intent) {
+          assertCovered(intent, 'guest.health', id);
+          await guestAnswers(handle(spec), bootToken, HEALTH_MS);
+        },
+      },
+    ];
+  }
+
+  function destroySteps({ instanceId: id, slot }: { instanceId: InstanceId; slot: number }): readonly Step[] {
+    return [
+      verb('sandbox.delete', [], { id }, REMOVE_MS),
+      verb('net.delete', ['sandbox.delete'], { id, slot }, REMOVE_MS),
+      verb('disk.delete', ['sandbox.delete'], { id }, REMOVE_MS),
+    ];
+  }
+
+  function verb<V extends JournaledVerb>(
+    name: V,
+    after: readonly string[],
+    args: VerbArgs[V],
+    deadlineMs: number,
+  ): Step {
+    return {
+      name,
+      after,
+      async run(intent) {
+        await hostd.change(intent, name, args, deadlineMs);
+      },
+    };
+  }
+
+  function handle({ instanceId, slot }: { instanceId: InstanceId; slot: number }): InstanceHandle {
+    return { instanceId, slot, host: instanceAddress(settings.subnet, slot), port: settings.guestPort };
+  }
+
+  async function rest(name: 'sandbox.pause' | 'sandbox.resume', id: InstanceId): Promise<{ tookMs: number }> {
+    const beforeMs = performance.now();
+    await hostd.ask(name, { id }, REST_MS);
+    return { tookMs: performance.now() - beforeMs };
+  }
+
+  return {
+    name: 'gvisor',
+    isolation: 'gvisor',
+    templates: [...templates.keys()],
+    async prepare() {
+      const { pool, subnet, dnsPort, hostPorts, egress } = settings;
+      const allow = await openings(egress.allow);
+      const limits = { bandwidthMbit: egress.bandwidthMbit, connections: egress.connections };
+      const dns = { listenPort: dnsPort };
+      await hostd.ask(
+        'node.prepare',
+        { pool, subnet, hostPorts: { guestToHost: hostPorts }, dns, egress: { allow }, limits },
+        NODE_MS,
+      );
+    },
+    createSteps,
+    destroySteps,
+    handle,
+    pause: (id) => rest('sandbox.pause', id),
+    resume: (id) => rest('sandbox.resume', id),
+    inspect: async (id) => factsOf(await hostd.ask('sandbox.state', { id }, LOOK_MS)),
+    async usage(ids) {
+      const stats = await hostd.ask('sandbox.stats', { ids }, LOOK_MS);
+      return new Map(ids.flatMap((id) => (stats[id] ? [[id, stats[id]] as const] : [])));
+    },
+    async inventory() {
+      const found = await hostd.ask('inventory', {}, LOOK_MS);
+      const ids = [...found.sandboxes, ...found.bundles, ...found.mounts, ...found.cgroups, ...found.disks];
+      const slots = [...found.netns, ...found.veths, ...found.netElements];
+      return { instanceIds: [...new Set(ids)] as InstanceId[], slots: [...new Set(slots)] }; // hostd only knows ids that we gave it
+    },
+    async capacity() {
+      const { memory, pool } = await hostd.ask('node.usage', {}, LOOK_MS);
+      const diskFreeMib = Math.max(0, pool.freeMib - pool.reserveMib);
+      return { memoryMib: memory.totalMib, memoryFreeMib: memory.availableMib, diskFreeMib };
+    },
+    guest: (at, token) => http2Guest(at, token),
+    close: () => hostd.close(),
+  };
+}
+
+const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+function openHostd(settings: GvisorSettings): HostdClient {
+  return hostdClient({ socket: settings.hostdSocket, scope: settings.scope });
+}
+
+/** A sandbox that is only half asleep answers nothing either, and is resumed the same way: it counts as frozen. */
+function factsOf(state: VerbResult<'sandbox.state'>): InstanceFacts {
+  if (!state.exists || state.runsc === 'stopped' || state.runsc === 'absent') return { state: 'absent' };
+  const { pid, startTicks, memoryMib, cpuUsageNs, oomKills } = state;
+  const asleep = state.frozen || state.runsc === 'paused';
+  return {
+    state: asleep ? 'frozen' : state.runsc === 'created' ? 'starting' : 'running',
+    ...(pid === undefined ? {} : { pid }),
+    ...(startTicks === undefined ? {} : { startTicks }),
+    ...(memoryMib === undefined ? {} : { memoryMib }),
+    ...(cpuUsageNs === undefined ? {} : { cpuUsageNs }),
+    ...(oomKills === undefined ? {} : { oomKills }),
+  };
+}
+
+/** The operator's allowed hosts as addresses. Instances have no IPv6, so only IPv4 ones are opened. */
+async function openings(allow: GvisorSettings['egress']['allow']): Promise<EgressRule[]> {
+  const found = await Promise.all(allow.map(addressesOf));
+  return found.flat();
+}
+
+async function addressesOf({ host, port }: { host: string; port: number }): Promise<EgressRule[]> {
+  try {
+    const addresses = await lookup(host, { family: 4, all: true });
+    return addresses.map(({ address }) => ({ ip: address, port, proto: 'tcp' }));
+  } catch (cause) {
+    const message = `the host "${host}" of egress.allow has no IPv4 address that we could find; mend the name or take it out`;
+    throw new Failure('unavailable', message, { retryable: true, cause });
+  }
+}
