@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
-import { examineHost, renderFindings } from '../doctor/doctor.ts';
+import { examineHost } from '../doctor/examine-host.ts';
+import { renderFindings } from '../doctor/render.ts';
 
 export function addDoctorCommand(torpor: Command): void {
   torpor
@@ -8,7 +9,9 @@ export function addDoctorCommand(torpor: Command): void {
     .option('--json', 'for programs')
     .action(async ({ json }: { json?: boolean }) => {
       const findings = await examineHost();
-      process.stdout.write(json ? `${JSON.stringify(findings, null, 2)}\n` : renderFindings(findings));
+      process.stdout.write(
+        json ? `${JSON.stringify(findings, null, 2)}\n` : `${renderFindings(findings, process.stdout.columns)}\n`,
+      );
       if (findings.some(({ status }) => status === 'missing')) process.exitCode = 1;
     });
 }

@@ -1,8 +1,12 @@
 import { Command } from 'commander';
 import { addBenchCommand } from './bench.ts';
+import { addCompletionCommand } from './completion.ts';
 import { addDemoCommand } from './demo.ts';
 import { addDoctorCommand } from './doctor.ts';
 import { addEnvCommand } from './env.ts';
+import { addKeyCommands } from './key.ts';
+import { addNodeCommands } from './node.ts';
+import { addSandboxCommands } from './sandbox.ts';
 import { addStackCommands } from './stack.ts';
 import { addTestCommand } from './test.ts';
 
@@ -13,9 +17,13 @@ export function program(): Command {
   torpor.showHelpAfterError('(torpor --help lists the commands)').configureHelp({ sortSubcommands: false });
   addStackCommands(torpor);
   addDemoCommand(torpor);
+  addSandboxCommands(torpor);
+  addKeyCommands(torpor);
+  addNodeCommands(torpor);
   addDoctorCommand(torpor);
   addTestCommand(torpor);
   addBenchCommand(torpor);
   addEnvCommand(torpor);
+  addCompletionCommand(torpor);
   return torpor;
 }

@@ -1,0 +1,109 @@
+/** How the CLI reaches a stack: tRPC for what is managed, plain HTTP to the guest's own calls for what happens inside a sandbox. */
+import type { ApiRouter, FailureView } from '@torpor/api';
+import { Failure } from '@torpor/kernel';
+import {
+  createTRPCClient,
+  httpBatchLink,
+  httpSubscriptionLink,
+  splitLink,
+  TRPCClientError,
+  type TRPCClient,
+} from '@trpc/client';
+import { Agent, request, type Dispatcher } from 'undici';
+import { readCredentials, type Credentials } from '../up/credentials.ts';
+import { thisInstallation } from '../up/installation.ts';
+
+export interface Client {
+  readonly at: Credentials;
+  readonly api: TRPCClient<ApiRouter>;
+  /** A call to the guest of a sandbox. Rejects with a Failure for every status ≥ 400. */
+  guest(
+    sandbox: string,
+    method: Dispatcher.HttpMethod,
+    path: string,
+    body?: Dispatcher.DispatchOptions['body'] | object,
+  ): Promise<Dispatcher.ResponseData>;
+}
+
+/** From TORPOR_URL, TORPOR_API_KEY and TORPOR_WORKSPACE, else from what `torpor up` wrote on this machine. */
+export async function openClient(env: NodeJS.ProcessEnv = process.env): Promise<Client> {
+  const at = await whereTo(env);
+  const headers = { authorization: `Bearer ${at.apiKey}`, 'x-blaxel-workspace': at.workspace };
+  const url = `${at.url}/trpc`;
+  const api = createTRPCClient<ApiRouter>({
+    links: [
+      splitLink({
+        condition: (operation) => operation.type === 'subscription',
+        true: httpSubscriptionLink({ url, eventSourceOptions: () => ({ fetch: withHeaders(headers) }) as never }), // Node's EventSource takes a fetch
+        false: httpBatchLink({ url, headers: () => headers }),
+      }),
+    ],
+  });
+  const dispatcher = new Agent({ headersTimeout: 0, bodyTimeout: 0 }); // follows last as long as what they follow
+  return {
+    at,
+    api,
+    guest: (sandbox, method, path, body) =>
+      callGuest(
+        dispatcher,
+        `${at.url}/${at.workspace}/sandboxes/${encodeURIComponent(sandbox)}/-${path}`,
+        method,
+        headers,
+        body,
+      ),
+  };
+}
+
+async function whereTo(env: NodeJS.ProcessEnv): Promise<Credentials> {
+  const own = await readCredentials(thisInstallation(env));
+  const url = env.TORPOR_URL ?? own?.url;
+  const apiKey = env.TORPOR_API_KEY ?? own?.apiKey;
+  const workspace = env.TORPOR_WORKSPACE ?? own?.workspace;
+  if (url && apiKey && workspace) return { url: url.replace(/\/+$/, ''), apiKey, workspace };
+  throw new Failure(
+    'unauthenticated',
+    'no stack is known here; "torpor up" starts one, or set TORPOR_URL, TORPOR_API_KEY and TORPOR_WORKSPACE',
+  );
+}
+
+function withHeaders(headers: Readonly<Record<string, string>>): typeof fetch {
+  return (input, init) =>
+    fetch(input, { ...init, headers: { ...Object.fromEntries(new Headers(init?.headers)), ...headers } });
+}
+
+async function callGuest(
+  dispatcher: Dispatcher,
+  url: string,
+  method: Dispatcher.HttpMethod,
+  headers: Readonly<Record<string, string>>,
+  body: Dispatcher.DispatchOptions['body'] | object | undefined,
+): Promise<Dispatcher.ResponseData> {
+  const isJson = body !== undefined && body !== null && Object.getPrototypeOf(body) === Object.prototype;
+  const answer = await request(url, {
+    dispatcher,
+    method,
+    headers: { ...headers, ...(isJson ? { 'content-type': 'application/json' } : {}) },
+    // What is not a plain object is bytes or a stream already.
+    ...(body === undefined
+      ? {}
+      : { body: isJson ? JSON.stringify(body) : (body as Dispatcher.DispatchOptions['body'] & {}) }),
+  });
+  if (answer.statusCode < 400) return answer;
+  throw failureOf(answer.statusCode, await answer.body.text());
+}
+
+function failureOf(status: number, text: string): Failure {
+  const body: unknown = text.startsWith('{') ? JSON.parse(text) : { error: text };
+  const error = (body as { error?: unknown }).error;
+  if (typeof error === 'object' && error !== null && 'message' in error)
+    return new Failure('bad_gateway', String(error.message));
+  return new Failure('bad_gateway', `the sandbox answered ${status}: ${typeof error === 'string' ? error : text}`);
+}
+
+/** The failure that a tRPC call met, as the gateway named it. */
+export function clientFailure(error: unknown): unknown {
+  if (!(error instanceof TRPCClientError)) return error;
+  const view = (error.data as { failure?: FailureView } | undefined)?.failure; // put there by our router's error formatter
+  if (view) return new Failure(view.code, view.message, { retryable: view.retryable });
+  return new Failure('unavailable', `the stack does not answer; is it up? ("torpor status" tells)`, { cause: error });
+}

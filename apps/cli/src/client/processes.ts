@@ -1,0 +1,40 @@
+/** Programs in a sandbox, run and followed through the guest's calls. */
+import { createInterface } from 'node:readline';
+import type { Client } from './client.ts';
+
+type Frame =
+  | { stream: 'stdout' | 'stderr'; data: string }
+  | { exit: { code: number; signal?: string } }
+  | { dropped: { stream: string; from: number; to: number } }
+  | { keepalive: true };
+
+/** Copies a process's output to ours as it comes; answers its exit code, or 0 where it still runs and we do not follow. */
+export async function copyOutput(
+  client: Client,
+  sandbox: string,
+  process_: string,
+  options: { follow: boolean },
+): Promise<number> {
+  const query = `stream=both&format=frames&follow=${options.follow ? 1 : 0}`;
+  const answer = await client.guest(sandbox, 'GET', `/v1/processes/${encodeURIComponent(process_)}/output?${query}`);
+  for await (const line of createInterface({ input: answer.body, crlfDelay: Infinity })) {
+    const frame = JSON.parse(line) as Frame; // packages/guest/PROTOCOL.md
+    if ('exit' in frame) return frame.exit.code;
+    if ('dropped' in frame)
+      process.stderr.write(
+        `[output from byte ${frame.dropped.from} to ${frame.dropped.to} was dropped: the log is capped]\n`,
+      );
+    if ('data' in frame) process[frame.stream].write(Buffer.from(frame.data, 'base64'));
+  }
+  if (options.follow) throw new Error('the output ended before the process did: the sandbox or the stack went away');
+  return 0;
+}
+
+export async function startProcess(
+  client: Client,
+  sandbox: string,
+  request: object,
+): Promise<{ id: string; name: string; pid: number }> {
+  const answer = await client.guest(sandbox, 'POST', '/v1/processes', request);
+  return (await answer.body.json()) as { id: string; name: string; pid: number }; // packages/guest/PROTOCOL.md
+}

@@ -1,0 +1,48 @@
+import type { Command } from 'commander';
+import { ago, table } from '../client/table.ts';
+import { print, using } from './sandbox.ts';
+
+export function addNodeCommands(torpor: Command): void {
+  torpor
+    .command('node')
+    .description('the nodes: isolation, capacity, pools')
+    .command('list')
+    .alias('ls')
+    .option('--json', 'for programs')
+    .action(async (options: { json?: boolean }) => {
+      const nodes = await using((client) => client.api.nodes.list.query());
+      const now = Date.now();
+      const rows = nodes.map((node) => [
+        node.id,
+        node.isolation,
+        `${node.capacity.memoryFreeMib}/${node.capacity.memoryMib} MiB`,
+        `${node.capacity.diskFreeMib} MiB`,
+        node.pool.map((pool) => `${pool.template} ${pool.ready}/${pool.target}`).join(', '),
+        `${ago(node.heardAtMs, now)} ago`,
+      ]);
+      print(options.json, nodes, () =>
+        table(['NODE', 'ISOLATION', 'MEMORY FREE', 'DISK FREE', 'POOL READY', 'HEARD'], rows),
+      );
+    });
+  torpor
+    .command('events')
+    .description('what happens to sandboxes, as it happens; Ctrl-C ends it')
+    .option('--json', 'a line of JSON each')
+    .action(async (options: { json?: boolean }) => {
+      await using(
+        (client) =>
+          new Promise<void>((resolve, reject) => {
+            client.api.events.watch.subscribe(undefined, {
+              onData: (event) =>
+                process.stdout.write(
+                  options.json
+                    ? `${JSON.stringify(event)}\n`
+                    : `${new Date(event.atMs).toISOString()}  ${event.name}  ${event.state}  ${event.because}\n`,
+                ),
+              onError: reject,
+              onComplete: resolve,
+            });
+          }),
+      );
+    });
+}

@@ -1,0 +1,228 @@
+import type { Command } from 'commander';
+import { clientFailure, openClient, type Client } from '../client/client.ts';
+import { copyFiles, placeOf } from '../client/copy.ts';
+import { copyOutput, startProcess } from '../client/processes.ts';
+import { ago, table } from '../client/table.ts';
+import { openTerminal } from '../client/terminal.ts';
+
+type View = Awaited<ReturnType<Client['api']['sandboxes']['get']['query']>>;
+
+export function addSandboxCommands(torpor: Command): void {
+  const sandbox = torpor.command('sandbox').alias('sbx').description('create and use sandboxes');
+  const json = ['--json', 'for programs'] as const;
+
+  sandbox
+    .command('create')
+    .description('make a sandbox; answers when it can be used')
+    .argument('[name]')
+    .option('--image <image>', 'template (default blaxel/base-image:latest)')
+    .option('--memory <MiB>', 'memory limit (default 4096)', wholeNumber)
+    .option('--disk <MiB>', 'disk limit', wholeNumber)
+    .option('--env <NAME=value...>', 'environment of every process')
+    .option('--label <name=value...>', 'labels')
+    .option('--idle <seconds>', 'fall asleep after so long without use; 0: never by itself', wholeNumber)
+    .option(...json)
+    .action(async (name: string | undefined, options: CreateOptions) => {
+      const made = await using((client) => client.api.sandboxes.create.mutate(createInput(name, options)));
+      print(options.json, made, () => `${made.name} is ready: ${made.url}`);
+    });
+  sandbox
+    .command('list')
+    .alias('ls')
+    .description('the sandboxes of the workspace')
+    .option('--all', 'ended ones too')
+    .option(...json)
+    .action(async (options: { all?: boolean; json?: boolean }) => {
+      const items = await using((client) => everySandbox(client, options.all ?? false));
+      print(options.json, items, () => listing(items));
+    });
+  sandbox
+    .command('get')
+    .description('what is known of one')
+    .argument('<name>')
+    .option(...json)
+    .action(async (name: string, options: { json?: boolean }) => {
+      const view = await using((client) => client.api.sandboxes.get.query({ name: asName(name) }));
+      print(options.json, view, () => details(view));
+    });
+  for (const [verb, done] of [
+    ['pause', 'sleeps'],
+    ['resume', 'is awake'],
+  ] as const) {
+    sandbox
+      .command(verb)
+      .description(verb === 'pause' ? 'let it sleep now; any use wakes it' : 'wake it')
+      .argument('<name>')
+      .option(...json)
+      .action(async (name: string, options: { json?: boolean }) => {
+        const result = await using((client) => client.api.sandboxes[verb].mutate({ name: asName(name) }));
+        print(options.json, result, () => `${name} ${done} (${result.state}, ${result.tookMs.toFixed(1)} ms)`);
+      });
+  }
+  sandbox
+    .command('delete')
+    .alias('rm')
+    .description('end it; its memory, processes and files are gone')
+    .argument('<name...>')
+    .option(...json)
+    .action(async (names: string[], options: { json?: boolean }) => {
+      for (const name of names) {
+        const ended = await using((client) => client.api.sandboxes.delete.mutate({ name: asName(name) }));
+        print(options.json, ended, () => `${name} is gone`);
+      }
+    });
+  sandbox
+    .command('exec')
+    .description('run a program: torpor sandbox exec NAME -- ls -l; its exit code becomes ours')
+    .argument('<name>')
+    .argument('<command...>')
+    .option('--detach', 'leave it running and print its name')
+    .option('--as <name>', 'name of the process')
+    .option('--cwd <path>', 'working directory')
+    .option('--env <NAME=value...>', 'environment')
+    .passThroughOptions()
+    .action(
+      async (
+        name: string,
+        command: string[],
+        options: { detach?: boolean; as?: string; cwd?: string; env?: string[] },
+      ) => {
+        const client = await openClient();
+        const what = command.length === 1 ? { shell: command[0] } : { argv: command };
+        const started = await startProcess(client, name, {
+          ...what,
+          ...(options.as ? { name: options.as } : {}),
+          ...(options.cwd ? { cwd: options.cwd } : {}),
+          env: pairs('--env', options.env),
+        });
+        if (options.detach) process.stdout.write(`${started.name}\n`);
+        else process.exitCode = await copyOutput(client, name, started.id, { follow: true });
+      },
+    );
+  sandbox
+    .command('logs')
+    .description("a process's output")
+    .argument('<name>')
+    .argument('<process>', 'name, id or pid')
+    .option('-f, --follow', 'until it ends')
+    .action(async (name: string, process_: string, options: { follow?: boolean }) => {
+      await copyOutput(await openClient(), name, process_, { follow: options.follow ?? false });
+    });
+  sandbox
+    .command('cp')
+    .description('copy files: torpor sandbox cp ./src NAME:/blaxel/src')
+    .argument('<from>')
+    .argument('<to>')
+    .action(async (from: string, to: string) => {
+      const { files, bytes } = await copyFiles(await openClient(), placeOf(from), placeOf(to));
+      process.stdout.write(`${files} files, ${bytes} bytes\n`);
+    });
+  sandbox
+    .command('shell')
+    .description('a terminal in it')
+    .argument('<name>')
+    .option('--shell <path>', 'program', '/bin/bash')
+    .action(async (name: string, options: { shell: string }) => {
+      process.exitCode = await openTerminal(await openClient(), name, options.shell);
+    });
+}
+
+interface CreateOptions {
+  readonly image?: string;
+  readonly memory?: number;
+  readonly disk?: number;
+  readonly env?: string[];
+  readonly label?: string[];
+  readonly idle?: number;
+  readonly json?: boolean;
+}
+
+function createInput(name: string | undefined, options: CreateOptions) {
+  return {
+    ...(name === undefined ? {} : { name: asName(name) }),
+    ...(options.image === undefined ? {} : { image: options.image }),
+    ...(options.memory === undefined ? {} : { memoryMib: options.memory }),
+    ...(options.disk === undefined ? {} : { diskMib: options.disk }),
+    ...(options.idle === undefined
+      ? {}
+      : {
+          idle:
+            options.idle === 0
+              ? ({ kind: 'never' } as const)
+              : ({ kind: 'after', idleMs: options.idle * 1000 } as const),
+        }),
+    env: pairs('--env', options.env),
+    labels: pairs('--label', options.label),
+  };
+}
+
+/** Runs one API call; a failure comes as the gateway named it. */
+export async function using<T>(work: (client: Client) => Promise<T>): Promise<T> {
+  try {
+    return await work(await openClient());
+  } catch (error) {
+    throw clientFailure(error);
+  }
+}
+
+async function everySandbox(client: Client, showTerminated: boolean): Promise<View[]> {
+  const items: View[] = [];
+  let cursor: string | undefined;
+  do {
+    const page = await client.api.sandboxes.list.query({
+      limit: 200,
+      showTerminated,
+      ...(cursor === undefined ? {} : { cursor }),
+    });
+    items.push(...page.items);
+    cursor = page.nextCursor;
+  } while (cursor !== undefined);
+  return items;
+}
+
+function listing(items: readonly View[]): string {
+  if (items.length === 0) return 'There are no sandboxes. "torpor sandbox create" makes one.';
+  const now = Date.now();
+  const rows = items.map((view) => [
+    view.name,
+    view.state ?? view.phase,
+    view.image,
+    `${view.shape.memoryMib} MiB`,
+    view.nodeId,
+    ago(view.lastUsedAtMs, now),
+    ago(view.createdAtMs, now),
+  ]);
+  return table(['NAME', 'STATE', 'IMAGE', 'MEMORY', 'NODE', 'USED', 'AGE'], rows);
+}
+
+function details(view: View): string {
+  const lines: [string, unknown][] = Object.entries(view).map(([name, value]) => [
+    name,
+    typeof value === 'object' ? JSON.stringify(value) : value,
+  ]);
+  return lines.map(([name, value]) => `${name.padEnd(16)}${String(value)}`).join('\n');
+}
+
+export function print(json: boolean | undefined, value: unknown, say: () => string): void {
+  process.stdout.write(`${json ? JSON.stringify(value, null, 2) : say()}\n`);
+}
+
+/** The gateway judges names; a branded type here would only repeat it. */
+function asName(name: string): View['name'] {
+  return name as View['name'];
+}
+
+function wholeNumber(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new Error(`expected a whole number, got "${text}"`);
+  return Number(text);
+}
+
+function pairs(option: string, entries: readonly string[] | undefined): Record<string, string> {
+  return Object.fromEntries(
+    (entries ?? []).map((entry) => {
+      const at = entry.indexOf('=');
+      if (at < 1) throw new Error(`${option} expects name=value, got "${entry}"`);
+      return [entry.slice(0, at), entry.slice(at + 1)];
+    }),
+  );
+}
