@@ -15,7 +15,6 @@ export function addBenchCommand(torpor: Command): void {
     .allowUnknownOption()
     .passThroughOptions()
     .action((name: string | undefined, options: string[]) => runBench(name, options));
-  torpor.enablePositionalOptions();
 }
 
 async function runBench(name: string | undefined, options: readonly string[]): Promise<void> {

@@ -10,7 +10,7 @@ export function addDoctorCommand(torpor: Command): void {
     .action(async ({ json }: { json?: boolean }) => {
       const findings = await examineHost();
       process.stdout.write(
-        json ? `${JSON.stringify(findings, null, 2)}\n` : `${renderFindings(findings, process.stdout.columns)}\n`,
+        json ? `${JSON.stringify(findings, null, 2)}\n` : `${renderFindings(findings, { color: process.stdout.isTTY })}\n`,
       );
       if (findings.some(({ status }) => status === 'missing')) process.exitCode = 1;
     });

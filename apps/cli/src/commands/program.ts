@@ -14,6 +14,7 @@ export function program(): Command {
   const torpor = new Command('torpor').description(
     'The agent cloud you run yourself: sandboxes that sleep for free and wake in milliseconds.',
   );
+  torpor.enablePositionalOptions();
   torpor.showHelpAfterError('(torpor --help lists the commands)').configureHelp({ sortSubcommands: false });
   addStackCommands(torpor);
   addDemoCommand(torpor);
