@@ -11,3 +11,4 @@ export {
   type Verdict,
 } from './access/may.ts';
 export * from './standby/index.ts';
+export * from './placement/index.ts';
