@@ -48,9 +48,5 @@ export {
   type ViewContext,
 } from './blaxel/control-plane/sandbox-view.ts';
 export { BLAXEL_VERSIONS, parseBlaxelVersion, type BlaxelVersion } from './blaxel/control-plane/versions.ts';
-export {
-  serveBlaxelDataPlane,
-  type DataPlaneAnswer,
-  type DataPlaneCall,
-  type DataPlaneRequest,
-} from './blaxel/data-plane/serve.ts';
+export { type DataPlaneAnswer, type DataPlaneCall, type DataPlaneRequest } from './blaxel/data-plane/exchange.ts';
+export { serveBlaxelDataPlane } from './blaxel/data-plane/serve.ts';

@@ -163,13 +163,18 @@ function without(fields: object, names: readonly string[]): Record<string, unkno
 
 /** Lays what is sent over what was kept: a field sent as null goes, one not sent stays. */
 export function mergeKept(before: Kept, sent: Kept): Kept {
-  const merge = (old: Readonly<Record<string, unknown>>, now: Readonly<Record<string, unknown>>) =>
-    Object.fromEntries(Object.entries({ ...old, ...now }).filter(([, value]) => value !== null));
   return {
-    metadata: merge(before.metadata, sent.metadata),
-    spec: merge(before.spec, sent.spec),
-    runtime: merge(before.runtime, sent.runtime),
+    metadata: layOver(before.metadata, sent.metadata),
+    spec: layOver(before.spec, sent.spec),
+    runtime: layOver(before.runtime, sent.runtime),
   };
+}
+
+function layOver(
+  old: Readonly<Record<string, unknown>>,
+  now: Readonly<Record<string, unknown>>,
+): Record<string, unknown> {
+  return Object.fromEntries(Object.entries({ ...old, ...now }).filter(([, value]) => value !== null));
 }
 
 export const NOTHING_KEPT: Kept = { metadata: {}, spec: {}, runtime: {} };

@@ -2,40 +2,37 @@
  * Blaxel's in-sandbox API, translated to the guest's calls. Nothing is remembered here between requests: whatever must last lies in the
  * sandbox itself, so that it sleeps, wakes and outlives the node-agent together with the sandbox.
  */
-import type { Readable } from 'node:stream';
-import type { Chance, Clock } from '@torpor/kernel';
-import type { Guest } from '@torpor/runtime';
+import { Failure } from '@torpor/kernel';
+import { parseAddress } from './addresses.ts';
+import { answerFailure, type DataPlaneAnswer, type DataPlaneCall } from './exchange.ts';
+import { findRoute } from './routes.ts';
 
-export interface DataPlaneRequest {
-  readonly method: string;
-  /** Path and query behind the sandbox's prefix, as they came on the wire: nothing decoded, no slashes merged. */
-  readonly rawPath: string;
-  /** Names in lower case, as `node:http` gives them. */
-  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
-  readonly body: Readable;
-  /** Aborts when the caller has gone. */
-  readonly signal: AbortSignal;
+/** On every answer: browsers may call from anywhere, and nothing is to be kept. */
+const HEADERS = {
+  'access-control-allow-origin': '*',
+  'access-control-allow-methods': '*',
+  'access-control-allow-headers': '*',
+  'access-control-expose-headers': '*',
+  'cache-control': 'no-cache, no-store, must-revalidate',
+  'x-accel-buffering': 'no',
+} as const;
+
+/** Answers one request. Refusals are answers; it rejects only for bugs, and when the caller has gone. */
+export async function serveBlaxelDataPlane(call: DataPlaneCall): Promise<DataPlaneAnswer> {
+  const answer = await serve(call);
+  return { ...answer, headers: { ...HEADERS, ...answer.headers } };
 }
 
-export interface DataPlaneAnswer {
-  readonly status: number;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body: Readable | Buffer | undefined;
-}
-
-export interface DataPlaneCall {
-  readonly request: DataPlaneRequest;
-  readonly guest: Guest;
-  /** Where relative paths start: the instance's workdir. */
-  readonly workdir: string;
-  readonly clock: Clock;
-  readonly chance: Chance;
-  /** Told while a stream is open, so that the sandbox does not fall asleep under it. Keep-alive processes are the guest's to tell (`guest.busy`). */
-  readonly hold?: { keepAwake(reason: string): () => void };
-}
-
-/** Answers one request. Refusals are answers; it rejects only for bugs, and when the signal aborts. */
-export function serveBlaxelDataPlane(_call: DataPlaneCall): Promise<DataPlaneAnswer> {
-  const body = Buffer.from(JSON.stringify({ error: 'the data plane is not wired yet' }));
-  return Promise.resolve({ status: 501, headers: { 'content-type': 'application/json' }, body });
+async function serve(call: DataPlaneCall): Promise<DataPlaneAnswer> {
+  const { method, rawPath, signal } = call.request;
+  if (method === 'HEAD') return { status: 200, headers: {}, body: undefined };
+  if (method === 'OPTIONS') return { status: 204, headers: {}, body: undefined };
+  try {
+    const address = parseAddress(rawPath);
+    const { serve, parameters } = findRoute(method, address.rawPath);
+    return await serve({ ...call, parameters, query: address.query });
+  } catch (error) {
+    if (error instanceof Failure && !signal.aborted) return answerFailure(error);
+    throw error;
+  }
 }
