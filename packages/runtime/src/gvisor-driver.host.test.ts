@@ -1,0 +1,56 @@
+import { newInstanceId } from '@torpor/contracts';
+import { systemChance } from '@torpor/kernel';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { anyIntent, describeInstanceDriver } from './conformance.ts';
+import { openGvisorHost, whyNoGvisor, type GvisorTestHost } from './gvisor-test-host.ts';
+import { runSteps } from './steps.ts';
+
+const shape = { memoryMib: 512, cpus: 1, diskMib: 128, pids: 256 };
+const missing = whyNoGvisor();
+
+if (missing) {
+  console.warn(`NOT TESTED: the gVisor driver on a real host: ${missing}`);
+  describe.skip(`the gVisor driver keeps the promises of an instance driver (SKIPPED: ${missing})`, () => {
+    it.todo('runs where there is root and runsc');
+  });
+} else {
+  describeInstanceDriver('the gVisor driver', async () => {
+    const host = await openGvisorHost();
+    return { ...host, template: 'base', shape, echoServer };
+  });
+  describe('the gVisor driver on a host that loses hostd', describeLosses);
+}
+
+/** Perl is in every Debian, so it serves. */
+function echoServer(port: number): string {
+  const listen = `IO::Socket::INET->new(LocalAddr=>"127.0.0.1",LocalPort=>${port},Listen=>5)`;
+  return `perl -MIO::Socket::INET -e '$s=${listen};while($c=$s->accept){while(sysread($c,$b,65536)){syswrite($c,$b)}close($c)}'`;
+}
+
+function describeLosses(): void {
+  let host: GvisorTestHost;
+
+  beforeAll(async () => {
+    host = await openGvisorHost();
+  }, 300_000);
+  afterAll(async () => {
+    await host?.close();
+  });
+
+  it('keeps sleeping and waking instances through the successor of a killed hostd, over the connections it had', async () => {
+    const driver = host.makeDriver();
+    await driver.prepare();
+    const id = newInstanceId(systemChance);
+    const spec = { instanceId: id, slot: 1, template: 'base', shape, bootToken: 'boot' };
+    await runSteps(driver.createSteps(spec), anyIntent(id));
+    const guest = driver.guest(driver.handle(spec), 'boot');
+    const before = await guest.json<{ uptimeMs: number }>('GET', '/v1/health');
+    await driver.pause(id);
+    await host.restartHostd();
+    expect((await driver.inspect(id)).state).toBe('frozen');
+    await driver.resume(id);
+    expect((await guest.json<{ uptimeMs: number }>('GET', '/v1/health')).uptimeMs).toBeGreaterThan(before.uptimeMs);
+    guest.close();
+    await runSteps(driver.destroySteps(spec), anyIntent(id));
+  });
+}
