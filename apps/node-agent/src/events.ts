@@ -1,0 +1,114 @@
+/** Everything this room tells of itself: the metric, the log line and their attributes together. */
+import type { Telemetry } from '@torpor/telemetry';
+
+export type NodeEvents = ReturnType<typeof nodeEvents>;
+
+type Who = {
+  readonly instanceId?: string;
+  readonly hostId?: string;
+  readonly generation?: number;
+  readonly workspace?: string;
+  readonly name?: string;
+};
+
+export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
+  const created = histogram('torpor_instance_create_ms', 'Time to a usable instance', ['from']);
+  const createsFailed = counter('torpor_instance_creates_failed_total', 'Creates that ended in a failure', ['code']);
+  const wakes = histogram('torpor_wake_ms', 'From the happening that needs it awake to its resume', ['tier']);
+  const wakesFailed = counter('torpor_wakes_failed_total', 'Wakes that the driver refused');
+  const pauses = histogram('torpor_pause_ms', 'Time of the pause itself', ['because']);
+  const pausesFailed = counter('torpor_pauses_failed_total', 'Pauses that the driver refused');
+  const deaths = counter('torpor_instances_died_total', 'Instances whose process was found gone');
+  const destroyed = counter('torpor_instances_destroyed_total', 'Instances of which nothing is left');
+  const destroysFailed = counter('torpor_destroys_failed_total', 'Attempts to destroy that failed and were repeated');
+  const turnedAway = counter('torpor_requests_turned_away_total', 'Data-plane requests refused by the engine', [
+    'code',
+  ]);
+  const poolClaims = counter('torpor_pool_claims_total', 'Creates by where their instance came from', ['outcome']);
+  const poolDepth = gauge('torpor_pool_depth', 'Instances that wait in a pool', ['template', 'shape']);
+  const poolTarget = gauge('torpor_pool_target', 'Instances that a pool should hold', ['template', 'shape']);
+  const poolRefills = histogram('torpor_pool_refill_ms', 'Work of adding one instance to a pool', ['template']);
+  const poolRefillsFailed = counter('torpor_pool_refills_failed_total', 'Refills that failed', ['template']);
+  const instances = gauge('torpor_instances', 'Claimed instances by state', ['state']);
+  const requests = counter('torpor_data_requests_total', 'Data-plane requests', ['part', 'status']);
+  const requestMs = histogram('torpor_data_request_head_ms', 'From the head of a request to the head of its answer', [
+    'part',
+    'found',
+  ]);
+  const heartbeatsFailed = counter('torpor_heartbeats_failed_total', 'Heartbeats that the scheduler did not answer');
+  const booked = counter('torpor_usage_intervals_booked_total', 'Metering intervals that the scheduler has booked');
+
+  return {
+    created: (who: Who & { from: string; tookMs: number }) => {
+      created.observe(who.tookMs, { from: who.from });
+      log.info('instance created', who);
+    },
+    createFailed: (who: Who & { code: string; reason: string; tookMs: number }) => {
+      createsFailed.add(1, { code: who.code });
+      log.warn('instance not created', who);
+    },
+    woke: (who: Who & { tookMs: number; predictedMs: number | undefined }) => {
+      wakes.observe(who.tookMs, { tier: 'paused' });
+      log.debug('instance woke', who);
+    },
+    wakeFailed: (who: Who & { reason: string }) => {
+      wakesFailed.add();
+      log.error('instance would not wake', who);
+    },
+    paused: (who: Who & { tookMs: number; because: string }) => {
+      pauses.observe(who.tookMs, { because: who.because });
+      log.debug('instance sleeps', who);
+    },
+    pauseFailed: (who: Who & { reason: string }) => {
+      pausesFailed.add();
+      log.error('instance would not sleep', who);
+    },
+    busyUnknown: (who: Who & { reason: string }) => log.warn('guest would not say whether it is busy', who),
+    died: (who: Who & { reason: string }) => {
+      deaths.add();
+      log.error('instance died', who);
+    },
+    uncheckable: (who: Who & { reason: string }) => log.warn('instance could not be inspected', who),
+    destroyed: (who: Who & { reason: string }) => {
+      destroyed.add();
+      log.info('instance destroyed', who);
+    },
+    destroyFailed: (who: Who & { reason: string; attempt: number }) => {
+      destroysFailed.add();
+      log.warn('instance not destroyed yet', who);
+    },
+    turnedAway: (who: Who & { code: string }) => {
+      turnedAway.add(1, { code: who.code });
+      log.debug('request turned away', who);
+    },
+    poolClaim: (outcome: 'hit' | 'miss' | 'half-claimed') => poolClaims.add(1, { outcome }),
+    poolDepth: (pool: { template: string; shape: string; depth: number; target: number }) => {
+      poolDepth.set(pool.depth, { template: pool.template, shape: pool.shape });
+      poolTarget.set(pool.target, { template: pool.template, shape: pool.shape });
+    },
+    poolRefilled: (pool: { template: string; tookMs: number }) =>
+      poolRefills.observe(pool.tookMs, { template: pool.template }),
+    poolRefillFailed: (pool: { template: string; reason: string }) => {
+      poolRefillsFailed.add(1, { template: pool.template });
+      log.warn('pool not refilled', pool);
+    },
+    instanceCount: (state: string, count: number) => instances.set(count, { state }),
+    adopted: (found: Readonly<Record<string, number>> & { tookMs: number }) => log.info('journal adopted', found),
+    strayDestroyed: (stray: { hostId: string; slot: number }) => log.warn('destroyed what no journal knows', stray),
+    served: (request: { part: string; status: number; found: string; headMs: number }) => {
+      requests.add(1, { part: request.part, status: String(request.status) });
+      requestMs.observe(request.headMs, { part: request.part, found: request.found });
+    },
+    requestBroke: (who: Who & { part: string; reason: string }) => log.warn('data-plane request broke off', who),
+    leaseLost: (at: { instances: number }) => log.error('the lease on this node ended: instances are frozen', at),
+    leaseRenewed: (at: { instances: number }) => log.info('the lease on this node holds again', at),
+    heartbeatFailed: (at: { reason: string }) => {
+      heartbeatsFailed.add();
+      log.warn('heartbeat not answered', at);
+    },
+    unwanted: (who: Who) => log.warn('the scheduler wants this instance no more', who),
+    booked: (count: number) => booked.add(count),
+    bookingFailed: (at: { reason: string; waiting: number }) => log.warn('usage not booked yet', at),
+    bug: (at: { where: string; reason: string }) => log.error('a bug: please report', at),
+  };
+}

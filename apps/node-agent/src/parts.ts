@@ -1,0 +1,34 @@
+import type { InstanceId } from '@torpor/contracts';
+import type { Chance, Clock } from '@torpor/kernel';
+import type { InstanceDriver } from '@torpor/runtime';
+import type { NodeEvents } from './events.ts';
+import type { Journal } from './journal/index.ts';
+import type { Slots } from './life/slots.ts';
+
+/** How a sandbox of a template begins: part of its identity. */
+export interface Recipe {
+  /** The template's own name, when it was asked for by an alias. */
+  readonly template: string;
+  readonly workdir: string;
+  readonly user: string;
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/** What the folders of this room share. */
+export interface Parts {
+  readonly driver: InstanceDriver;
+  readonly journal: Journal;
+  readonly clock: Clock;
+  readonly chance: Chance;
+  readonly events: NodeEvents;
+  readonly slots: Slots;
+  recipeOf(template: string): Recipe;
+  /** Aborts when the room closes: retries stop, the journal knows what is left to do. */
+  readonly closing: AbortSignal;
+}
+
+/** What carries an instance on the host: its name there and its slot. */
+export interface Body {
+  readonly hostId: InstanceId;
+  readonly slot: number;
+}

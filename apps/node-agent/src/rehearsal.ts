@@ -1,0 +1,166 @@
+/** For tests only: the room's insides over a host in memory, under a clock that stands still until it is told to go on. */
+import {
+  Generation,
+  IdlePolicy,
+  InstanceId,
+  SandboxName,
+  WorkspaceName,
+  type InstanceState,
+  type Shape,
+} from '@torpor/contracts';
+import { seededChance, type Clock } from '@torpor/kernel';
+import { fakeDriver, FakeHost, type InstanceDriver } from '@torpor/runtime';
+import { silentTelemetry } from '@torpor/telemetry';
+import { nodeEvents } from './events.ts';
+import { Journal, MemoryJournalStore, type Failpoints } from './journal/index.ts';
+import { Slots } from './life/slots.ts';
+import type { Parts } from './parts.ts';
+import { Admission } from './pools/admission.ts';
+import { Pools, type PoolTarget } from './pools/pools.ts';
+import { Standby, type StartAsk } from './standby/standby.ts';
+
+export const SHAPE: Shape = { memoryMib: 512, cpus: 1, diskMib: 1024, pids: 256 };
+
+/** Stands still. `go` moves it, firing what falls due in order, and lets everything settle in between. */
+export class StillClock implements Clock {
+  #ms = 1_000_000;
+  readonly #timers = new Set<{ atMs: number; fire: () => void }>();
+
+  nowMs(): number {
+    return this.#ms;
+  }
+
+  monotonicMs(): number {
+    return this.#ms;
+  }
+
+  after(ms: number, signal?: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted) return reject(signal.reason);
+      const timer = { atMs: this.#ms + ms, fire: resolve };
+      this.#timers.add(timer);
+      signal?.addEventListener('abort', () => {
+        this.#timers.delete(timer);
+        reject(signal.reason);
+      });
+    });
+  }
+
+  async go(ms: number): Promise<void> {
+    const until = this.#ms + ms;
+    for (;;) {
+      await settle();
+      const due = [...this.#timers].filter((timer) => timer.atMs <= until).sort((a, b) => a.atMs - b.atMs)[0];
+      if (!due) break;
+      this.#timers.delete(due);
+      this.#ms = Math.max(this.#ms, due.atMs);
+      due.fire();
+    }
+    this.#ms = until;
+    await settle();
+  }
+}
+
+/** Lets every promise and stream that can go on, go on. */
+export async function settle(): Promise<void> {
+  for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+}
+
+export interface Rehearsal {
+  readonly parts: Parts;
+  readonly pools: Pools;
+  readonly standby: Standby;
+  readonly changes: string[];
+  /** Cut off from host and journal, as by SIGKILL: nothing that it still does takes effect. */
+  die(): void;
+}
+
+export interface Stage {
+  readonly clock: Clock;
+  readonly host: FakeHost;
+  readonly store: MemoryJournalStore;
+}
+
+export function stage(clock: Clock = new StillClock(), options: ConstructorParameters<typeof FakeHost>[0] = {}): Stage {
+  return { clock, host: new FakeHost({ ...options, clock }), store: new MemoryJournalStore() };
+}
+
+export function rehearse(
+  { clock, host, store }: Stage,
+  options: { targets?: readonly PoolTarget[]; failpoints?: Failpoints; seed?: number } = {},
+): Rehearsal {
+  const life = { dead: false };
+  const closing = new AbortController();
+  const driver = mortal(fakeDriver(host), life);
+  const parts: Parts = {
+    driver,
+    journal: new Journal({
+      store: mortal(store, life),
+      clock,
+      ...(options.failpoints ? { failpoints: options.failpoints } : {}),
+    }),
+    clock,
+    chance: seededChance(options.seed ?? Math.floor(clock.nowMs()) + host.calls.length),
+    events: nodeEvents(silentTelemetry()),
+    slots: new Slots(),
+    recipeOf: (template) => ({ template, workdir: '/blaxel', user: 'root', env: { FROM: 'recipe' } }),
+    closing: closing.signal,
+  };
+  const admission = new Admission({ driver, clock, watermarks: { memoryFreeMib: 256, diskFreeMib: 256 } });
+  const pools = new Pools({
+    parts,
+    targets: options.targets ?? [],
+    cpuShare: 0.5,
+    hasRoom: () => admission.hasAmple(),
+  });
+  const changes: string[] = [];
+  const changed = (instance: { state: InstanceState }, before: InstanceState) =>
+    void changes.push(`${before} → ${instance.state}`);
+  const standby = new Standby({ parts, pools, admission, changed });
+  const die = () => {
+    life.dead = true;
+    closing.abort(new Error('killed'));
+  };
+  return { parts, pools, standby, changes, die };
+}
+
+/** Whatever is asked of it after death is never answered and never done. */
+function mortal<T extends object>(thing: T, life: { dead: boolean }): T {
+  return new Proxy(thing, {
+    get(target, key) {
+      const value: unknown = Reflect.get(target, key, target);
+      if (typeof value !== 'function') return value;
+      return (...args: unknown[]) => {
+        if (life.dead) return new Promise(() => {});
+        const result: unknown = value.apply(target, args);
+        if (key === 'createSteps' || key === 'destroySteps')
+          return (result as object[]).map((step) => mortal({ ...step }, life)); // a driver's steps
+        if (!(result instanceof Promise)) return result;
+        return result.then(
+          (answer) => (life.dead ? new Promise(() => {}) : answer),
+          (error: unknown) => (life.dead ? new Promise(() => {}) : Promise.reject(error)),
+        );
+      };
+    },
+  });
+}
+
+export function startAsk(
+  more: { id?: string; generation?: number; idle?: IdlePolicy; env?: Record<string, string> } = {},
+): StartAsk {
+  return {
+    instanceId: InstanceId.parse(more.id ?? 'iaaaaaaaaaaa'),
+    generation: Generation.parse(more.generation ?? 1),
+    workspace: WorkspaceName.parse('w'),
+    name: SandboxName.parse('box'),
+    template: 'base',
+    shape: SHAPE,
+    env: more.env ?? {},
+    idle: more.idle ?? { kind: 'after', idleMs: 15_000 },
+  };
+}
+
+/** What the host holds, in a form to compare with the journal's. */
+export async function onHost(driver: InstanceDriver): Promise<string[]> {
+  return [...(await driver.inventory()).instanceIds].sort();
+}

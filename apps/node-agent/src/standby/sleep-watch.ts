@@ -1,0 +1,123 @@
+/** While an instance runs: waits for the instant at which it may sleep (DESIGN §4.1), and says so once. */
+import type { IdlePolicy } from '@torpor/contracts';
+import { idleVerdict, type IdleVerdict } from '@torpor/policy';
+import { explain, type Clock } from '@torpor/kernel';
+import type { Guest } from '@torpor/runtime';
+import type { Uses } from './uses.ts';
+
+/** How long the guest may think about whether it is busy, and how often it is asked before we take silence for no. */
+const BUSY_MS = 2_000;
+const BUSY_ASKS = 3;
+/** One long poll for the end of keep-alive processes. */
+const BUSY_POLL_MS = 60_000;
+
+export interface Watched {
+  readonly clock: Clock;
+  readonly uses: Uses;
+  readonly guest: Guest;
+  policy(): IdlePolicy;
+  /** Why it is awake now. */
+  because(reason: string): void;
+  /** The guest would not say whether it is busy. */
+  silent(reason: string): void;
+  /** It may sleep. Called in the same turn as the verdict, so that no request can slip in between. */
+  sleep(): void;
+}
+
+export class SleepWatch {
+  readonly #watched: Watched;
+  #nudge: (() => void) | undefined;
+
+  constructor(watched: Watched) {
+    this.#watched = watched;
+  }
+
+  /** Something changed that may let it sleep earlier than was thought: the last hold was released, or the policy changed. */
+  nudge(): void {
+    this.#nudge?.();
+  }
+
+  /** Resolves when it has put the instance to sleep. Rejects when the signal aborts. */
+  async untilIdle(signal: AbortSignal): Promise<void> {
+    for (;;) {
+      signal.throwIfAborted();
+      const verdict = this.#verdict(undefined);
+      this.#watched.because(reasonOf(verdict));
+      if (verdict.kind === 'held') await this.#rest(undefined, signal);
+      else if (verdict.kind === 'wait') await this.#rest(verdict.untilMs - this.#watched.clock.monotonicMs(), signal);
+      else if ((await this.#isQuiet(signal)) && this.#verdict(0).kind === 'sleep') {
+        this.#watched.because('idle');
+        return this.#watched.sleep();
+      }
+    }
+  }
+
+  /** Asks the guest about keep-alive processes. False when there were some, after sitting them out. */
+  async #isQuiet(signal: AbortSignal): Promise<boolean> {
+    const { guest, uses } = this.#watched;
+    let keepAlive = await this.#keepAlive(signal);
+    if (keepAlive === 0) {
+      uses.forgetBytes();
+      return true;
+    }
+    this.#watched.because('keep-alive process');
+    while (keepAlive > 0) {
+      try {
+        keepAlive = (await guest.busy({ untilIdleMs: BUSY_POLL_MS, signal })).keepAlive;
+      } catch (error) {
+        signal.throwIfAborted();
+        this.#watched.silent(explain(error));
+        await this.#rest(500, signal);
+        keepAlive = await this.#keepAlive(signal);
+      }
+    }
+    uses.touch(); // Until now it was in use.
+    return false;
+  }
+
+  async #keepAlive(signal: AbortSignal): Promise<number> {
+    for (let ask = 1; ; ask++) {
+      try {
+        const busy = await this.#watched.guest.json<{ keepAlive: number }>('GET', '/v1/busy', undefined, {
+          headMs: BUSY_MS,
+          signal,
+        });
+        return busy.keepAlive;
+      } catch (error) {
+        signal.throwIfAborted();
+        this.#watched.silent(explain(error));
+        // A guest too starved to answer must not keep its host busy for ever. Sleeping loses nothing.
+        if (ask === BUSY_ASKS) return 0;
+        await this.#watched.clock.after(200, signal);
+      }
+    }
+  }
+
+  #verdict(keepAlive: number | undefined): IdleVerdict {
+    return idleVerdict({ ...this.#watched.uses.facts(), policy: this.#watched.policy(), keepAlive });
+  }
+
+  /** Until so many ms have passed, or a nudge. */
+  async #rest(ms: number | undefined, signal: AbortSignal): Promise<void> {
+    const own = new AbortController();
+    const nudged = new Promise<void>((resolve) => {
+      this.#nudge = resolve;
+    });
+    const aborted = new Promise<never>((_, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason), { once: true, signal: own.signal });
+    });
+    try {
+      // Never zero: a clock that rounds down would have us spin.
+      const timer = ms === undefined ? [] : [this.#watched.clock.after(Math.max(1, ms), own.signal)];
+      for (const wait of timer) wait.catch(() => {}); // told to stop by `own`
+      await Promise.race([nudged, aborted, ...timer]);
+    } finally {
+      this.#nudge = undefined;
+      own.abort(new Error('no longer waited for'));
+    }
+  }
+}
+
+function reasonOf(verdict: IdleVerdict): string {
+  return verdict.kind === 'sleep' ? 'idle' : verdict.because;
+}

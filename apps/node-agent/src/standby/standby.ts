@@ -1,0 +1,200 @@
+/** All claimed instances of this node: found by id and generation, started, ended, fenced, adopted. */
+import type {
+  Generation,
+  IdlePolicy,
+  InstanceId,
+  InstanceReport,
+  InstanceState,
+  SandboxName,
+  Shape,
+  WorkspaceName,
+} from '@torpor/contracts';
+import { explain, Failure, KeyedQueue } from '@torpor/kernel';
+import { giveBirth } from '../life/birth.ts';
+import { newToken } from '../life/create.ts';
+import { adoptAll } from '../life/adopt.ts';
+import type { Claim, Hint } from '../journal/index.ts';
+import type { Body, Parts } from '../parts.ts';
+import type { Admission } from '../pools/admission.ts';
+import type { Pools } from '../pools/pools.ts';
+import { Instance } from './instance.ts';
+
+export interface StartAsk {
+  readonly instanceId: InstanceId;
+  readonly generation: Generation;
+  readonly workspace: WorkspaceName;
+  readonly name: SandboxName;
+  readonly template: string;
+  readonly shape: Shape;
+  readonly env: Readonly<Record<string, string>>;
+  readonly idle: IdlePolicy;
+}
+
+export interface StandbyOptions {
+  readonly parts: Parts;
+  readonly pools: Pools;
+  readonly admission: Admission;
+  /** Told after each change of an instance's state, and after the last. */
+  readonly changed: (instance: Instance, before: InstanceState) => void;
+}
+
+export class Standby {
+  readonly #parts: Parts;
+  readonly #pools: Pools;
+  readonly #admission: Admission;
+  readonly #changed: StandbyOptions['changed'];
+  readonly #instances = new Map<InstanceId, Instance>();
+  readonly #starts = new KeyedQueue<InstanceId>();
+  #leaseOver = false;
+
+  constructor(options: StandbyOptions) {
+    this.#parts = options.parts;
+    this.#pools = options.pools;
+    this.#admission = options.admission;
+    this.#changed = options.changed;
+  }
+
+  get size(): number {
+    return this.#instances.size;
+  }
+
+  all(): IterableIterator<Instance> {
+    return this.#instances.values();
+  }
+
+  find(instanceId: InstanceId): Instance | undefined {
+    return this.#instances.get(instanceId);
+  }
+
+  reports(): InstanceReport[] {
+    return [...this.#instances.values()].map((instance) => instance.report());
+  }
+
+  /** Makes this instance at this generation. Asked again, says so; an older generation of it ends first. */
+  start(ask: StartAsk): Promise<{ from: 'pool' | 'cold' | 'existing'; tookMs: number }> {
+    const since = this.#parts.clock.monotonicMs();
+    return this.#starts.run(ask.instanceId, async () => {
+      const known = this.#instances.get(ask.instanceId);
+      if (known && known.claim.generation === ask.generation) return { from: existing(known), tookMs: 0 };
+      if (known) await this.#supersede(known, ask.generation);
+      const { from } = await this.#create(ask, since);
+      return { from, tookMs: this.#parts.clock.monotonicMs() - since };
+    });
+  }
+
+  /** Ends it. False when it is not here at that generation or an older one. */
+  async stop(instanceId: InstanceId, generation: Generation, reason: string): Promise<boolean> {
+    const instance = this.#instances.get(instanceId);
+    if (!instance || instance.claim.generation > generation) return false;
+    await instance.end(reason);
+    return true;
+  }
+
+  /** The instance at exactly that generation. Throws `misdirected` with what is known. */
+  at(instanceId: InstanceId, generation: number): Instance {
+    const instance = this.#instances.get(instanceId);
+    if (instance && instance.claim.generation === generation) return instance;
+    const knows = instance ? { generation: instance.claim.generation, state: instance.state } : undefined;
+    const what = knows ? `holds generation ${knows.generation} of it` : 'does not hold it';
+    throw new Failure('misdirected', `instance ${instanceId} generation ${generation}: this node ${what}`, {
+      retryable: true,
+      details: { knows },
+    });
+  }
+
+  /** The node's lease ended: nothing of it may run, since it may be placed elsewhere. */
+  fence(): void {
+    this.#leaseOver = true;
+    this.#parts.events.leaseLost({ instances: this.size });
+    for (const instance of this.all()) instance.leaseLost();
+  }
+
+  unfence(): void {
+    this.#leaseOver = false;
+    this.#parts.events.leaseRenewed({ instances: this.size });
+    for (const instance of this.all()) instance.leaseRenewed();
+  }
+
+  get isFenced(): boolean {
+    return this.#leaseOver;
+  }
+
+  /** After a restart: takes over what the journal and the host know. */
+  adopt(): Promise<void> {
+    return adoptAll(this.#parts, this.#pools, (claim, body, hint) => this.#add(claim, body, hint));
+  }
+
+  /** Lets go without touching the host. Resolves when what was under way has ended. */
+  async close(): Promise<void> {
+    const failure = new Failure('unavailable', 'the node-agent is closing; the sandbox goes on', {
+      retryable: true,
+      retryAfterS: 1,
+    });
+    for (const instance of this.all()) instance.abandon(failure);
+    await Promise.all([...this.all()].map((instance) => instance.settled));
+  }
+
+  async #supersede(known: Instance, by: Generation): Promise<void> {
+    if (known.claim.generation > by) {
+      throw new Failure('conflict', `this node holds generation ${known.claim.generation} already, asked was ${by}`);
+    }
+    await known.end(`superseded by generation ${by}`);
+  }
+
+  async #create(ask: StartAsk, sinceMs: number): Promise<{ from: 'pool' | 'cold' }> {
+    const parts = this.#parts;
+    const recipe = parts.recipeOf(ask.template);
+    const { instanceId, generation, workspace, name, idle } = ask;
+    const who = { instanceId, generation, workspace, name };
+    const claim: Claim = { ...who, idle, token: newToken(parts.chance) };
+    const birth = { claim, shape: ask.shape, recipe: { ...recipe, env: { ...recipe.env, ...ask.env } } };
+    const instance = this.#add(claim, undefined, undefined);
+    let from: 'pool' | 'cold' = 'cold';
+    try {
+      await instance.make(async (use) => {
+        const born = await giveBirth(parts, this.#pools, birth, use, () => this.#admission.admit());
+        from = born.from;
+        return born.made;
+      });
+    } catch (error) {
+      const tookMs = parts.clock.monotonicMs() - sinceMs;
+      const code = error instanceof Failure ? error.code : 'internal';
+      parts.events.createFailed({ ...who, code, reason: explain(error), tookMs });
+      throw error;
+    }
+    if (this.#leaseOver) instance.leaseLost();
+    parts.events.created({ ...who, from, tookMs: parts.clock.monotonicMs() - sinceMs });
+    return { from };
+  }
+
+  #add(claim: Claim, body: Body | undefined, hint: Hint | undefined): Instance {
+    const instance = new Instance({
+      parts: this.#parts,
+      claim,
+      body,
+      lastUsedAtMs: hint?.lastUsedAtMs,
+      wakeMs: hint?.wakeMs,
+      changed: this.#changed,
+    });
+    this.#instances.set(claim.instanceId, instance);
+    void instance.gone.then(() => this.#forget(instance));
+    return instance;
+  }
+
+  #forget(instance: Instance): void {
+    const { instanceId } = instance.claim;
+    if (this.#instances.get(instanceId) === instance) this.#instances.delete(instanceId);
+  }
+}
+
+/** The answer to a start that was asked before. */
+function existing(known: Instance): 'existing' {
+  if (known.state === 'failed' || known.state === 'deleting' || known.state === 'deleted') {
+    const { instanceId, generation } = known.claim;
+    throw new Failure(
+      'gone',
+      `instance ${instanceId} generation ${generation} is ${known.state}: ${known.reason ?? 'it was ended'}`,
+    );
+  }
+  return 'existing';
+}
