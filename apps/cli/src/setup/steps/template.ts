@@ -146,7 +146,8 @@ export function debianSources(indexTargets: string, suite: string): string {
 async function addNode(recipe: Recipe, root: string, place: Workplace): Promise<void> {
   place.tell(`Node ${recipe.node} and ${recipe.npmPackages.join(', ')}`);
   const node = `node-linux-${process.arch}@${recipe.node}`;
-  const quiet = ['--no-audit', '--no-fund', '--no-update-notifier', '--ignore-scripts', '--loglevel=http'];
+  // --force: Debian's npm refuses to install an npm that is too new for the host's Node; this one will run on the template's.
+  const quiet = ['--force', '--no-audit', '--no-fund', '--no-update-notifier', '--ignore-scripts', '--loglevel=http'];
   await runLogged(
     place.logPath,
     ['npm', 'install', '--global', '--prefix', join(root, 'usr/local'), ...quiet, node, ...recipe.npmPackages],

@@ -3,6 +3,8 @@ import { runsc } from '../setup/steps/binaries.ts';
 import { judge, type Finding } from './findings.ts';
 import { viewHost } from './host-view.ts';
 
+export { renderFindings } from './render.ts';
+
 /** Looks at this host and says what it can do for Torpor. Takes a second or so; changes nothing. */
 export async function examineHost(): Promise<Finding[]> {
   const cacheDir = cacheDirectory();
