@@ -1,6 +1,5 @@
 import type { Command } from 'commander';
-import { examineHost } from '../doctor/examine-host.ts';
-import { renderFindings } from '../doctor/render.ts';
+import { examineHost, renderFindings } from '../doctor/doctor.ts';
 
 export function addDoctorCommand(torpor: Command): void {
   torpor
@@ -10,7 +9,9 @@ export function addDoctorCommand(torpor: Command): void {
     .action(async ({ json }: { json?: boolean }) => {
       const findings = await examineHost();
       process.stdout.write(
-        json ? `${JSON.stringify(findings, null, 2)}\n` : `${renderFindings(findings, { color: process.stdout.isTTY })}\n`,
+        json
+          ? `${JSON.stringify(findings, null, 2)}\n`
+          : `${renderFindings(findings, { color: process.stdout.isTTY })}\n`,
       );
       if (findings.some(({ status }) => status === 'missing')) process.exitCode = 1;
     });

@@ -39,7 +39,7 @@ export function addKeyCommands(torpor: Command): void {
         each.prefix,
         each.name,
         each.role,
-        each.scopes.join(',') || 'all',
+        each.scopes?.join(',') || 'all',
         used(each.lastUsedAtMs),
         each.revokedAtMs === undefined ? '' : 'revoked',
       ]);

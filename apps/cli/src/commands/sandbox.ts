@@ -8,7 +8,11 @@ import { openTerminal } from '../client/terminal.ts';
 type View = Awaited<ReturnType<Client['api']['sandboxes']['get']['query']>>;
 
 export function addSandboxCommands(torpor: Command): void {
-  const sandbox = torpor.command('sandbox').enablePositionalOptions().alias('sbx').description('create and use sandboxes');
+  const sandbox = torpor
+    .command('sandbox')
+    .enablePositionalOptions()
+    .alias('sbx')
+    .description('create and use sandboxes');
   const json = ['--json', 'for programs'] as const;
 
   sandbox

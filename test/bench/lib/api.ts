@@ -1,0 +1,53 @@
+/** Torpor's own API as plain HTTP: what a benchmark needs of it, without its client. */
+import { request } from 'undici';
+import { patient, type Stack } from './stack.ts';
+
+export interface SandboxFacts {
+  readonly name: string;
+  readonly url: string;
+  readonly instanceId: string;
+  readonly state?: string;
+  /** The name of its cgroup; a pooled instance was made before it became this sandbox. */
+  readonly hostId?: string;
+}
+
+export interface Api {
+  create(input: Record<string, unknown>): Promise<SandboxFacts>;
+  get(name: string): Promise<SandboxFacts>;
+  pause(name: string): Promise<{ state: string; tookMs: number }>;
+  resume(name: string): Promise<{ state: string; tookMs: number }>;
+  delete(name: string): Promise<SandboxFacts>;
+  nodes(): Promise<{ id: string; pool: { template: string; ready: number; target: number }[] }[]>;
+}
+
+export function api(stack: Stack): Api {
+  const mutate = <T>(procedure: string, input: unknown) =>
+    call<T>(stack, 'POST', `/trpc/${procedure}`, JSON.stringify(input));
+  const query = <T>(procedure: string, input?: unknown) =>
+    call<T>(
+      stack,
+      'GET',
+      `/trpc/${procedure}${input === undefined ? '' : `?input=${encodeURIComponent(JSON.stringify(input))}`}`,
+    );
+  return {
+    create: (input) => mutate('sandboxes.create', input),
+    get: (name) => query('sandboxes.get', { name }),
+    pause: (name) => mutate('sandboxes.pause', { name }),
+    resume: (name) => mutate('sandboxes.resume', { name }),
+    delete: (name) => mutate('sandboxes.delete', { name }),
+    nodes: () => query('nodes.list'),
+  };
+}
+
+async function call<T>(stack: Stack, method: 'GET' | 'POST', path: string, body?: string): Promise<T> {
+  const answer = await request(`${stack.url}${path}`, {
+    dispatcher: patient,
+    method,
+    headers: { ...stack.headers, 'content-type': 'application/json' },
+    ...(body === undefined ? {} : { body }),
+  });
+  const text = await answer.body.text();
+  if (answer.statusCode !== 200)
+    throw new Error(`${method} ${path} answered ${answer.statusCode}: ${text.slice(0, 500)}`);
+  return (JSON.parse(text) as { result: { data: T } }).result.data; // tRPC's envelope
+}
