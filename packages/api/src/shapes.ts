@@ -122,7 +122,7 @@ export const CreateKeyInput = z.object({
     .max(100)
     .regex(/^[^\0]*$/),
   role: z.enum(['admin', 'member']).default('member'),
-  /** Empty: everything that the role may. */
+  /** Absent: everything that the role may. */
   scopes: z
     .array(
       z
@@ -133,7 +133,7 @@ export const CreateKeyInput = z.object({
         ),
     )
     .max(50)
-    .default([]),
+    .optional(),
   /** Ms from now; absent: it does not expire. At most ten years. */
   lifeMs: z.number().int().min(1_000).max(315_576_000_000).optional(),
 });
@@ -145,7 +145,8 @@ export const KeyView = z.object({
   name: z.string(),
   subject: z.string(),
   role: z.enum(['admin', 'member']),
-  scopes: z.array(z.string()),
+  /** Absent: everything that the role may. */
+  scopes: z.array(z.string()).optional(),
   createdAtMs: z.number(),
   expiresAtMs: z.number().optional(),
   lastUsedAtMs: z.number().optional(),
@@ -218,6 +219,7 @@ export const CallerView = z.object({
   workspace: WorkspaceName,
   subject: z.string(),
   role: z.enum(['admin', 'member']),
-  scopes: z.array(z.string()),
+  /** Absent: everything that the role may. */
+  scopes: z.array(z.string()).optional(),
 });
 export type CallerView = z.infer<typeof CallerView>;

@@ -5,7 +5,7 @@ import { ACTIONS, may, mayGrant, readScope, type Action, type Role, type Scope, 
 const ours = WorkspaceName.parse('ours');
 const theirs = WorkspaceName.parse('theirs');
 
-function subject(role: Role, scopes: Scope[] = []): Subject {
+function subject(role: Role, scopes?: Scope[]): Subject {
   return { workspace: ours, role, scopes };
 }
 
@@ -27,6 +27,7 @@ describe('may', () => {
     [subject('admin', ['sandboxes:*']), 'keys:write', 'refused'],
     [subject('admin', ['sandboxes:read']), 'sandboxes:read', 'allowed'],
     [subject('admin', ['sandboxes:read']), 'sandboxes:use', 'refused'],
+    [subject('admin', []), 'sandboxes:read', 'refused'],
     [{ ...subject('admin'), scopes: ['no:such'] }, 'sandboxes:read', 'refused'],
     // A scope narrows a role and never widens it.
     [subject('member', ['*']), 'keys:write', 'refused'],
@@ -42,7 +43,7 @@ describe('may', () => {
   });
 
   it('lets a personal key into every workspace, within its role', () => {
-    const personal: Subject = { role: 'member', scopes: [] };
+    const personal: Subject = { role: 'member' };
     expect(may(personal, 'sandboxes:use', { workspace: theirs }).kind).toBe('allowed');
     expect(may(personal, 'keys:write', { workspace: theirs }).kind).toBe('refused');
   });
@@ -58,12 +59,13 @@ describe('may', () => {
 describe('mayGrant', () => {
   const narrow = subject('admin', ['keys:*', 'sandboxes:read']);
   it.each([
-    [subject('admin'), { role: 'admin', scopes: [] }, 'allowed'],
+    [subject('admin'), { role: 'admin' }, 'allowed'],
     [subject('admin'), { role: 'member', scopes: ['*'] }, 'allowed'],
-    [subject('member'), { role: 'admin', scopes: [] }, 'refused'],
+    [subject('member'), { role: 'admin' }, 'refused'],
     [narrow, { role: 'member', scopes: ['sandboxes:read'] }, 'allowed'],
     [narrow, { role: 'member', scopes: ['sandboxes:*'] }, 'refused'],
-    [narrow, { role: 'member', scopes: [] }, 'refused'],
+    [narrow, { role: 'member' }, 'refused'],
+    [narrow, { role: 'member', scopes: [] }, 'allowed'],
     [narrow, { role: 'member', scopes: ['*'] }, 'refused'],
   ] as const)('%j granting %j is %s', (who, key, kind) => expect(mayGrant(who, key).kind).toBe(kind));
 });

@@ -30,8 +30,8 @@ export interface Subject {
   /** Absent: a person's own key, which reaches every workspace. */
   readonly workspace?: WorkspaceName | undefined;
   readonly role: Role;
-  /** Empty: everything that the role allows. */
-  readonly scopes: readonly string[];
+  /** Absent: everything that the role allows. Empty: nothing. */
+  readonly scopes?: readonly string[] | undefined;
 }
 
 export type Verdict = { readonly kind: 'allowed' } | { readonly kind: 'refused'; readonly reason: string };
@@ -46,13 +46,13 @@ export function may(subject: Subject, action: Action, resource: { readonly works
     return refused(`"${action}" takes the role admin; this key has the role ${subject.role}`);
   }
   if (!covered(subject.scopes, action)) {
-    return refused(`"${action}" is not among this key's scopes (${subject.scopes.join(', ')})`);
+    return refused(`"${action}" is not among this key's scopes (${subject.scopes?.join(', ') || 'none'})`);
   }
   return { kind: 'allowed' };
 }
 
 /** Nobody gives away more than they have: whether this subject may make a key of that role and those scopes. */
-export function mayGrant(subject: Subject, key: { readonly role: Role; readonly scopes: readonly string[] }): Verdict {
+export function mayGrant(subject: Subject, key: Pick<Subject, 'role' | 'scopes'>): Verdict {
   if (key.role === 'admin' && subject.role !== 'admin') return refused('only an admin makes a key of the role admin');
   const wider = ACTIONS.find((action) => covered(key.scopes, action) && !covered(subject.scopes, action));
   if (wider !== undefined) return refused(`the new key would reach "${wider}", which is not among this key's own scopes`);
@@ -64,8 +64,8 @@ export function readScope(text: string): Scope | undefined {
   return ACTIONS.some((action) => covers(text, action)) ? (text as Scope) : undefined; // it covers an action, so it is a scope
 }
 
-function covered(scopes: readonly string[], action: Action): boolean {
-  return scopes.length === 0 || scopes.some((scope) => covers(scope, action));
+function covered(scopes: readonly string[] | undefined, action: Action): boolean {
+  return scopes === undefined || scopes.some((scope) => covers(scope, action));
 }
 
 function covers(scope: string, action: Action): boolean {

@@ -1,0 +1,74 @@
+/** What nodes say of their instances: heard as it happens, asked for where an answer must be right. Never the record of anything. */
+import type { Wire } from '@torpor/bus';
+import { describeInstance, instanceChanged, type InstanceId, type InstanceState, type Sandbox } from '@torpor/contracts';
+import type { Lifetime } from '@torpor/kernel';
+import type { z } from 'zod';
+
+export interface LiveState {
+  readonly state: InstanceState;
+  readonly lastUsedAtMs: number;
+}
+
+export type InstanceEvent = z.infer<typeof instanceChanged.body>;
+
+export interface LiveStates {
+  /** Asks the node; when it does not answer in time, what was last heard. */
+  ask(sandbox: Sandbox, traceparent?: string): Promise<LiveState | undefined>;
+  /** Of many: what was heard, and for the others one short round of questions. */
+  askAll(sandboxes: readonly Sandbox[]): Promise<ReadonlyMap<InstanceId, LiveState>>;
+  onEvent(listener: (event: InstanceEvent) => void): () => void;
+}
+
+const ASK_MS = 1_000;
+const ASK_ALL_MS = 300;
+const ASK_ALL_AT_ONCE = 64;
+const HEARD_MAX = 50_000;
+
+export async function openLiveStates(parts: { wire: Wire; lifetime: Lifetime }): Promise<LiveStates> {
+  const { wire, lifetime } = parts;
+  const heard = new Map<InstanceId, LiveState>();
+  const listeners = new Set<(event: InstanceEvent) => void>();
+
+  function keep(instanceId: InstanceId, state: LiveState): void {
+    heard.delete(instanceId);
+    if (state.state === 'deleted') return;
+    heard.set(instanceId, state);
+    if (heard.size > HEARD_MAX) for (const oldest of heard.keys()) return void heard.delete(oldest);
+  }
+
+  async function ask(sandbox: Sandbox, deadlineMs: number, traceparent?: string): Promise<LiveState | undefined> {
+    const options = { node: sandbox.nodeId, deadlineMs, ...(traceparent === undefined ? {} : { traceparent }) };
+    try {
+      const { instance } = await wire.ask(describeInstance, { instanceId: sandbox.instanceId }, options);
+      if (instance) keep(sandbox.instanceId, { state: instance.state, lastUsedAtMs: instance.lastUsedAtMs });
+    } catch {
+      // A node that cannot say leaves what was heard before; the caller is told less, and nothing wrong.
+    }
+    return heard.get(sandbox.instanceId);
+  }
+
+  const ear = await wire.hear(instanceChanged, (event) => {
+    const { instanceId, state, lastUsedAtMs } = event.instance;
+    keep(instanceId, { state, lastUsedAtMs });
+    for (const listener of listeners) listener(event);
+  });
+  lifetime.own('the ear for instances', () => ear.close());
+
+  return {
+    ask: (sandbox, traceparent) => ask(sandbox, ASK_MS, traceparent),
+    async askAll(sandboxes) {
+      const unheard = sandboxes.filter((sandbox) => sandbox.phase === 'ready' && !heard.has(sandbox.instanceId));
+      await Promise.all(unheard.slice(0, ASK_ALL_AT_ONCE).map((sandbox) => ask(sandbox, ASK_ALL_MS)));
+      const known = new Map<InstanceId, LiveState>();
+      for (const { instanceId } of sandboxes) {
+        const state = heard.get(instanceId);
+        if (state) known.set(instanceId, state);
+      }
+      return known;
+    },
+    onEvent(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+  };
+}

@@ -1,0 +1,90 @@
+/** Sandboxes as every dialect uses them: asks passed on to the scheduler, records read from the store, routes learned and forgotten on the way. */
+import type { Wire } from '@torpor/bus';
+import {
+  createSandbox,
+  deleteSandbox,
+  pauseInstance,
+  resumeInstance,
+  updateSandbox,
+  type InstanceState,
+  type Sandbox,
+  type SandboxAsk,
+  type SandboxName,
+  type WorkspaceName,
+} from '@torpor/contracts';
+import { standingOf } from '@torpor/dialects';
+import { Failure, type Clock } from '@torpor/kernel';
+import type { Store } from '@torpor/store';
+import type { z } from 'zod';
+import type { RouteBook } from '../ways/route-book.ts';
+import type { Quotas } from './quotas.ts';
+
+type Change = Omit<z.infer<typeof updateSandbox.request>, 'workspace' | 'name'>;
+
+export interface Sandboxes {
+  /** Resolves when it is usable. */
+  create(ask: SandboxAsk, traceparent: string): Promise<{ kind: 'created' | 'existing'; sandbox: Sandbox }>;
+  /** A living one, or one whose record may still be read. Rejects with `not_found`. */
+  get(workspace: WorkspaceName, name: SandboxName): Promise<Sandbox>;
+  /** Rejects with `not_found` unless it lives. */
+  living(workspace: WorkspaceName, name: SandboxName): Promise<Sandbox>;
+  update(workspace: WorkspaceName, name: SandboxName, change: Change, traceparent: string): Promise<Sandbox>;
+  delete(workspace: WorkspaceName, name: SandboxName, traceparent: string): Promise<Sandbox>;
+  pause(sandbox: Sandbox, traceparent: string): Promise<{ state: InstanceState; tookMs: number }>;
+  resume(sandbox: Sandbox, traceparent: string): Promise<{ state: InstanceState; tookMs: number }>;
+}
+
+export function openSandboxes(parts: {
+  wire: Wire;
+  store: Store;
+  clock: Clock;
+  routes: RouteBook;
+  quotas: Quotas;
+}): Sandboxes {
+  const { wire, store, clock, routes, quotas } = parts;
+
+  async function get(workspace: WorkspaceName, name: SandboxName): Promise<Sandbox> {
+    const nowMs = clock.nowMs();
+    const sandbox = await store.workspace(workspace).sandboxes.get(name, nowMs);
+    if (!sandbox) throw noSandbox(workspace, name);
+    const standing = standingOf(sandbox, nowMs);
+    if (standing.kind === 'ended' && !standing.readable) throw noSandbox(workspace, name);
+    return sandbox;
+  }
+
+  return {
+    get,
+    async create(ask, traceparent) {
+      const verdict = await quotas.mayCreate(ask);
+      if (verdict.kind === 'refused') throw new Failure('too_many_requests', verdict.reason);
+      const { kind, sandbox, route } = await wire.ask(createSandbox, ask, { traceparent });
+      routes.learn(sandbox, route);
+      return { kind, sandbox };
+    },
+    async living(workspace, name) {
+      const sandbox = await get(workspace, name);
+      if (standingOf(sandbox, clock.nowMs()).kind === 'ended') throw noSandbox(workspace, name);
+      return sandbox;
+    },
+    async update(workspace, name, change, traceparent) {
+      const { sandbox } = await wire.ask(updateSandbox, { workspace, name, ...change }, { traceparent });
+      // Its end and, after a restart, its generation may be others now; the next request reads them.
+      routes.forget(workspace, name);
+      return sandbox;
+    },
+    async delete(workspace, name, traceparent) {
+      const reason = 'asked for';
+      const { sandbox } = await wire.ask(deleteSandbox, { workspace, name, reason }, { traceparent });
+      routes.forget(workspace, name);
+      return sandbox;
+    },
+    pause: ({ instanceId, generation, nodeId }, traceparent) =>
+      wire.ask(pauseInstance, { instanceId, generation }, { node: nodeId, traceparent }),
+    resume: ({ instanceId, generation, nodeId }, traceparent) =>
+      wire.ask(resumeInstance, { instanceId, generation }, { node: nodeId, traceparent }),
+  };
+}
+
+function noSandbox(workspace: WorkspaceName, name: SandboxName): Failure {
+  return new Failure('not_found', `there is no sandbox "${name}" in the workspace "${workspace}"`);
+}
