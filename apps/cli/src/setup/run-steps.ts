@@ -9,11 +9,14 @@ import type { Step } from './step.ts';
 /** A step that failed. The message is complete for a person: what failed, the end of the log, what to do. */
 export class SetupFailed extends Error {
   readonly stepId: string;
+  /** What was thrown. Not `cause`: the message tells it already, in its place. */
+  readonly thrown: unknown;
 
-  constructor(stepId: string, message: string, options?: ErrorOptions) {
-    super(message, options);
+  constructor(stepId: string, message: string, thrown?: unknown) {
+    super(message);
     this.name = 'SetupFailed';
     this.stepId = stepId;
+    this.thrown = thrown;
   }
 }
 
@@ -102,7 +105,7 @@ function asFailure(step: Step, error: unknown): SetupFailed {
     error instanceof CommandFailed ? [indent(error.tail), error.logPath && `Whole log: ${error.logPath}`] : [];
   const why = error instanceof Error ? error.message : String(error);
   const lines = [`${step.title} failed: ${why}`, ...found, `Next: ${step.next}`];
-  return new SetupFailed(step.id, lines.filter(Boolean).join('\n'), { cause: error });
+  return new SetupFailed(step.id, lines.filter(Boolean).join('\n'), error);
 }
 
 function indent(text: string): string {
