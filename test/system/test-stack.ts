@@ -1,0 +1,15 @@
+import { checkout, findStack, type Stack } from '../bench/lib/stack.ts';
+
+/** The environment in which `./torpor` means the tests' own installation, beside any that the checkout's user runs. */
+export const testEnv: NodeJS.ProcessEnv = { ...process.env, TORPOR_INSTALLATION: `tests of ${checkout}` };
+
+export const isFull = process.env.TORPOR_TEST_TIER === 'full' || process.env.TORPOR_TEST_TIER === 'soak';
+
+export function testStack(): Promise<Stack> {
+  return findStack(testEnv);
+}
+
+let serial = 0;
+export function freshName(label: string): string {
+  return `${label}-${process.pid.toString(36)}-${serial++}`;
+}
