@@ -1,0 +1,49 @@
+/** `/trpc`: first-party clients. */
+import { apiRouter, toTrpcError } from '@torpor/api';
+import { Failure } from '@torpor/kernel';
+import { nodeHTTPRequestHandler } from '@trpc/server/adapters/node-http';
+import type { Admission } from '../callers/admission.ts';
+import { workspaceOf } from '../blaxel/control-plane.ts';
+import type { Ending, Exchange } from '../front/exchange.ts';
+import { apiContext, type ServicesParts } from './services.ts';
+
+const BODY_BYTES_MAX = 1024 * 1024;
+
+export async function serveRpc(
+  parts: ServicesParts & { admission: Admission; onBug: (error: unknown) => void },
+  exchange: Exchange,
+  path: string,
+): Promise<Ending> {
+  const { request, response, notes, span } = exchange;
+  notes['procedure'] = path.slice(0, 200);
+  const done = new Promise<void>((resolve) => response.once('close', resolve));
+  await nodeHTTPRequestHandler({
+    router: apiRouter,
+    req: request,
+    res: response,
+    path,
+    maxBodySize: BODY_BYTES_MAX,
+    async createContext() {
+      try {
+        const key = await parts.admission.identify(request.headers);
+        notes['key'] = key.prefix;
+        const named = request.headers['x-torpor-workspace'] ?? request.headers['x-blaxel-workspace'];
+        const workspace = await workspaceOf(parts.store, key, (Array.isArray(named) ? named[0] : named) ?? null);
+        notes['workspace'] = workspace;
+        return apiContext(parts, {
+          caller: { key, workspace },
+          traceparent: span.traceparent,
+          traceId: span.traceId,
+        });
+      } catch (error) {
+        throw error instanceof Failure ? toTrpcError(error) : error;
+      }
+    },
+    onError({ error }) {
+      notes['problem'] = error.message.slice(0, 500);
+      if (error.code === 'INTERNAL_SERVER_ERROR' && !(error.cause instanceof Failure)) parts.onBug(error.cause ?? error);
+    },
+  });
+  if (!response.writableFinished && !response.destroyed) await done;
+  return { status: response.statusCode, outcome: response.writableFinished ? 'answered' : 'caller gone' };
+}

@@ -1,0 +1,234 @@
+/** First-party services (packages/api) bound to one admitted caller. */
+import type { ApiContext, EventView, KeyView, SandboxView, Services } from '@torpor/api';
+import type { Sandbox, SandboxAsk } from '@torpor/contracts';
+import { DEFAULT_IMAGE, dataPlaneUrl, resolveBlaxelImage, standingOf } from '@torpor/dialects';
+import { Failure, type Chance, type Clock } from '@torpor/kernel';
+import { mayGrant } from '@torpor/policy';
+import { mintKey, type ApiKey, type Store } from '@torpor/store';
+import { z } from 'zod';
+import { SandboxName } from '@torpor/contracts';
+import { demand, type Caller } from '../callers/admission.ts';
+import type { Keyring } from '../callers/keyring.ts';
+import type { Audit } from '../control/audit.ts';
+import { once } from '../control/idempotency.ts';
+import type { LiveState, LiveStates } from '../sandboxes/live-states.ts';
+import type { Offers } from '../sandboxes/offer.ts';
+import type { Sandboxes } from '../sandboxes/sandboxes.ts';
+import { watchEvents } from './watch-events.ts';
+
+export interface ServicesParts {
+  readonly sandboxes: Sandboxes;
+  readonly live: LiveStates;
+  readonly offers: Offers;
+  readonly store: Store;
+  readonly keyring: Keyring;
+  readonly audit: Audit;
+  readonly clock: Clock;
+  readonly chance: Chance;
+  readonly publicUrl: string;
+}
+
+export interface Asked {
+  readonly caller: Caller;
+  readonly traceparent: string;
+  readonly traceId: string;
+}
+
+const TERMINATED_RETENTION_MS = 5 * 60_000;
+
+export function apiContext(parts: ServicesParts, asked: Asked): ApiContext {
+  const { key, workspace } = asked.caller;
+  return { services: servicesFor(parts, asked), demand: (action) => demand(key, action, workspace) };
+}
+
+function servicesFor(parts: ServicesParts, asked: Asked): Services {
+  const { store, sandboxes, live, clock } = parts;
+  const { key, workspace } = asked.caller;
+  const { traceparent, traceId } = asked;
+  const shelf = store.workspace(workspace);
+
+  function during<T>(action: string, target: () => string | undefined, work: () => Promise<T>): Promise<T> {
+    return parts.audit.during({ workspace, actor: key.subject, action, traceId, target }, work);
+  }
+  const show = (sandbox: Sandbox, state?: LiveState) => sandboxView(sandbox, parts.publicUrl, state);
+
+  return {
+    caller: { workspace, subject: key.subject, role: key.role, ...(key.scopes && { scopes: [...key.scopes] }) },
+    sandboxes: {
+      create(input) {
+        let name: string | undefined = input.name;
+        return during('sandbox.create', () => name, async () => {
+          const { idempotencyKey, ...request } = input;
+          const kept = await once(
+            { shelf: shelf.idempotency, clock, key: idempotencyKey, request },
+            (answer) => z.object({ name: SandboxName }).parse(answer),
+            async () => {
+              const made = await sandboxes.create(await askOf(parts, asked, input), traceparent);
+              return { name: made.sandbox.name };
+            },
+          );
+          name = kept.name;
+          const sandbox = await sandboxes.get(workspace, kept.name);
+          return show(sandbox, await live.ask(sandbox, traceparent));
+        });
+      },
+      async get({ name }) {
+        const sandbox = await sandboxes.get(workspace, name);
+        return show(sandbox, sandbox.phase === 'ready' ? await live.ask(sandbox, traceparent) : undefined);
+      },
+      async list(input) {
+        const query = { limit: input.limit, showTerminated: input.showTerminated, nowMs: clock.nowMs() };
+        const page = await shelf.sandboxes.list({
+          ...query,
+          ...(input.cursor === undefined ? {} : { cursor: input.cursor }),
+          ...(input.q === undefined ? {} : { q: input.q }),
+        });
+        const states = await live.askAll(page.items);
+        const items = page.items
+          .filter((sandbox) => input.showTerminated || standingOf(sandbox, query.nowMs).kind === 'living')
+          .map((sandbox) => show(sandbox, states.get(sandbox.instanceId)));
+        return { items, total: page.total, ...(page.nextCursor === undefined ? {} : { nextCursor: page.nextCursor }) };
+      },
+      delete: ({ name }) =>
+        during('sandbox.delete', () => name, async () => show(await sandboxes.delete(workspace, name, traceparent))),
+      pause: ({ name }) =>
+        during('sandbox.pause', () => name, async () =>
+          sandboxes.pause(await sandboxes.living(workspace, name), traceparent),
+        ),
+      resume: ({ name }) =>
+        during('sandbox.resume', () => name, async () =>
+          sandboxes.resume(await sandboxes.living(workspace, name), traceparent),
+        ),
+    },
+    keys: {
+      create: (input) => during('key.create', () => input.name, () => createKey(parts, asked, input)),
+      list: async () => (await shelf.keys.list()).map(keyView),
+      revoke: ({ id }) =>
+        during('key.revoke', () => id, async () => {
+          const revoked = await shelf.keys.revoke(id, clock.nowMs());
+          if (!revoked) throw new Failure('not_found', `there is no key "${id}" in the workspace "${workspace}"`);
+          parts.keyring.revoked(revoked.prefix);
+          return keyView(revoked);
+        }),
+    },
+    nodes: {
+      list: async () =>
+        (await store.fleet.list()).map(({ id, url, isolation, templates, capacity, pool, heardAtMs }) => ({
+          id,
+          url,
+          isolation,
+          templates: [...templates],
+          capacity,
+          pool: [...pool],
+          heardAtMs,
+        })),
+    },
+    workspaces: {
+      list: async () =>
+        (await store.workspaces.list())
+          .filter((each) => key.workspace === undefined || each.name === key.workspace)
+          .map(({ name, displayName, createdAtMs }) => ({ name, displayName, createdAtMs })),
+    },
+    events: (signal): AsyncIterable<EventView> => watchEvents(live, workspace, signal),
+    stats: ({ spanMs }) => statsOf(parts, asked, spanMs),
+  };
+}
+
+async function askOf(
+  parts: ServicesParts,
+  { caller }: Asked,
+  input: Parameters<Services['sandboxes']['create']>[0],
+): Promise<SandboxAsk> {
+  const offer = await parts.offers.offer();
+  const image = input.image ?? DEFAULT_IMAGE;
+  const resolved = resolveBlaxelImage(image, offer.images);
+  if (resolved.kind === 'refused') throw new Failure('bad_request', resolved.message);
+  const memoryMib = input.memoryMib ?? offer.memoryMibDefault;
+  if (memoryMib > offer.memoryMibMax) {
+    throw new Failure('bad_request', `memoryMib is ${memoryMib}; expected at most ${offer.memoryMibMax}`);
+  }
+  return {
+    workspace: caller.workspace,
+    ...(input.name === undefined ? {} : { name: input.name }),
+    reuse: input.reuse && input.name !== undefined,
+    template: resolved.template,
+    image,
+    shape: {
+      memoryMib,
+      cpus: input.cpus ?? Math.max(0.25, memoryMib / 2048),
+      diskMib: input.diskMib ?? offer.diskMib,
+      pids: offer.pids,
+    },
+    env: input.env,
+    ports: [],
+    labels: input.labels,
+    ...(input.displayName === undefined ? {} : { displayName: input.displayName }),
+    idle: input.idle ?? offer.idle,
+    expiry: input.expiry,
+    terminatedRetentionMs: TERMINATED_RETENTION_MS,
+    extra: {},
+    createdBy: caller.key.subject,
+  };
+}
+
+async function createKey(
+  { store, chance, clock, keyring }: ServicesParts,
+  { caller }: Asked,
+  input: Parameters<Services['keys']['create']>[0],
+): ReturnType<Services['keys']['create']> {
+  const verdict = mayGrant(caller.key, input);
+  if (verdict.kind === 'refused') throw new Failure('forbidden', verdict.reason);
+  const { text, ...minted } = mintKey(chance);
+  const nowMs = clock.nowMs();
+  const key = await store.workspace(caller.workspace).keys.create({
+    ...minted,
+    name: input.name,
+    subject: `key:${input.name}`,
+    role: input.role,
+    ...(input.scopes && { scopes: input.scopes }),
+    createdAtMs: nowMs,
+    createdBy: caller.key.subject,
+    ...(input.lifeMs === undefined ? {} : { expiresAtMs: nowMs + input.lifeMs }),
+  });
+  keyring.made(key.prefix);
+  return { key: keyView(key), text };
+}
+
+async function statsOf({ store, live, clock }: ServicesParts, { caller }: Asked, spanMs: number) {
+  const nowMs = clock.nowMs();
+  const shelf = store.workspace(caller.workspace);
+  const [page, sums] = await Promise.all([
+    shelf.sandboxes.list({ nowMs, limit: 200 }),
+    shelf.usage.sum({ fromMs: nowMs - spanMs, toMs: nowMs }),
+  ]);
+  const states = [...(await live.askAll(page.items)).values()];
+  const total = (pick: (sum: (typeof sums)[number]) => number) => sums.reduce((so, sum) => so + pick(sum), 0);
+  return {
+    sandboxes: {
+      living: page.total,
+      running: states.filter(({ state }) => state === 'running' || state === 'waking').length,
+      asleep: states.filter(({ state }) => state === 'paused' || state === 'pausing').length,
+    },
+    usage: {
+      runningMs: total((sum) => (sum.tier === 'running' ? sum.spanMs : 0)),
+      pausedMs: total((sum) => (sum.tier === 'paused' ? sum.spanMs : 0)),
+      cpuMs: total((sum) => sum.cpuMs),
+      memoryMibMs: total((sum) => sum.memoryMibMs),
+      egressBytes: total((sum) => sum.egressBytes),
+    },
+  };
+}
+
+function sandboxView(sandbox: Sandbox, publicUrl: string, live: LiveState | undefined): SandboxView {
+  const { ports: _, extra: __, terminatedRetentionMs: ___, updatedAtMs: ____, ...rest } = sandbox;
+  return {
+    ...rest,
+    ...(live === undefined ? {} : { state: live.state }),
+    lastUsedAtMs: Math.max(sandbox.lastUsedAtMs, live?.lastUsedAtMs ?? 0),
+    url: dataPlaneUrl(publicUrl, sandbox.workspace, sandbox.name),
+  };
+}
+
+function keyView({ workspace: _, createdBy: __, scopes, ...rest }: ApiKey): KeyView {
+  return { ...rest, ...(scopes === undefined ? {} : { scopes: [...scopes] }) };
+}
