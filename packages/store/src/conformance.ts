@@ -325,6 +325,20 @@ export function describeStore(what: string, open: () => Promise<Store>): void {
         expect(await store.wanted.endings({ instanceIds: [gone.instanceId] })).toHaveLength(0);
       });
 
+      it('never abandon a sandbox that was answered once, though it is being made anew', async () => {
+        const ws = fresh();
+        const old = await ready(sandboxIn(ws.name));
+        const anew = await store.wanted.supersede(old, {
+          ...next(old),
+          nodeId: old.nodeId,
+          atMs: T - 500,
+          reason: 'env',
+        });
+        expect(anew && (await store.wanted.abandon(anew, { reason: 'stuck', atMs: T }))).toBe(false);
+        const stuck = (await store.wanted.stuckCreating(T - 499)).filter((one) => one.sandbox.workspace === ws.name);
+        expect(stuck).toEqual([{ sandbox: anew, wasReady: true }]);
+      });
+
       it('revise only what is given', async () => {
         const ws = fresh();
         const sandbox = await ready(
@@ -384,8 +398,9 @@ export function describeStore(what: string, open: () => Promise<Store>): void {
             .sort();
         expect(ids(await store.wanted.onNode(nodeId))).toEqual([creating.instanceId, expiring.instanceId].sort());
         expect(ids(await store.wanted.expiring())).toEqual([expiring.instanceId]);
-        expect(ids(await store.wanted.stuckCreating(T - 99))).toEqual([creating.instanceId]);
-        expect(ids(await store.wanted.stuckCreating(T - 100))).toEqual([]);
+        const stuck = async (beforeMs: number) =>
+          ids((await store.wanted.stuckCreating(beforeMs)).map((one) => one.sandbox));
+        expect([await stuck(T - 99), await stuck(T - 100)]).toEqual([[creating.instanceId], []]);
         expect((await store.wanted.load()).filter((load) => load.nodeId === nodeId)).toEqual([
           { nodeId, living: 2, memoryMib: 1024 },
         ]);

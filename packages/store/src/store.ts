@@ -311,7 +311,7 @@ export interface Wanted {
     who: Incarnation,
     next: Incarnation & { nodeId: NodeId; atMs: number; reason: string; env?: Readonly<Record<string, string>> },
   ): Promise<Sandbox | undefined>;
-  /** creating → no row at all; the incarnation is to be ended. */
+  /** creating, and never ready → no row at all; the incarnation is to be ended. */
   abandon(who: Incarnation, more: { reason: string; atMs: number }): Promise<boolean>;
   /** creating or ready → failed, with the reason; the incarnation is to be ended. */
   fail(who: Incarnation, more: { reason: string; atMs: number }): Promise<Sandbox | undefined>;
@@ -333,8 +333,8 @@ export interface Wanted {
   onNode(nodeId: NodeId): Promise<readonly Sandbox[]>;
   /** All that live and may expire. */
   expiring(): Promise<readonly Sandbox[]>;
-  /** In phase creating, unchanged since before `beforeMs`. */
-  stuckCreating(beforeMs: number): Promise<readonly Sandbox[]>;
+  /** In phase creating, unchanged since before `beforeMs`. `wasReady`: it was answered once, and is being made anew. */
+  stuckCreating(beforeMs: number): Promise<readonly { readonly sandbox: Sandbox; readonly wasReady: boolean }[]>;
   /** The env of a sandbox of any tenant, for starting it. */
   envOf(who: Incarnation): Promise<Readonly<Record<string, string>> | undefined>;
   /** How many live on each node, and the memory they were promised. */

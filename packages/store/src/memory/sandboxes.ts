@@ -17,6 +17,7 @@ interface Row {
   readonly sequence: number;
   sandbox: Sandbox;
   env: Env;
+  wasReady: boolean;
 }
 
 /** The rows of all sandboxes and endings, and the rules by which they change. Each method runs without a pause, as one commit would. */
@@ -62,7 +63,12 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
     const there = this.#named(sandbox.workspace, sandbox.name);
     if (there) return { kind: 'taken', sandbox: there.sandbox };
     const sequence = ++this.#sequence;
-    this.#rows.set(sequence, { sequence, sandbox: structuredClone(sandbox), env: { ...env } });
+    this.#rows.set(sequence, {
+      sequence,
+      sandbox: structuredClone(sandbox),
+      env: { ...env },
+      wasReady: sandbox.phase === 'ready',
+    });
     return { kind: 'inserted' };
   }
 
@@ -74,6 +80,7 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
   async becameReady(who: Incarnation, atMs: number): Promise<Sandbox | undefined> {
     const row = this.#fenced(who);
     if (row?.sandbox.phase !== 'creating') return undefined;
+    row.wasReady = true;
     row.sandbox = {
       ...row.sandbox,
       phase: 'ready',
@@ -99,7 +106,7 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
 
   async abandon(who: Incarnation, more: { reason: string; atMs: number }): Promise<boolean> {
     const row = this.#fenced(who);
-    if (row?.sandbox.phase !== 'creating') return false;
+    if (row?.sandbox.phase !== 'creating' || row.wasReady) return false;
     this.#mustEnd(row.sandbox, more.reason, more.atMs);
     this.#rows.delete(row.sequence);
     return true;
@@ -159,8 +166,10 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
     );
   }
 
-  async stuckCreating(beforeMs: number): Promise<readonly Sandbox[]> {
-    return this.#sandboxes().filter((sandbox) => sandbox.phase === 'creating' && sandbox.updatedAtMs < beforeMs);
+  async stuckCreating(beforeMs: number): Promise<readonly { sandbox: Sandbox; wasReady: boolean }[]> {
+    return [...this.#rows.values()]
+      .filter(({ sandbox }) => sandbox.phase === 'creating' && sandbox.updatedAtMs < beforeMs)
+      .map(({ sandbox, wasReady }) => ({ sandbox, wasReady }));
   }
 
   async envOf(who: Incarnation): Promise<Env | undefined> {

@@ -64,6 +64,7 @@ const BEGINNING = [
     created_at_ms double precision not null,
     updated_at_ms double precision not null,
     last_used_at_ms double precision not null,
+    first_ready_at_ms double precision,
     terminated_at_ms double precision,
     created_by text not null)`,
   // One sandbox of a name in a workspace, until it is terminated: this index is what makes concurrent creates converge.

@@ -113,6 +113,7 @@ export interface SandboxTable {
   created_at_ms: number;
   updated_at_ms: number;
   last_used_at_ms: number;
+  first_ready_at_ms: number | null;
   terminated_at_ms: number | null;
   created_by: string;
 }

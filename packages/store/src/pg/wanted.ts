@@ -41,12 +41,12 @@ export function pgWanted(db: Kysely<Tables>, sealing: Sealing): Wanted {
     },
     becameReady: (who, atMs) =>
       one(sql`
-        update sandboxes set phase = 'ready', updated_at_ms = ${atMs}, last_used_at_ms = greatest(last_used_at_ms, ${atMs})
+        update sandboxes set phase = 'ready', updated_at_ms = ${atMs}, first_ready_at_ms = coalesce(first_ready_at_ms, ${atMs}), last_used_at_ms = greatest(last_used_at_ms, ${atMs})
         where ${isThis(who)} and phase = 'creating' returning *`),
     supersede: (who, next) => supersede(db, sealing, who, next),
     abandon: async (who, { reason, atMs }) => {
       const gone = await one(sql`
-        with changed as (delete from sandboxes where ${isThis(who)} and phase = 'creating' returning *),
+        with changed as (delete from sandboxes where ${isThis(who)} and phase = 'creating' and first_ready_at_ms is null returning *),
         ${writeEnding('changed', reason, atMs)} select * from changed`);
       return gone !== undefined;
     },
@@ -97,15 +97,11 @@ export function pgWanted(db: Kysely<Tables>, sealing: Sealing): Wanted {
           .where(sql<boolean>`phase in ('ready', 'failed') and expiry <> '{}'::jsonb`)
           .execute()
       ).map(sandboxOf),
-    stuckCreating: async (beforeMs) =>
-      (
-        await db
-          .selectFrom('sandboxes')
-          .selectAll()
-          .where('phase', '=', sql.lit('creating'))
-          .where('updated_at_ms', '<', beforeMs)
-          .execute()
-      ).map(sandboxOf),
+    stuckCreating: async (beforeMs) => {
+      const stuck = db.selectFrom('sandboxes').selectAll().where('phase', '=', sql.lit('creating'));
+      const rows = await stuck.where('updated_at_ms', '<', beforeMs).execute();
+      return rows.map((row) => ({ sandbox: sandboxOf(row), wasReady: row.first_ready_at_ms !== null }));
+    },
     envOf: async (who) => {
       const row = await db
         .selectFrom('sandboxes')
@@ -224,6 +220,7 @@ function newRow(sandbox: Sandbox, envSealed: string) {
     created_at_ms: sandbox.createdAtMs,
     updated_at_ms: sandbox.updatedAtMs,
     last_used_at_ms: sandbox.lastUsedAtMs,
+    first_ready_at_ms: sandbox.phase === 'ready' ? sandbox.updatedAtMs : null,
     terminated_at_ms: sandbox.terminatedAtMs ?? null,
     created_by: sandbox.createdBy,
   };
