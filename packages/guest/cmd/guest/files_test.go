@@ -206,7 +206,7 @@ func TestFindAndGrep(t *testing.T) {
 	hits := g.ok("GET", "/v1/files/grep"+base+"&query=two&context=1", nil)
 	equal(t, "grep", hits["total"], 2)
 	first := hits["matches"].([]any)[0].(m)
-	equal(t, "first", fmt.Sprint(first["line"], first["column"], first["text"], "|", first["context"]), "2 1 Two two | one\nTwo two\nthree")
+	equal(t, "first", fmt.Sprint(first["line"], first["column"], first["text"], "|", first["context"]), "2 1Two two|one\nTwo two\nthree")
 	sensitive := g.ok("GET", "/v1/files/grep"+base+"&query=two&caseSensitive=1&patterns=*.go", nil)["matches"].([]any)
 	equal(t, "case", fmt.Sprint(sensitive[0].(m)["column"]), "5")
 	g.refused(400, "bad_request", "GET", "/v1/files/grep"+base+"&query=(&regex=1", nil)

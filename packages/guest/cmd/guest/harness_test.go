@@ -67,7 +67,7 @@ func startGuest(t *testing.T, flags ...string) *guest {
 	g.cmd = exec.Command(binary, append([]string{
 		"--listen", fmt.Sprintf("127.0.0.1:%d", port), "--state-dir", filepath.Join(dir, "run"), "--etc-dir", etc, "--exit-on-sigterm",
 	}, flags...)...)
-	g.cmd.Env = append(os.Environ(), "TORPOR_BOOT_TOKEN="+bootToken)
+	g.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TORPOR_BOOT_TOKEN=" + bootToken}
 	g.cmd.Stderr = g.log
 	must(t, g.cmd.Start())
 	protocols := new(http.Protocols)

@@ -35,6 +35,7 @@ type options struct {
 	notifySignal   string
 	memoryLimitMib int64
 	exitOnSigterm  bool
+	readyShell     bool
 }
 
 func main() {
@@ -56,6 +57,7 @@ func parse(args []string) options {
 	flags.StringVar(&o.notifySignal, "notify-signal", "", "signal sent to every process started by the API when the generation changes; none when empty")
 	flags.Int64Var(&o.memoryLimitMib, "memory-limit-mib", 0, "memory of the instance; 0 takes MemTotal of /proc/meminfo")
 	flags.BoolVar(&o.exitOnSigterm, "exit-on-sigterm", false, "end at SIGTERM instead of ignoring it")
+	flags.BoolVar(&o.readyShell, "ready-shell", true, "keep a bash waiting for the next simple command line")
 	flags.Parse(args) // ends the program by itself on a mistake
 	return o
 }
@@ -79,7 +81,9 @@ func run(o options) error {
 	book := account.NewBook(o.etcDir)
 	children := spawn.New(nurseryThreads)
 	limit := memory.Limit(o.memoryLimitMib)
-	table := process.NewTable(children, book, process.OwnEnvironment(o.bootTokenEnv), filepath.Join(o.stateDir, "processes"), max(limit/10, outputBytesLeast))
+	template := process.OwnEnvironment(o.bootTokenEnv)
+	ready := process.NewReady(children, template, book, o.readyShell)
+	table := process.NewTable(children, ready, book, template, filepath.Join(o.stateDir, "processes"), max(limit/10, outputBytesLeast))
 	notify, err := notifier(table, o.notifySignal)
 	if err != nil {
 		return err
@@ -91,7 +95,10 @@ func run(o options) error {
 		Files:     &files.Store{Book: book},
 		Book:      book,
 		Port:      listener.Addr().(*net.TCPAddr).Port,
-		Notify:    notify,
+		Claimed: func(forked bool) {
+			ready.Claimed(forked)
+			notify()
+		},
 	}
 	log.Printf("listening on %s", listener.Addr())
 	return server.Serve(listener)
@@ -130,15 +137,15 @@ func outliveSignals(exitOnSigterm bool) {
 }
 
 // notifier tells running programs of a new generation by a signal, when one is configured.
-func notifier(table *process.Table, name string) (func(int64), error) {
+func notifier(table *process.Table, name string) (func(), error) {
 	if name == "" {
-		return func(int64) {}, nil
+		return func() {}, nil
 	}
 	chosen, err := process.ParseSignal(name)
 	if err != nil {
 		return nil, err
 	}
-	return func(int64) {
+	return func() {
 		for _, running := range table.All() {
 			_ = running.Signal(chosen, true) // one that has just ended needs no notice
 		}

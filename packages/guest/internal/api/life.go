@@ -23,10 +23,11 @@ func (s *Server) claim(response http.ResponseWriter, request *http.Request) erro
 	if err := readJSON(response, request, &claim); err != nil {
 		return err
 	}
+	before, _ := s.Instance.State()
 	if err := s.Instance.Take(claim); err != nil {
 		return err
 	}
-	s.Notify(claim.Generation)
+	s.Claimed(before)
 	return s.health(response, request)
 }
 
@@ -43,7 +44,7 @@ func (s *Server) generation(response http.ResponseWriter, request *http.Request)
 	if err := s.Instance.Advance(*notice.Generation); err != nil {
 		return err
 	}
-	s.Notify(*notice.Generation)
+	s.Claimed(true)
 	return s.health(response, request)
 }
 

@@ -37,7 +37,8 @@ type Server struct {
 	Files     *files.Store
 	Book      *account.Book
 	Port      int // our own, left out of the listed ports
-	Notify    func(generation int64)
+	// Claimed is called after each claim and each new generation; again is false at the first claim.
+	Claimed func(again bool)
 }
 
 type handler func(http.ResponseWriter, *http.Request) error

@@ -28,14 +28,20 @@ func isHidden(name string, hidden []string) bool {
 			return true
 		}
 	}
-	return name == "GODEBUG" || name == "GOMAXPROCS" || name == "GOTRACEBACK"
+	switch name {
+	case "GODEBUG", "GOMAXPROCS", "GOTRACEBACK": // ours
+		return true
+	case "PWD", "OLDPWD", "SHLVL", "_": // of whatever shell started us
+		return true
+	}
+	return false
 }
 
 // accountVariables describe the user; those of another user are never inherited.
 var accountVariables = []string{"HOME", "USER", "LOGNAME", "SHELL"}
 
 // environment layers, later ones winning: defaults, the template's, the account's, the identity's, the request's.
-func environment(who account.Account, sameAsInstance bool, template, identity, request map[string]string) []string {
+func environment(who account.Account, sameAsInstance bool, template, identity, request map[string]string) map[string]string {
 	env := map[string]string{"PATH": defaultPath, "LANG": "C.UTF-8", "TERM": "xterm-256color"}
 	merge(env, template)
 	env["HOME"], env["SHELL"] = who.Home, who.Shell
@@ -50,7 +56,10 @@ func environment(who account.Account, sameAsInstance bool, template, identity, r
 		}
 	}
 	merge(env, request)
+	return env
+}
 
+func pairsOf(env map[string]string) []string {
 	pairs := make([]string, 0, len(env))
 	for name, value := range env {
 		pairs = append(pairs, name+"="+value)
@@ -72,13 +81,4 @@ func isAccountVariable(name string) bool {
 		}
 	}
 	return false
-}
-
-func valueOf(env []string, name string) string {
-	for _, pair := range env {
-		if rest, ok := strings.CutPrefix(pair, name+"="); ok {
-			return rest
-		}
-	}
-	return ""
 }

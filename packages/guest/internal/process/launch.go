@@ -2,6 +2,7 @@ package process
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -50,8 +51,9 @@ type Surroundings struct {
 type program struct {
 	argv       []string
 	path       string
-	env        []string
+	env        map[string]string
 	cwd        string
+	line       line // of a shell command: how it may do without a fresh shell
 	user       string
 	command    string
 	credential *syscall.Credential
@@ -103,15 +105,21 @@ func resolve(ask Ask, around Surroundings, template map[string]string, book *acc
 		uid:        who.UID,
 	}
 	resolved.cwd = Locate(orElse(ask.Cwd, "."), orElse(around.Workdir, "/"), who.Home)
+	if _, chosen := ask.Env["PWD"]; !chosen {
+		resolved.env["PWD"] = resolved.cwd
+	}
 	if ask.Shell != nil {
 		resolved.path = shell()
 		resolved.argv = []string{resolved.path, "-c", *ask.Shell}
 		resolved.command = *ask.Shell
+		if resolved.path == bash && !changesBash(resolved.env) {
+			resolved.line = readLine(*ask.Shell, func(name string) bool { _, set := resolved.env[name]; return set })
+		}
 		return resolved, nil
 	}
 	resolved.argv = ask.Argv
 	resolved.command = strings.Join(ask.Argv, " ")
-	resolved.path, err = find(ask.Argv[0], resolved.cwd, valueOf(resolved.env, "PATH"))
+	resolved.path, err = find(ask.Argv[0], resolved.cwd, resolved.env["PATH"])
 	return resolved, err
 }
 
@@ -126,9 +134,11 @@ func Locate(path, workdir, home string) string {
 	return filepath.Clean(path)
 }
 
+const bash = "/bin/bash"
+
 func shell() string {
-	if _, err := os.Stat("/bin/bash"); err == nil {
-		return "/bin/bash"
+	if _, err := os.Stat(bash); err == nil {
+		return bash
 	}
 	return "/bin/sh"
 }
@@ -160,15 +170,45 @@ func credentialOf(who account.Account) *syscall.Credential {
 
 // start runs the program once on the given descriptors.
 func (p program) start(children *spawn.Children, ends ends) (*spawn.Child, error) {
-	child, err := children.Start(spawn.Spec{
-		Path: p.path, Argv: p.argv, Env: p.env, Dir: p.cwd,
-		Stdin: ends.stdin, Stdout: ends.stdout, Stderr: ends.stderr,
-		Credential: p.credential, Terminal: ends.terminal,
-	})
+	if child := p.startPlain(children, ends); child != nil {
+		return child, nil
+	}
+	child, err := children.Start(p.spec(ends))
 	if err != nil {
 		return nil, p.explain(err)
 	}
 	return child, nil
+}
+
+func (p program) spec(ends ends) spawn.Spec {
+	return spawn.Spec{
+		Path: p.path, Argv: p.argv, Env: pairsOf(p.env), Dir: p.cwd,
+		Stdin: ends.stdin, Stdout: ends.stdout, Stderr: ends.stderr,
+		Credential: p.credential, Terminal: ends.terminal,
+	}
+}
+
+// startPlain starts the program that the shell would only replace itself by. Nil when that fails: then the shell says why.
+func (p program) startPlain(children *spawn.Children, ends ends) *spawn.Child {
+	if p.line.plain == nil {
+		return nil
+	}
+	path, err := find(p.line.plain[0], p.cwd, p.env["PATH"])
+	if err != nil {
+		return nil
+	}
+	direct := p
+	direct.path, direct.argv = path, p.line.plain
+	direct.env = maps.Clone(p.env)
+	direct.env["_"] = path // as bash leaves it
+	if _, set := p.env["SHLVL"]; !set {
+		direct.env["SHLVL"] = "0"
+	}
+	child, err := children.Start(direct.spec(ends))
+	if err != nil {
+		return nil
+	}
+	return child
 }
 
 // explain finds out which step of a start failed, as the errno alone does not tell.

@@ -38,6 +38,7 @@ type Process struct {
 	ask      Ask
 	program  program
 	children *spawn.Children
+	ready    *Ready
 	settled  chan struct{} // closed when the process is over and its output is complete
 	stop     chan struct{} // closed when it is not to be restarted
 
@@ -109,29 +110,36 @@ func (p *Process) Settled() <-chan struct{} { return p.settled }
 
 // launch starts the program once and begins to read its output.
 func (p *Process) launch() (*spawn.Child, *pumps, error) {
-	theirs, kept, err := openEnds(p.ask, p.program.uid)
-	if err != nil {
-		return nil, nil, err
+	if child, mine := p.ready.answer(p.ask, p.program); child != nil {
+		return p.attach(child, mine)
 	}
-	pumps, err := openPumps(p.Log, kept)
+	theirs, mine, err := openEnds(p.ask, p.program.uid)
 	if err != nil {
-		theirs.close()
-		kept.close()
 		return nil, nil, err
 	}
 	child, err := p.program.start(p.children, theirs)
 	theirs.close()
 	if err != nil {
-		pumps.abandon()
-		kept.close()
+		mine.close()
+		return nil, nil, err
+	}
+	return p.attach(child, mine)
+}
+
+// attach makes a started child the process's present incarnation.
+func (p *Process) attach(child *spawn.Child, mine kept) (*spawn.Child, *pumps, error) {
+	pumps, err := openPumps(p.Log, mine)
+	if err != nil {
+		mine.close()
+		_ = p.children.Signal(child, syscall.SIGKILL, true) // nobody would read it; ESRCH means that it ended by itself
 		return nil, nil, err
 	}
 	go pumps.run()
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.child = child
-	p.input = kept.input
-	p.inputOpen = kept.input != nil
-	p.mu.Unlock()
+	p.input = mine.input
+	p.inputOpen = mine.input != nil
 	return child, pumps, nil
 }
 

@@ -58,9 +58,6 @@ func watch(epoll, fd int) error {
 	return unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
 }
 
-// abandon is for pumps that never ran; the descriptors stay the caller's.
-func (r *pumps) abandon() { r.epoll.Close() }
-
 func (r *pumps) run() {
 	defer close(r.done)
 	defer r.epoll.Close()

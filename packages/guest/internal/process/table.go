@@ -25,6 +25,7 @@ const (
 // Table is every process of the instance, in the order of their start.
 type Table struct {
 	children    *spawn.Children
+	ready       *Ready
 	book        *account.Book
 	template    map[string]string
 	dir         string
@@ -41,9 +42,9 @@ type Table struct {
 }
 
 // NewTable keeps outputs below dir, outputBytes in total at most.
-func NewTable(children *spawn.Children, book *account.Book, template map[string]string, dir string, outputBytes int64) *Table {
+func NewTable(children *spawn.Children, ready *Ready, book *account.Book, template map[string]string, dir string, outputBytes int64) *Table {
 	return &Table{
-		children: children, book: book, template: template, dir: dir, outputBytes: outputBytes,
+		children: children, ready: ready, book: book, template: template, dir: dir, outputBytes: outputBytes,
 		byID: map[string]*Process{}, names: map[string]*Process{}, idle: make(chan struct{}),
 	}
 }
@@ -82,7 +83,7 @@ func (t *Table) enter(ask Ask, program program) (*Process, error) {
 	t.count++
 	id := "prc-" + strconv.Itoa(t.count)
 	process := &Process{
-		ID: id, ask: ask, program: program, children: t.children,
+		ID: id, ask: ask, program: program, children: t.children, ready: t.ready,
 		Log:     output.NewLog(filepath.Join(t.dir, id), min(streamBytes, t.outputBytes/2)),
 		settled: make(chan struct{}), stop: make(chan struct{}),
 	}

@@ -16,6 +16,7 @@ type Spec struct {
 	Stderr     int
 	Credential *syscall.Credential // nil: stay as PID 1's user
 	Terminal   bool                // Stdin is a terminal that becomes the controlling one
+	Control    int                 // becomes descriptor 3; 0: none
 }
 
 type order struct {
@@ -49,10 +50,14 @@ func nursery(orders <-chan order) {
 
 // fork starts the process as leader of its own session and process group.
 func fork(spec Spec) (int, error) {
+	files := []uintptr{uintptr(spec.Stdin), uintptr(spec.Stdout), uintptr(spec.Stderr)}
+	if spec.Control != 0 {
+		files = append(files, uintptr(spec.Control))
+	}
 	return syscall.ForkExec(spec.Path, spec.Argv, &syscall.ProcAttr{
 		Dir:   spec.Dir,
 		Env:   spec.Env,
-		Files: []uintptr{uintptr(spec.Stdin), uintptr(spec.Stdout), uintptr(spec.Stderr)},
+		Files: files,
 		Sys: &syscall.SysProcAttr{
 			Setsid:     true,
 			Setctty:    spec.Terminal,
