@@ -1,10 +1,11 @@
 /** `/filesystem-find`, `/filesystem-search`, `/filesystem-content-search`. */
+import { posix } from 'node:path';
 import { z } from 'zod';
 import { flagOf, guestPath, listOf, numberOf } from './addresses.ts';
 import { answerJson, badRequest, recode, type DataPlaneAnswer, type Exchange } from './exchange.ts';
 import { FILE_CODES, pathOf } from './files.ts';
 import { scoreName } from './fuzzy.ts';
-import { ask } from './guest-calls.ts';
+import { ask, GuestFile } from './guest-calls.ts';
 
 /** What a search leaves out when the caller does not say. */
 const EXCLUDED_DIRS = [
@@ -50,8 +51,9 @@ export async function searchNames(exchange: Exchange): Promise<DataPlaneAnswer> 
 }
 
 async function walk(exchange: Exchange, type: string, limit: number): Promise<z.infer<typeof Found>> {
+  const root = await rootOf(exchange);
   const path = guestPath('/v1/files/find', {
-    path: pathOf(exchange),
+    path: root,
     type,
     patterns: listOf(exchange.query, 'patterns')?.join(','),
     limit,
@@ -59,10 +61,9 @@ async function walk(exchange: Exchange, type: string, limit: number): Promise<z.
     excludeHidden: flagOf(exchange.query, 'excludeHidden', true),
   });
   try {
-    return await ask(exchange.guest, Found, 'GET', path, undefined, {
-      headMs: SEARCH_MS,
-      signal: exchange.request.signal,
-    });
+    const options = { headMs: SEARCH_MS, signal: exchange.request.signal };
+    const found = await ask(exchange.guest, Found, 'GET', path, undefined, options);
+    return { ...found, matches: found.matches.map((match) => ({ ...match, path: below(root, match.path) })) };
   } catch (error) {
     throw recode(error, FILE_CODES);
   }
@@ -75,7 +76,7 @@ const Grepped = z.object({
       line: z.number(),
       column: z.number(),
       text: z.string(),
-      context: z.union([z.string(), z.array(z.string())]).optional(),
+      context: z.string().optional(),
     }),
   ),
   total: z.number(),
@@ -85,8 +86,9 @@ export async function searchContent(exchange: Exchange): Promise<DataPlaneAnswer
   const query = exchange.query.get('query') ?? '';
   if (query === '') throw badRequest('query is missing; expected the text to look for');
   const pattern = exchange.query.get('filePattern') || undefined;
+  const root = await rootOf(exchange);
   const path = guestPath('/v1/files/grep', {
-    path: pathOf(exchange),
+    path: root,
     query,
     caseSensitive: flagOf(exchange.query, 'caseSensitive', false),
     context: contextOf(exchange.query) || undefined,
@@ -95,19 +97,26 @@ export async function searchContent(exchange: Exchange): Promise<DataPlaneAnswer
     excludeDirs: excludedDirs(exchange),
   });
   try {
-    const found = await ask(exchange.guest, Grepped, 'GET', path, undefined, {
-      headMs: SEARCH_MS,
-      signal: exchange.request.signal,
-    });
-    const matches = found.matches.map(({ context, ...match }) =>
-      context === undefined || context.length === 0
-        ? match
-        : { ...match, context: typeof context === 'string' ? context : context.join('\n') },
-    );
+    const options = { headMs: SEARCH_MS, signal: exchange.request.signal };
+    const found = await ask(exchange.guest, Grepped, 'GET', path, undefined, options);
+    const matches = found.matches.map((match) => ({ ...match, path: below(root, match.path) }));
     return answerJson({ matches, query, total: found.total });
   } catch (error) {
     throw recode(error, FILE_CODES);
   }
+}
+
+/** Where a search begins, as the guest names what it finds. Only the guest knows the home. */
+async function rootOf(exchange: Exchange): Promise<string> {
+  const path = pathOf(exchange);
+  if (!path.startsWith('~')) return path;
+  const call = guestPath('/v1/files/stat', { path });
+  return (await ask(exchange.guest, GuestFile, 'GET', call, undefined, { signal: exchange.request.signal })).path;
+}
+
+/** In this dialect what was found is named from where the search began. */
+function below(root: string, path: string): string {
+  return posix.relative(root, path) || posix.basename(path);
 }
 
 /** A number that makes no sense means: no context. So it is where this dialect comes from. */
