@@ -9,6 +9,8 @@ mv "$shipped/bin/node" /usr/local/bin/node
 mkdir -p /usr/local/include
 mv "$shipped/include/node" /usr/local/include/node
 rm -rf "$shipped"
+# An npm that installs an npm hands its built-in settings on; the host's would send ours to other files.
+rm -f /usr/local/lib/node_modules/npm/npmrc
 
 ln -sf python3 /usr/bin/python
 # The whole sandbox is one user's throw-away machine: "pip install" is not to ask for a virtual environment (PEP 668).
