@@ -1,0 +1,58 @@
+import { expect, it } from 'vitest';
+import { runSuite } from './run-suite.ts';
+import { suites, tallyGo, tallyVitest, type Suite } from './suites.ts';
+
+it('counts top-level Go tests, and a package that does not build as a failure', () => {
+  const lines = [
+    { Action: 'pass', Test: 'TestA' },
+    { Action: 'pass', Test: 'TestA/inner' },
+    { Action: 'fail', Test: 'TestB' },
+    { Action: 'skip', Test: 'TestC' },
+    { Action: 'fail', FailedBuild: 'torpor/x' },
+  ];
+  expect(tallyGo(`noise\n${lines.map((line) => JSON.stringify(line)).join('\n')}`)).toEqual({
+    passed: 1,
+    failed: 2,
+    skipped: 1,
+  });
+});
+
+it('counts a file that fails before its first test', () => {
+  expect(tallyVitest(JSON.stringify({ numPassedTests: 3, numFailedTests: 0, numFailedTestSuites: 1 }))).toMatchObject({
+    passed: 3,
+    failed: 1,
+  });
+});
+
+const suite = (more: Partial<Suite>): Suite => ({
+  name: 's',
+  tiers: ['quick'],
+  command: ['true'],
+  cwd: '/',
+  env: { PATH: '/usr/bin:/bin' },
+  read: 'exit',
+  deadlineMs: 5_000,
+  ...more,
+});
+
+it('never passes a suite that ended badly', async () => {
+  const show = () => {};
+  expect(await runSuite(suite({}), { show })).toMatchObject({ passed: 1, failed: 0 });
+  expect(await runSuite(suite({ command: ['false'] }), { show })).toMatchObject({ passed: 0, failed: 1 });
+  expect(await runSuite(suite({ command: ['no-such-program'] }), { show })).toMatchObject({ failed: 1 });
+  expect(
+    await runSuite(suite({ read: 'go', command: ['sh', '-c', `echo '{"Action":"pass","Test":"TestA"}'; exit 1`] }), {
+      show,
+    }),
+  ).toMatchObject({ passed: 1, failed: 1 });
+  const late = await runSuite(suite({ command: ['sleep', '60'], deadlineMs: 100 }), { show });
+  expect(late.failed).toBe(1);
+  expect(late.output).toContain('the timer "s" ended after 100 ms');
+});
+
+it('runs the slow suites in the full tier only', () => {
+  const all = suites({ checkout: '/c', node: 'node', go: 'go', env: {}, tier: 'full' });
+  expect(all.filter(({ tiers }) => !tiers.includes('quick')).map(({ name }) => name)).toEqual([
+    'hostd on this host (go)',
+  ]);
+});
