@@ -105,6 +105,14 @@ const purgeDeadline = 2 * time.Minute
 func purge(given flags) error {
 	ctx, cancel := context.WithTimeout(context.Background(), purgeDeadline)
 	defer cancel()
+	if err := os.MkdirAll(given.paths.RunDir, 0o711); err != nil {
+		return fmt.Errorf("making the run directory: %w", err)
+	}
+	alone, err := beAlone(filepath.Join(given.paths.RunDir, "hostd.lock"))
+	if err != nil {
+		return err
+	}
+	defer alone.Close()
 	purged, err := host.Purge(ctx, given.scope, given.paths)
 	if err != nil {
 		return fmt.Errorf("purging scope %s: %w", given.scope, err)
@@ -143,7 +151,7 @@ func serve(given flags) error {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, unix.SIGTERM, unix.SIGINT)
 	go func() { <-stop; listener.Close() }()
-	log.Info("serving", "socket", listener.Addr().String(), "pid", os.Getpid())
+	log.Info("serving", "socket", given.socket, "pid", os.Getpid())
 	return wire.Serve(listener, given.allowUID, opened.Handle, log)
 }
 

@@ -35,8 +35,11 @@ type Hierarchy struct {
 	controllers []string
 }
 
-// wanted on v1 includes those gVisor insists on finding (blkio, devices) besides the ones that limit.
-var wantedV1 = []string{"memory", "cpu", "cpuacct", "cpuset", "pids", "freezer", "devices", "blkio"}
+// wantedV1 holds, besides what limits and freezes, every hierarchy that runsc would else make a group in by itself: one that nobody would remove.
+var wantedV1 = []string{
+	"memory", "cpu", "cpuacct", "cpuset", "pids", "freezer", "devices", "blkio",
+	"hugetlb", "net_cls", "net_prio", "perf_event", "rdma", "systemd",
+}
 var wantedV2 = []string{"memory", "cpu", "cpuset", "pids", "io"}
 
 // Detect looks at what is mounted at root and fails when a limit or the freezer could not be kept.

@@ -41,13 +41,22 @@ func (p *Pool) CreateDisk(id names.ID, limitMib int64, from names.ID) (string, e
 	})
 }
 
-// CreateVolume makes a volume's subvolume; from names a volume to snapshot.
+// CreateVolume makes a volume's subvolume; from names a volume to snapshot, attached or not. One that exists, attached or not, gets the new limit.
 func (p *Pool) CreateVolume(volume string, limitMib int64, from string) error {
+	if at, err := p.attachment(volume); err != nil || at != "" {
+		return errors.Join(err, p.limitAt(at, limitMib))
+	}
 	source := ""
 	if from != "" {
-		source = p.paths.Volume(from)
+		at, err := p.attachment(from)
+		if err != nil {
+			return err
+		}
+		if source = at; source == "" {
+			source = p.paths.Volume(from)
+		}
 	}
-	return p.create(p.paths.Volume(volume), source, limitMib, func(string) error { return nil })
+	return p.create(p.paths.Volume(volume), source, limitMib, func(staged string) error { return nameVolume(staged, volume) })
 }
 
 // stagedSuffix marks a subvolume that is not finished; no id or volume name can hold a dot.
@@ -116,6 +125,13 @@ func forgetAttached(directory string) error {
 		}
 	}
 	return nil
+}
+
+func (p *Pool) limitAt(path string, limitMib int64) error {
+	if path == "" {
+		return nil
+	}
+	return p.limit(path, limitMib)
 }
 
 func (p *Pool) limit(path string, limitMib int64) error {

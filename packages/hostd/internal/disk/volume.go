@@ -14,10 +14,17 @@ import (
 )
 
 // A volume is one subvolume that lies either at v/<volume> or, attached, at i/<id>/vol/<name>. Attaching is one
-// rename(2), which a running sandbox sees at once. What a volume at vol/<name> is called is kept as an extended
-// attribute on the subvolume itself, so that it finds its way back without any record elsewhere.
+// rename(2), which a running sandbox sees at once. A volume bears its own name from birth as an extended attribute, so
+// that it finds its way back from vol/<name> without any record elsewhere.
 
 const volumeAttribute = "trusted.torpor.volume"
+
+func nameVolume(path, volume string) error {
+	if err := unix.Setxattr(path, volumeAttribute, []byte(volume), 0); err != nil {
+		return fmt.Errorf("writing the name of volume %s on it: %w", volume, err)
+	}
+	return nil
+}
 
 func (p *Pool) mounted(id names.ID, name string) string {
 	return filepath.Join(p.paths.Disk(id), "vol", name)
@@ -38,9 +45,6 @@ func (p *Pool) Attach(id names.ID, volume, name string) error {
 	}
 	if _, err := os.Lstat(filepath.Dir(target)); err != nil {
 		return wire.Errorf(wire.NotFound, "instance %s has no disk to attach volume %s to", id, volume)
-	}
-	if err := unix.Setxattr(source, volumeAttribute, []byte(volume), 0); err != nil {
-		return fmt.Errorf("writing the name of volume %s on it: %w", volume, err)
 	}
 	// RENAME_NOREPLACE: an empty directory that a guest made there is not ours to replace.
 	err := unix.Renameat2(unix.AT_FDCWD, source, unix.AT_FDCWD, target, unix.RENAME_NOREPLACE)

@@ -67,8 +67,31 @@ func Open(options Options) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
+	sandbox.AdoptOrphans(options.Runsc, options.Log)
 	h := &Host{Options: options, started: time.Now(), groups: groups, locks: lock.New(options.Paths), sandboxes: sandboxes}
-	return h, h.takeUp()
+	if err := h.takeUp(); err != nil {
+		return nil, err
+	}
+	go h.warm()
+	return h, nil
+}
+
+const warmDeadline = 10 * time.Second
+
+// warm readies what earlier hostds left running or paused. What cannot be is found out again, and told, by the verb that needs it.
+func (h *Host) warm() {
+	traces, err := h.sandboxes.Traces()
+	if err != nil {
+		h.Log.Warn("finding the sandboxes to warm", "err", err)
+		return
+	}
+	for _, id := range traces.Records {
+		ctx, cancel := context.WithTimeout(context.Background(), warmDeadline)
+		if err := h.locked(ctx, id, func(*lock.Held) error { return h.sandboxes.Warm(id) }); err != nil {
+			h.Log.Info("a sandbox cannot be warmed", "id", id, "err", err)
+		}
+		cancel()
+	}
 }
 
 // takeUp reads what the last node.prepare said. It lies on a tmpfs beside what it describes: after a reboot both are gone, and node.prepare is asked again.

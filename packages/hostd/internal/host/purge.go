@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"torpor.dev/hostd/internal/cgroup"
 	"torpor.dev/hostd/internal/disk"
@@ -44,10 +45,27 @@ func Purge(ctx context.Context, scope names.Scope, paths names.Paths) (Purged, e
 	if err != nil {
 		return purged, err
 	}
+	if at, err := mountBelow(paths.RunDir); err != nil || at != "" {
+		return purged, fmt.Errorf("%s is still mounted, so the run directory is left as it is (%v)", at, err)
+	}
 	if err := os.RemoveAll(paths.RunDir); err != nil {
 		return purged, fmt.Errorf("removing the run directory: %w", err)
 	}
 	return purged, nil
+}
+
+// mountBelow finds anything mounted in a directory that is about to be deleted with all it holds.
+func mountBelow(directory string) (string, error) {
+	table, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "", err
+	}
+	for _, line := range strings.Split(string(table), "\n") {
+		if fields := strings.Fields(line); len(fields) > 4 && strings.HasPrefix(fields[4], directory+"/") {
+			return fields[4], nil
+		}
+	}
+	return "", nil
 }
 
 // purge goes from what uses to what is used: processes, mounts and cgroups, then networks, then the pool.

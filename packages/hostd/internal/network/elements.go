@@ -6,7 +6,6 @@ import (
 	"sort"
 
 	"github.com/google/nftables"
-	"golang.org/x/sys/unix"
 
 	"torpor.dev/hostd/internal/names"
 )
@@ -36,33 +35,30 @@ func element(device string, address [4]byte) []nftables.SetElement {
 func (n *Net) admit(slot names.Slot) error {
 	return n.change(slot, func(c *nftables.Conn, set *nftables.Set, elements []nftables.SetElement) error {
 		return c.SetAddElements(set, elements)
-	}, unix.EEXIST)
+	})
 }
 
+// dismiss adds before it deletes: adding what is there is no error to the kernel, deleting what is not is.
 func (n *Net) dismiss(slot names.Slot) error {
 	return n.change(slot, func(c *nftables.Conn, set *nftables.Set, elements []nftables.SetElement) error {
-		return c.SetDeleteElements(set, elements)
-	}, unix.ENOENT)
+		return errors.Join(c.SetAddElements(set, elements), c.SetDeleteElements(set, elements))
+	})
 }
 
-// change applies one kind of change to both of a slot's elements, each in its own transaction so that one done before does not undo the other.
-func (n *Net) change(slot names.Slot, apply func(*nftables.Conn, *nftables.Set, []nftables.SetElement) error, alreadySo error) error {
+// change does one thing to both of a slot's elements in one transaction.
+func (n *Net) change(slot names.Slot, apply func(*nftables.Conn, *nftables.Set, []nftables.SetElement) error) error {
+	connection, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("speaking to nftables: %w", err)
+	}
 	device, addresses := n.scope.Veth(slot), names.AddressesOf(n.rules.Subnet, slot)
 	sources, gateways := n.sets()
-	for _, one := range []struct {
-		set     *nftables.Set
-		address [4]byte
-	}{{sources, addresses.Instance.As4()}, {gateways, addresses.Host.As4()}} {
-		connection, err := nftables.New()
-		if err != nil {
-			return fmt.Errorf("speaking to nftables: %w", err)
-		}
-		if err := apply(connection, one.set, element(device, one.address)); err != nil {
-			return fmt.Errorf("naming %s in set %s: %w", device, one.set.Name, err)
-		}
-		if err := connection.Flush(); err != nil && !errors.Is(err, alreadySo) {
-			return fmt.Errorf("changing %s in set %s of table %s: %w; ask node.prepare if the table is gone", device, one.set.Name, n.scope.Table(), err)
-		}
+	if err := errors.Join(
+		apply(connection, sources, element(device, addresses.Instance.As4())),
+		apply(connection, gateways, element(device, addresses.Host.As4())),
+		connection.Flush(),
+	); err != nil {
+		return fmt.Errorf("changing the elements of %s in table %s: %w; ask node.prepare if the table is gone", device, n.scope.Table(), err)
 	}
 	return nil
 }
@@ -73,14 +69,14 @@ func Elements(scope names.Scope) ([]names.Slot, error) {
 	if err != nil {
 		return nil, fmt.Errorf("speaking to nftables: %w", err)
 	}
+	if there, err := hasTable(connection, scope.Table()); err != nil || !there {
+		return []names.Slot{}, err
+	}
 	n := &Net{scope: scope}
 	sources, gateways := n.sets()
 	seen := map[names.Slot]bool{}
 	for _, set := range []*nftables.Set{sources, gateways} {
 		elements, err := connection.GetSetElements(set)
-		if errors.Is(err, unix.ENOENT) {
-			continue
-		}
 		if err != nil {
 			return nil, fmt.Errorf("listing set %s of table %s: %w", set.Name, scope.Table(), err)
 		}
@@ -96,6 +92,19 @@ func Elements(scope names.Scope) ([]names.Slot, error) {
 	}
 	sort.Slice(out, func(a, b int) bool { return out[a] < out[b] })
 	return out, nil
+}
+
+func hasTable(connection *nftables.Conn, name string) (bool, error) {
+	tables, err := connection.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return false, fmt.Errorf("listing the nftables tables: %w", err)
+	}
+	for _, table := range tables {
+		if table.Name == name {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 func deviceIn(key []byte) string {

@@ -130,10 +130,9 @@ func (r Rules) text(scope names.Scope) string {
 	return b.String()
 }
 
-// over drops what exceeds the rate; a quarter of a second's worth may come at once, else TCP would never reach the rate.
+// over drops what exceeds the rate. The kernel lets one second's worth and the burst come at once.
 func (r Rules) over() string {
-	perSecond := r.BandwidthMbit * 125
-	return fmt.Sprintf("limit rate over %d kbytes/second burst %d kbytes", perSecond, max(perSecond/4, 64))
+	return fmt.Sprintf("limit rate over %d kbytes/second burst 64 kbytes", r.BandwidthMbit*125)
 }
 
 // deniedBesides is the node's subnet unless a denied range holds it already: the kernel refuses overlapping intervals.

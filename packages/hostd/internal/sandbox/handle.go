@@ -45,15 +45,23 @@ func (h *handle) hangUp() {
 	}
 }
 
-// call asks the sentry. A kept connection that turns out broken before anything was sent is dialled anew; one that
-// breaks or times out later leaves it unknown whether the sentry did as asked.
+func (h *handle) dial() error {
+	if h.client != nil {
+		return nil
+	}
+	dialled, err := client.ConnectTo(h.socket)
+	if err != nil {
+		return fmt.Errorf("connecting to the sandbox's control socket: %w", err)
+	}
+	h.client = dialled
+	return nil
+}
+
+// call asks the sentry over the kept connection, or a new one. When it breaks or times out it is unknown whether the
+// sentry did as asked.
 func (h *handle) call(ctx context.Context, method string, result any) error {
-	if h.client == nil {
-		dialled, err := client.ConnectTo(h.socket)
-		if err != nil {
-			return fmt.Errorf("connecting to the sandbox's control socket: %w", err)
-		}
-		h.client = dialled
+	if err := h.dial(); err != nil {
+		return err
 	}
 	done := make(chan error, 1)
 	connection := h.client

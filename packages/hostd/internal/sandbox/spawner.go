@@ -40,6 +40,9 @@ type life struct {
 	Err      string `json:"err,omitempty"`
 }
 
+// spawnDeadline bounds a create whose client gave none that is shorter.
+const spawnDeadline = 20 * time.Second
+
 // birthsMax is after how many a spawner is replaced, which bounds whatever a library leaks in it.
 const birthsMax = 64
 
@@ -66,7 +69,7 @@ func NewSpawners(runsc Runsc, count int) *Spawners {
 
 // replace ends one spawner and puts a new one in its place. A place is never lost: without a process it is filled at the next use.
 func (s *Spawners) replace(old *spawner) {
-	if old != nil && old.process != nil {
+	if old != nil {
 		old.end()
 	}
 	fresh, err := s.start()
@@ -102,8 +105,17 @@ func (s *Spawners) start() (*spawner, error) {
 
 // end lets it finish by itself: its socket is closed, which it notices when it is done.
 func (w *spawner) end() {
-	w.socket.Close()
-	go w.process.Wait()
+	if w.process != nil {
+		w.socket.Close()
+		w.process.Wait()
+	}
+}
+
+// kill returns when it is gone. What it had started is in the sandbox's cgroup, where a cleanup finds it.
+func (w *spawner) kill() {
+	w.process.Process.Kill()
+	w.end()
+	w.process = nil
 }
 
 // Spawn has a sandbox made from the bundle; the lock is held by whoever makes it.
@@ -123,6 +135,9 @@ func (s *Spawners) Spawn(ctx context.Context, id, bundle string, lock *os.File) 
 		chosen = fresh
 	}
 	made, err := chosen.ask(ctx, birth{ID: id, Bundle: bundle}, lock)
+	if err != nil {
+		chosen.kill() // Else it could go on making what the caller now cleans up.
+	}
 	if chosen.births++; err != nil || made.Err != "" || chosen.births >= birthsMax {
 		go s.replace(chosen)
 	} else {
@@ -259,9 +274,6 @@ func startTicks(pid int) int64 {
 	}
 	return ticks
 }
-
-// spawnDeadline bounds a create whose client gave none that is shorter.
-const spawnDeadline = 20 * time.Second
 
 // fieldsAfterName are the fields of /proc/pid/stat from the state on; the name before them may hold anything.
 func fieldsAfterName(stat string) []string {

@@ -21,11 +21,18 @@ type Handler func(ctx context.Context, request Request) (any, error)
 // inFlightMax bounds one connection's requests; the reader stops reading until one is answered.
 const inFlightMax = 256
 
-// Serve accepts until the listener is closed. A peer must be root or allowUID.
+// Serve accepts until the listener is closed, then waits for the verbs in flight. A peer must be root or allowUID.
 func Serve(listener *net.UnixListener, allowUID int, handle Handler, log *slog.Logger) error {
+	var inFlight sync.WaitGroup
+	counted := func(ctx context.Context, request Request) (any, error) {
+		inFlight.Add(1)
+		defer inFlight.Done()
+		return handle(ctx, request)
+	}
 	for {
 		connection, err := listener.AcceptUnix()
 		if errors.Is(err, net.ErrClosed) {
+			inFlight.Wait()
 			return nil
 		}
 		if err != nil {
@@ -37,7 +44,7 @@ func Serve(listener *net.UnixListener, allowUID int, handle Handler, log *slog.L
 			connection.Close()
 			continue
 		}
-		go serveConnection(connection, handle, log)
+		go serveConnection(connection, counted, log)
 	}
 }
 

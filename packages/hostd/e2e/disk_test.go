@@ -1,0 +1,212 @@
+//go:build host
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The limit is met at ±5 %, by the tenant alone: while it fills, its neighbour's writes and fsyncs all succeed.
+func TestADiskEndsAtItsLimitAndNeighboursNoticeNothing(t *testing.T) {
+	n := newNode(t)
+	greedy, neighbour := n.up(0), n.up(1)
+	stop, failed := make(chan struct{}), make(chan error, 1)
+	go func() {
+		defer close(failed)
+		for round := 0; ; round++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if _, err := neighbour.get("/write", map[string]string{"path": "/note", "text": strings.Repeat("x", 1000+round)}); err != nil {
+				failed <- err
+				return
+			}
+		}
+	}()
+	said := greedy.mustGet("/fill", map[string]string{"path": "/big"})
+	close(stop)
+	if err := <-failed; err != nil {
+		t.Errorf("the neighbour's write failed meanwhile: %v", err)
+	}
+	var mib int
+	if _, err := fmt.Sscanf(said, "%d", &mib); err != nil || mib < 190 || mib > 210 {
+		t.Errorf("a disk of 200 MiB took %s", said)
+	}
+	if !strings.Contains(said, "quota") && !strings.Contains(said, "space") {
+		t.Errorf("the guest was told %q, want that the disk is full", said)
+	}
+	usage := n.must("disk.usage", greedy.ref())
+	if used := usage["usedMib"].(float64); used < 185 || used > 205 || usage["limitMib"].(float64) != 200 {
+		t.Errorf("usage of a full disk: %v", usage)
+	}
+	if usage := n.must("disk.usage", neighbour.ref()); usage["usedMib"].(float64) > 5 {
+		t.Errorf("the neighbour is charged: %v", usage)
+	}
+	// A full tenant can be given more, and goes on.
+	n.must("disk.create", args{"id": greedy.id, "diskMib": 260})
+	greedy.mustGet("/write", map[string]string{"path": "/more", "text": "fits"})
+}
+
+// All tenants together end where the reserve begins; the file system itself never fills.
+func TestTenantsTogetherLeaveTheReserve(t *testing.T) {
+	n := newNode(t, func(prepare map[string]any) { prepare["pool"] = args{"sizeMib": 600, "reserveMib": 200} })
+	path := func(i instance) string {
+		return n.must("disk.create", args{"id": i.id, "diskMib": 500})["path"].(string)
+	}
+	one, two, three := path(n.instance(0)), path(n.instance(1)), path(n.instance(2))
+	filled := fillDirectly(t, one) + fillDirectly(t, two) + fillDirectly(t, three)
+	if filled < 360 || filled > 410 {
+		t.Errorf("three tenants took %d MiB of a pool of 600 with a reserve of 200", filled)
+	}
+	if usage := n.must("node.usage", args{})["pool"].(map[string]any); usage["freeMib"].(float64) < 100 {
+		t.Errorf("the pool has only %v MiB left", usage["freeMib"])
+	}
+	// The pool itself is still writable: what hostd needs to do, it can.
+	n.must("disk.delete", n.instance(0).ref())
+	n.must("disk.delete", n.instance(1).ref())
+	n.must("disk.delete", n.instance(2).ref())
+}
+
+func fillDirectly(t *testing.T, disk string) int {
+	t.Helper()
+	file, err := os.Create(filepath.Join(disk, "upper", "fill"))
+	if err != nil {
+		return 0
+	}
+	defer file.Close()
+	block := make([]byte, 1<<20)
+	for at := range block {
+		block[at] = byte(at * 13)
+	}
+	written := 0
+	for written < 1000 {
+		if _, err := file.Write(block); err != nil {
+			break
+		}
+		if err := file.Sync(); err != nil {
+			break
+		}
+		written++
+	}
+	return written
+}
+
+func TestNoDiskIsMadeBelowTheReserve(t *testing.T) {
+	n := newNode(t, func(prepare map[string]any) { prepare["pool"] = args{"sizeMib": 600, "reserveMib": 590} })
+	n.refused("no_space", "disk.create", n.instance(0).diskArgs())
+}
+
+func TestThePoolFileIsNeverSparse(t *testing.T) {
+	n := newNode(t)
+	i := n.instance(0)
+	disk := n.must("disk.create", i.diskArgs())["path"].(string)
+	fillDirectly(t, disk)
+	n.must("disk.delete", i.ref())
+	n.eventually("the deleted disk's space is free again", 30*time.Second, func() error {
+		if free := n.must("node.usage", args{})["pool"].(map[string]any)["freeMib"].(float64); free < 850 {
+			return fmt.Errorf("%.0f MiB free", free)
+		}
+		return nil
+	})
+	var stat unix.Stat_t
+	if err := unix.Stat(filepath.Join(n.dir, "pool.btrfs"), &stat); err != nil {
+		t.Fatal(err)
+	}
+	if stat.Blocks*512 < 1024<<20 {
+		t.Errorf("the pool file has %d MiB allocated of 1024", stat.Blocks*512>>20)
+	}
+}
+
+func TestADiskFromAnotherStartsAsItsCopy(t *testing.T) {
+	n := newNode(t)
+	i := n.up(0)
+	i.mustGet("/write", map[string]string{"path": "/kept", "text": "from the first"})
+	n.must("volume.create", args{"volume": "attached", "sizeMib": 50})
+	n.must("volume.attach", args{"id": i.id, "volume": "attached", "name": "data"})
+	n.must("sandbox.pause", i.ref())
+	copied := n.instance(1)
+	n.must("disk.create", args{"id": copied.id, "diskMib": 150, "from": i.id})
+	n.must("net.create", copied.slotArgs())
+	n.must("sandbox.create", copied.sandboxArgs())
+	n.must("sandbox.start", copied.ref())
+	copied.answers()
+	if text := copied.mustGet("/read", map[string]string{"path": "/kept"}); text != "from the first" {
+		t.Errorf("the copy has %q", text)
+	}
+	if found := copied.mustGet("/list", map[string]string{"path": "/torpor/vol"}); found != "" {
+		t.Errorf("the copy has the first one's volumes: %s", found)
+	}
+	copied.mustGet("/write", map[string]string{"path": "/kept", "text": "changed"})
+	n.must("sandbox.resume", i.ref())
+	if text := i.mustGet("/read", map[string]string{"path": "/kept"}); text != "from the first" {
+		t.Errorf("the first one now has %q", text)
+	}
+}
+
+func TestAVolumeComesAndGoesBeneathARunningSandbox(t *testing.T) {
+	n := newNode(t)
+	i, other := n.up(0), n.up(1)
+	attach := args{"id": i.id, "volume": "vol-1", "name": "data"}
+	n.refused("not_found", "volume.attach", attach)
+	n.must("volume.create", args{"volume": "vol-1", "sizeMib": 50})
+	n.must("volume.attach", attach)
+	n.must("volume.attach", attach)
+	i.mustGet("/bind", map[string]string{"from": "/torpor/vol/data", "to": "/mnt/data"})
+	i.mustGet("/write", map[string]string{"path": "/mnt/data/letter", "text": "dear"})
+	n.refused("busy", "volume.attach", args{"id": other.id, "volume": "vol-1", "name": "data"})
+	n.refused("busy", "volume.delete", args{"volume": "vol-1"})
+	var mib int
+	if said := i.mustGet("/fill", map[string]string{"path": "/mnt/data/big"}); true {
+		if _, err := fmt.Sscanf(said, "%d", &mib); err != nil || mib < 46 || mib > 54 {
+			t.Errorf("a volume of 50 MiB took %s", said)
+		}
+	}
+	i.mustGet("/unbind", map[string]string{"at": "/mnt/data"})
+	n.must("volume.detach", attach)
+	n.must("volume.detach", attach)
+	if found := i.mustGet("/list", map[string]string{"path": "/torpor/vol"}); found != "" {
+		t.Errorf("after the detach the first still sees %s", found)
+	}
+	n.must("volume.attach", args{"id": other.id, "volume": "vol-1", "name": "data"})
+	if text := other.mustGet("/read", map[string]string{"path": "/torpor/vol/data/letter"}); text != "dear" {
+		t.Errorf("the second reads %q", text)
+	}
+	// Deleting the instance, not the volume: it is there for the next.
+	other.down()
+	n.must("volume.attach", attach)
+	if text := i.mustGet("/read", map[string]string{"path": "/torpor/vol/data/letter"}); text != "dear" {
+		t.Errorf("after its instance's end the volume reads %q", text)
+	}
+	n.must("volume.detach", attach)
+	n.must("volume.delete", args{"volume": "vol-1"})
+	n.must("volume.delete", args{"volume": "vol-1"})
+}
+
+// A guest that hides an attached volume in a directory of its own cannot keep it, nor keep its instance from being deleted.
+func TestAVolumeThatTheGuestMovedIsFound(t *testing.T) {
+	n := newNode(t)
+	i := n.up(0)
+	n.must("volume.create", args{"volume": "vol-2", "sizeMib": 50})
+	n.must("volume.attach", args{"id": i.id, "volume": "vol-2", "name": "data"})
+	vol := filepath.Join(n.dir, "pool", "i", i.id, "vol")
+	if err := os.MkdirAll(filepath.Join(vol, "deep", "er"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(vol, "data"), filepath.Join(vol, "deep", "er", "mine")); err != nil {
+		t.Fatal(err)
+	}
+	i.down()
+	if usage := n.must("volume.usage", args{"volume": "vol-2"}); usage["limitMib"].(float64) != 50 {
+		t.Errorf("the volume came back as %v", usage)
+	}
+	n.must("volume.delete", args{"volume": "vol-2"})
+}

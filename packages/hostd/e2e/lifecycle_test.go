@@ -1,0 +1,334 @@
+//go:build host
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"math/rand"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestAnInstanceLivesPausesWakesAndLeavesNothing(t *testing.T) {
+	n := newNode(t)
+	i := n.up(0)
+	if state := i.state(); state["runsc"] != "running" || state["frozen"] != false || state["memoryMib"].(float64) <= 0 {
+		t.Errorf("state of a running sandbox: %v", state)
+	}
+	i.mustGet("/spin", nil)
+	for range 3 {
+		n.must("sandbox.pause", i.ref())
+		n.must("sandbox.pause", i.ref())
+		if state := i.state(); state["runsc"] != "paused" || state["frozen"] != true {
+			t.Errorf("state of a paused sandbox: %v", state)
+		}
+		n.must("sandbox.resume", i.ref())
+		i.answers()
+		if again := n.must("sandbox.resume", i.ref()); again["already"] != true {
+			t.Errorf("resuming a running sandbox: %v", again)
+		}
+	}
+	i.down()
+	n.inventoryIsEmpty()
+}
+
+// A burning sandbox uses about all of its processor; paused, its accounting must not move at all.
+func TestAPausedSandboxUsesNoProcessorTime(t *testing.T) {
+	n := newNode(t)
+	i := n.up(0)
+	i.mustGet("/spin", nil)
+	before := i.state()["cpuUsageNs"].(float64)
+	n.eventually("the sandbox burns", 5*time.Second, func() error {
+		if used := i.state()["cpuUsageNs"].(float64) - before; used < 50e6 {
+			return fmt.Errorf("used %.0f ns", used)
+		}
+		return nil
+	})
+	paused := n.must("sandbox.pause", i.ref())
+	until := time.Now().Add(2 * time.Second)
+	for time.Now().Before(until) {
+		if now := i.state()["cpuUsageNs"].(float64); now != paused["cpuUsageNs"].(float64) {
+			t.Fatalf("processor time moved from %v to %v while paused", paused["cpuUsageNs"], now)
+		}
+	}
+	n.must("sandbox.resume", i.ref())
+	i.answers()
+}
+
+func TestEveryVerbTwiceEqualsOnce(t *testing.T) {
+	n := newNode(t)
+	i := n.instance(5)
+	twice := func(verb string, with args) (first, second map[string]any) {
+		t.Helper()
+		return n.must(verb, with), n.must(verb, with)
+	}
+	twice("node.prepare", n.prepare)
+	twice("disk.create", i.diskArgs())
+	twice("net.create", i.slotArgs())
+	if a, b := twice("sandbox.create", i.sandboxArgs()); a["pid"] != b["pid"] || a["startTicks"] != b["startTicks"] {
+		t.Errorf("creating twice gave two sandboxes: %v and %v", a, b)
+	}
+	other := i.sandboxArgs()
+	other["hostname"] = "another"
+	n.refused("already_exists", "sandbox.create", other)
+	twice("sandbox.start", i.ref())
+	i.answers()
+	twice("node.prepare", n.prepare) // With a running instance: it must not be cut off.
+	i.answers()
+	twice("sandbox.pause", i.ref())
+	twice("sandbox.resume", i.ref())
+	i.answers()
+	twice("sandbox.kill", i.ref())
+	if state := i.state(); state["runsc"] != "stopped" || state["exists"] != true {
+		t.Errorf("state of a killed sandbox: %v", state)
+	}
+	n.refused("host_error", "sandbox.pause", i.ref())
+	twice("sandbox.delete", i.ref())
+	if state := i.state(); state["runsc"] != "absent" || state["exists"] != false {
+		t.Errorf("state of a deleted sandbox: %v", state)
+	}
+	n.refused("not_found", "sandbox.resume", i.ref())
+	twice("net.delete", i.slotArgs())
+	twice("disk.delete", i.ref())
+	n.inventoryIsEmpty()
+}
+
+func TestASandboxOutlivesHostd(t *testing.T) {
+	n := newNode(t)
+	i := n.up(0)
+	pid := i.state()["pid"]
+	n.kill()
+	i.answers()
+	n.start()
+	if state := i.state(); state["runsc"] != "running" || state["pid"] != pid {
+		t.Errorf("after the first kill: %v", state)
+	}
+	n.must("sandbox.pause", i.ref())
+	n.kill()
+	n.start()
+	if state := i.state(); state["runsc"] != "paused" || state["frozen"] != true || state["pid"] != pid {
+		t.Errorf("killed while it was paused: %v", state)
+	}
+	n.must("sandbox.resume", i.ref())
+	i.answers()
+	n.kill()
+	n.start()
+	n.must("sandbox.kill", i.ref())
+	i.down()
+	n.inventoryIsEmpty()
+}
+
+// Between the thaw and the resume, and between the pause and the freeze, only the sentry knows that it is paused.
+func TestAHalfResumedSandboxIsNeitherLostNorResumedTwice(t *testing.T) {
+	n := newNode(t)
+	i := n.up(0)
+	n.must("sandbox.pause", i.ref())
+	n.kill()
+	thawByHand(t, n, i)
+	n.start()
+	if state := i.state(); state["runsc"] != "paused" || state["frozen"] != false {
+		t.Errorf("thawed but not resumed: %v", state)
+	}
+	n.must("sandbox.pause", i.ref())
+	if state := i.state(); state["frozen"] != true {
+		t.Errorf("paused again: %v", state)
+	}
+	n.must("sandbox.resume", i.ref())
+	i.answers()
+	n.must("sandbox.pause", i.ref())
+	n.must("sandbox.resume", i.ref())
+	i.answers()
+}
+
+func thawByHand(t *testing.T, n *node, i instance) {
+	t.Helper()
+	v1 := "/sys/fs/cgroup/freezer/torpor-" + n.scope + "/" + i.id + "/freezer.state"
+	v2 := "/sys/fs/cgroup/torpor-" + n.scope + "/" + i.id + "/cgroup.freeze"
+	if os.WriteFile(v1, []byte("THAWED"), 0) != nil {
+		if err := os.WriteFile(v2, []byte("0"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Every verb that changes something is cut off just before and just after it acts; asked again it must succeed.
+func TestAKillAtTheEdgeOfEveryVerbIsMended(t *testing.T) {
+	n := newNode(t)
+	i := n.instance(1)
+	steps := []struct {
+		verb string
+		with args
+	}{
+		{"node.prepare", n.prepare}, {"disk.create", i.diskArgs()}, {"net.create", i.slotArgs()}, {"sandbox.create", i.sandboxArgs()}, {"sandbox.start", i.ref()},
+		{"sandbox.pause", i.ref()}, {"sandbox.resume", i.ref()}, {"sandbox.kill", i.ref()}, {"sandbox.delete", i.ref()},
+		{"net.delete", i.slotArgs()}, {"disk.delete", i.ref()},
+	}
+	for _, step := range steps {
+		for _, moment := range []string{"before", "after"} {
+			n.kill()
+			n.start("TORPOR_FAILPOINTS=" + step.verb + ":" + moment + "=exit")
+			if _, err := n.client.ask(step.verb, step.with); err == nil {
+				t.Fatalf("%s survived its failpoint %s", step.verb, moment)
+			}
+			<-n.exited
+			n.start()
+		}
+		n.must(step.verb, step.with)
+		if step.verb == "sandbox.start" || step.verb == "sandbox.resume" {
+			i.answers()
+		}
+	}
+	n.inventoryIsEmpty()
+}
+
+// Killed at any moment of a create, hostd's successor waits for what its children still do, and ends with one whole sandbox.
+func TestAKillInTheMiddleOfACreateIsMended(t *testing.T) {
+	n := newNode(t)
+	chance := rand.New(rand.NewSource(1))
+	for round := range 8 {
+		i := n.instance(round)
+		n.must("disk.create", i.diskArgs())
+		n.must("net.create", i.slotArgs())
+		for range 2 {
+			answered := make(chan struct{})
+			client := n.client
+			go func() { client.ask("sandbox.create", i.sandboxArgs()); close(answered) }()
+			ctx, cancel := context.WithTimeout(context.Background(), time.Duration(chance.Intn(90))*time.Millisecond)
+			<-ctx.Done()
+			cancel()
+			n.kill()
+			<-answered
+			n.start()
+		}
+		n.must("sandbox.create", i.sandboxArgs())
+		n.must("sandbox.start", i.ref())
+		i.answers()
+		n.must("sandbox.pause", i.ref())
+		n.must("sandbox.resume", i.ref())
+		i.answers()
+		i.down()
+	}
+	n.inventoryIsEmpty()
+}
+
+func TestTwoNodesOnOneHostDoNotTouchEachOther(t *testing.T) {
+	a, b := newNode(t), newNode(t)
+	inA, inB := a.up(0), b.up(0)
+	a.must("host.purge", args{})
+	a.inventoryIsEmpty()
+	if text, err := inA.get("/", nil); err == nil && text == inA.id {
+		t.Error("the purged node's sandbox still answers")
+	}
+	inB.answers()
+	b.must("sandbox.pause", inB.ref())
+	b.must("sandbox.resume", inB.ref())
+	inB.answers()
+	a.refused("not_found", "disk.create", inA.diskArgs())
+	a.must("node.prepare", a.prepare)
+	a.up(0).answers()
+}
+
+func TestLimitsAreOnEverySandbox(t *testing.T) {
+	n := newNode(t)
+	i := n.up(0)
+	if total := memTotalMib(t, i.mustGet("/read", map[string]string{"path": "/proc/meminfo"})); total != 256 {
+		t.Errorf("the guest sees %d MiB of memory, want 256", total)
+	}
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+		t.Skip("the files below are those of cgroup v1")
+	}
+	for path, want := range map[string]string{
+		"memory/%s/memory.limit_in_bytes": strconv.Itoa(256 << 20), "pids/%s/pids.max": "512", "cpu/%s/cpu.cfs_quota_us": "100000",
+	} {
+		group := "torpor-" + n.scope + "/" + i.id
+		text, err := os.ReadFile("/sys/fs/cgroup/" + strings.Replace(path, "%s", group, 1))
+		if err != nil || strings.TrimSpace(string(text)) != want {
+			t.Errorf("%s is %q, want %s (%v)", path, text, want, err)
+		}
+	}
+	inside, err := os.ReadFile("/sys/fs/cgroup/freezer/torpor-" + n.scope + "/" + i.id + "/cgroup.procs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var gofer, sentry bool
+	for _, pid := range strings.Fields(string(inside)) {
+		line, _ := os.ReadFile("/proc/" + pid + "/cmdline")
+		gofer = gofer || strings.HasPrefix(string(line), "runsc-gofer")
+		sentry = sentry || strings.HasPrefix(string(line), "runsc-sandbox")
+		if !strings.HasPrefix(string(line), "runsc-") && !strings.HasPrefix(string(line), "systrap") && len(line) > 0 {
+			t.Errorf("something besides runsc's own is in the sandbox's cgroup: %q", line)
+		}
+	}
+	if !gofer || !sentry {
+		t.Errorf("the cgroup lacks the gofer or the sentry: %s", inside)
+	}
+}
+
+func memTotalMib(t *testing.T, meminfo string) int {
+	t.Helper()
+	for _, line := range strings.Split(meminfo, "\n") {
+		var kib int
+		if n, _ := fmt.Sscanf(line, "MemTotal: %d kB", &kib); n == 1 {
+			return kib >> 10
+		}
+	}
+	t.Fatalf("no MemTotal in %q", meminfo)
+	return 0
+}
+
+func TestASandboxThatEatsItsMemoryIsToldApart(t *testing.T) {
+	n := newNode(t)
+	i, neighbour := n.up(0), n.up(1)
+	i.get("/eat", map[string]string{"mib": "400"}) // The connection dies with it.
+	n.eventually("the sandbox is seen to have died of its limit", 10*time.Second, func() error {
+		if state := i.state(); state["runsc"] != "stopped" || state["oomKills"].(float64) < 1 {
+			return fmt.Errorf("%v", state)
+		}
+		return nil
+	})
+	neighbour.answers()
+	i.down()
+	n.up(0).answers()
+}
+
+func TestStatsAreOfTheSandboxesAskedFor(t *testing.T) {
+	n := newNode(t)
+	i, other := n.up(0), n.up(1)
+	stats := n.must("sandbox.stats", args{"ids": []string{i.id, "unknown0"}})
+	of, ok := stats[i.id].(map[string]any)
+	if !ok || len(stats) != 1 || of["pids"].(float64) < 2 || of["rxBytes"].(float64) <= 0 || of["txBytes"].(float64) <= 0 || of["memoryMib"].(float64) <= 0 {
+		t.Errorf("stats: %v", stats)
+	}
+	inventory := n.must("inventory", args{})
+	for kind, want := range map[string]string{
+		"sandboxes": "[" + i.id + " " + other.id + "]", "mounts": "[" + i.id + " " + other.id + "]", "cgroups": "[" + i.id + " " + other.id + "]",
+		"disks": "[" + i.id + " " + other.id + "]", "netns": "[0 1]", "veths": "[0 1]", "netElements": "[0 1]",
+	} {
+		if got := fmt.Sprint(inventory[kind]); got != want {
+			t.Errorf("inventory of %s: %s, want %s", kind, got, want)
+		}
+	}
+}
+
+func TestRefusalsSayWhichKind(t *testing.T) {
+	n := newNode(t)
+	i := n.instance(0)
+	n.refused("unsupported", "instance.dance", args{})
+	n.refused("unsupported", "hello", args{"protocol": 99})
+	n.refused("bad_request", "disk.create", args{"id": "../etc", "diskMib": 1})
+	n.refused("bad_request", "disk.create", args{"id": i.id, "diskMib": 100, "disMib": 1})
+	n.refused("bad_request", "net.create", args{"id": i.id, "slot": 16384})
+	n.refused("bad_request", "egress.set", args{"allow": []any{args{"ip": "1.2.3.4 }; flush ruleset", "port": 1, "proto": "tcp"}}})
+	n.refused("not_found", "sandbox.start", i.ref())
+	n.refused("not_found", "sandbox.create", i.sandboxArgs())
+	n.refused("not_found", "disk.usage", i.ref())
+	n.refused("not_found", "disk.create", args{"id": i.id, "diskMib": 100, "from": "nosuch00"})
+	unlimited := i.sandboxArgs()
+	delete(unlimited["limits"].(args), "pids")
+	n.refused("bad_request", "sandbox.create", unlimited)
+	n.inventoryIsEmpty()
+}

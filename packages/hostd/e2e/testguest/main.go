@@ -1,0 +1,188 @@
+// testguest is PID 1 of the sandboxes that the host tests make: it does what a test asks for over HTTP.
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	answer("/", func(*http.Request) (string, error) { return os.Hostname() })
+	answer("/spin", spin)
+	answer("/dial", dial)
+	answer("/hold", hold)
+	answer("/say", say)
+	answer("/fill", fill)
+	answer("/read", func(r *http.Request) (string, error) {
+		text, err := os.ReadFile(r.FormValue("path"))
+		return string(text), err
+	})
+	answer("/list", list)
+	answer("/write", func(r *http.Request) (string, error) {
+		return "", writeSynced(r.FormValue("path"), []byte(r.FormValue("text")))
+	})
+	answer("/bind", func(r *http.Request) (string, error) {
+		if err := os.MkdirAll(r.FormValue("to"), 0o755); err != nil {
+			return "", err
+		}
+		return "", syscall.Mount(r.FormValue("from"), r.FormValue("to"), "", syscall.MS_BIND, "")
+	})
+	answer("/unbind", func(r *http.Request) (string, error) { return "", syscall.Unmount(r.FormValue("at"), 0) })
+	answer("/eat", eat)
+	answer("/fetch", fetch)
+	fmt.Fprintln(os.Stderr, http.ListenAndServe(":8080", nil))
+	os.Exit(1)
+}
+
+// answer makes errors part of the body, so that a test reads them.
+func answer(path string, act func(*http.Request) (string, error)) {
+	http.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+		text, err := act(r)
+		if err != nil {
+			w.WriteHeader(http.StatusTeapot)
+			text = err.Error()
+		}
+		io.WriteString(w, text)
+	})
+}
+
+func spin(*http.Request) (string, error) {
+	go func() {
+		for {
+		}
+	}()
+	go func() {
+		for range time.Tick(time.Millisecond) {
+		}
+	}()
+	return "", nil
+}
+
+func dial(r *http.Request) (string, error) {
+	connection, err := net.DialTimeout("tcp", r.FormValue("to"), time.Second)
+	if err != nil {
+		return "", err
+	}
+	return "open", connection.Close()
+}
+
+var held []net.Conn
+
+// hold opens connections and keeps them; it tells how many it got.
+func hold(r *http.Request) (string, error) {
+	count, err := strconv.Atoi(r.FormValue("count"))
+	if err != nil {
+		return "", err
+	}
+	for range count {
+		connection, err := net.DialTimeout("tcp", r.FormValue("to"), 300*time.Millisecond)
+		if err != nil {
+			break
+		}
+		held = append(held, connection)
+	}
+	return strconv.Itoa(len(held)), nil
+}
+
+// say sends a datagram and gives the reply.
+func say(r *http.Request) (string, error) {
+	connection, err := net.Dial("udp", r.FormValue("to"))
+	if err != nil {
+		return "", err
+	}
+	defer connection.Close()
+	connection.SetDeadline(time.Now().Add(time.Second))
+	if _, err := connection.Write([]byte("hello")); err != nil {
+		return "", err
+	}
+	buffer := make([]byte, 512)
+	n, err := connection.Read(buffer)
+	return string(buffer[:n]), err
+}
+
+// fill writes a file until the disk refuses, and tells how many MiB were kept and why it ended.
+func fill(r *http.Request) (string, error) {
+	file, err := os.Create(r.FormValue("path"))
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	block := make([]byte, 1<<20)
+	for at := range block {
+		block[at] = byte(at * 7)
+	}
+	written := 0
+	for {
+		if _, err = file.Write(block); err == nil && written%16 == 0 {
+			err = file.Sync()
+		}
+		if err != nil {
+			break
+		}
+		written++
+	}
+	if syncErr := file.Sync(); syncErr != nil {
+		return fmt.Sprintf("%d %v then %v", written, err, syncErr), nil
+	}
+	return fmt.Sprintf("%d %v", written, err), nil
+}
+
+func writeSynced(path string, text []byte) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if _, err := file.Write(text); err != nil {
+		return err
+	}
+	return file.Sync()
+}
+
+func list(r *http.Request) (string, error) {
+	entries, err := os.ReadDir(r.FormValue("path"))
+	if err != nil {
+		return "", err
+	}
+	var found []string
+	for _, entry := range entries {
+		found = append(found, entry.Name())
+	}
+	return strings.Join(found, " "), nil
+}
+
+var eaten [][]byte
+
+// eat takes memory and keeps it.
+func eat(r *http.Request) (string, error) {
+	mib, err := strconv.Atoi(r.FormValue("mib"))
+	if err != nil {
+		return "", err
+	}
+	for range mib {
+		piece := make([]byte, 1<<20)
+		for at := 0; at < len(piece); at += 4096 {
+			piece[at] = 1
+		}
+		eaten = append(eaten, piece)
+	}
+	return "", nil
+}
+
+func fetch(r *http.Request) (string, error) {
+	begin := time.Now()
+	response, err := http.Get(r.FormValue("url"))
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	n, err := io.Copy(io.Discard, response.Body)
+	return fmt.Sprintf("%d %d", n, time.Since(begin).Milliseconds()), err
+}
