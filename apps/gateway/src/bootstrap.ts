@@ -25,7 +25,14 @@ export async function bootstrap(
   const { text, ...minted } = mintKey(chance);
   const name = wanted.keyName;
   await keys.create({ ...minted, name, subject: `key:${name}`, role: 'admin', createdAtMs, createdBy });
-  await store.audit.append({ atMs: createdAtMs, workspace, actor: createdBy, action: 'key.create', target: name, outcome: 'ok' });
+  await store.audit.append({
+    atMs: createdAtMs,
+    workspace,
+    actor: createdBy,
+    action: 'key.create',
+    target: name,
+    outcome: 'ok',
+  });
   return { workspace, apiKey: text };
 }
 
@@ -38,7 +45,8 @@ async function main(): Promise<void> {
     },
   });
   const workspace = WorkspaceName.safeParse(values.workspace);
-  if (!workspace.success) throw new Failure('bad_request', '--workspace takes lower-case letters, digits and inner hyphens');
+  if (!workspace.success)
+    throw new Failure('bad_request', '--workspace takes lower-case letters, digits and inner hyphens');
   const { config, secrets } = readGatewayConfig();
   const onTrouble = (doing: string, error: unknown) => console.error(doing, error);
   const store = await openStore(config, secrets, onTrouble);

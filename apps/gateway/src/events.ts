@@ -31,7 +31,9 @@ export function gatewayEvents(telemetry: Telemetry): GatewayEvents {
     'status',
     'outcome',
   ]);
-  const took = telemetry.histogram('torpor_gateway_exchange_ms', 'From the head to the last byte, milliseconds', ['plane']);
+  const took = telemetry.histogram('torpor_gateway_exchange_ms', 'From the head to the last byte, milliseconds', [
+    'plane',
+  ]);
   const troubles = telemetry.counter('torpor_gateway_troubles_total', 'Background work that failed', ['doing']);
   const unreadable = telemetry.counter('torpor_gateway_unreadable_total', 'Connections that spoke no HTTP', ['code']);
   const open = telemetry.gauge('torpor_gateway_tunnels_open', 'Upgraded connections that are open');
@@ -40,7 +42,15 @@ export function gatewayEvents(telemetry: Telemetry): GatewayEvents {
     served({ plane, method, id, traceId, ending, tookMs, notes }) {
       exchanges.add(1, { plane, status: `${Math.floor(ending.status / 100)}xx`, outcome: ending.outcome });
       took.observe(tookMs, { plane });
-      const line = { plane, method, requestId: id, traceId, ...ending, tookMs: Math.round(tookMs * 100) / 100, ...notes };
+      const line = {
+        plane,
+        method,
+        requestId: id,
+        traceId,
+        ...ending,
+        tookMs: Math.round(tookMs * 100) / 100,
+        ...notes,
+      };
       if (ending.status >= 500 || ending.outcome === 'broken') log.warn('exchange', line);
       else log.info('exchange', line);
     },

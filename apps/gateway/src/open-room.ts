@@ -19,7 +19,15 @@ export async function openRoom(): Promise<Lifetime> {
   const { url, user } = config.nats;
   const wire = await natsWire({ url, user, password: secrets.natsPassword, room: 'gateway', onTrouble });
   lifetime.own('the wire', () => wire.close());
-  const gateway = await openGateway({ config, secrets, clock: systemClock, chance: systemChance, wire, store, telemetry });
+  const gateway = await openGateway({
+    config,
+    secrets,
+    clock: systemClock,
+    chance: systemChance,
+    wire,
+    store,
+    telemetry,
+  });
   lifetime.own('the gateway', () => gateway.close());
   telemetry.log.info('the gateway is open', { port: gateway.port, publicUrl: config.publicUrl });
   return lifetime;

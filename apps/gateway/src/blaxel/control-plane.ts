@@ -47,7 +47,12 @@ export async function serveControl(plane: ControlPlane, exchange: Exchange, targ
   }
 }
 
-async function answerOf(plane: ControlPlane, exchange: Exchange, target: ControlTarget, found: Found): Promise<unknown> {
+async function answerOf(
+  plane: ControlPlane,
+  exchange: Exchange,
+  target: ControlTarget,
+  found: Found,
+): Promise<unknown> {
   // These two are asked before there is a key, so they are refused without one.
   if (/^\/(oauth\/token|login\/device)$/.test(target.path)) throw lacking(`POST ${target.path}`);
   const key = await plane.admission.identify(exchange.request.headers);
@@ -108,10 +113,13 @@ async function askOf(
 export async function workspaceOf(store: Store, key: ApiKey, named: string | null): Promise<WorkspaceName> {
   if (named === null || named === '') {
     if (key.workspace !== undefined) return key.workspace;
-    throw new Failure('bad_request', 'a personal key reaches many workspaces; name one in the header X-Blaxel-Workspace');
+    throw new Failure(
+      'bad_request',
+      'a personal key reaches many workspaces; name one in the header X-Blaxel-Workspace',
+    );
   }
   const parsed = WorkspaceName.safeParse(named);
-  if (!parsed.success) throw new Failure('bad_request', 'X-Blaxel-Workspace holds no workspace\'s name');
+  if (!parsed.success) throw new Failure('bad_request', "X-Blaxel-Workspace holds no workspace's name");
   if (key.workspace === undefined && !(await store.workspaces.get(parsed.data))) {
     throw new Failure('not_found', `there is no workspace "${parsed.data}"`);
   }
@@ -131,7 +139,9 @@ function refusalOf(error: unknown, row: Row | undefined, exchange: Exchange, now
 
 /** A bug, as the caller hears of it. */
 export function controlBug(error: unknown): BlaxelRefusal {
-  return error instanceof Failure ? blaxelErrorOf(error) : blaxelError(500, 'something of ours went wrong; asking again may help');
+  return error instanceof Failure
+    ? blaxelErrorOf(error)
+    : blaxelError(500, 'something of ours went wrong; asking again may help');
 }
 
 function asText(value: unknown): string | undefined {
@@ -139,7 +149,10 @@ function asText(value: unknown): string | undefined {
 }
 
 function lacking(what: string): Failure {
-  return new Failure('not_implemented', `${what} is part of Blaxel's API, and this version of Torpor does not have it yet`);
+  return new Failure(
+    'not_implemented',
+    `${what} is part of Blaxel's API, and this version of Torpor does not have it yet`,
+  );
 }
 
 function one(value: string | string[] | undefined): string | null {

@@ -43,7 +43,12 @@ export function previewRows(parts: PreviewRowsParts): Row[] {
     // A token's value opens the preview, so reading it takes more than reading.
     { method: 'GET', pattern: TOKENS, action: 'previews:write', handle: (ask) => listTokens(parts, ask) },
     { method: 'POST', pattern: TOKENS, ...write('preview-token.create'), handle: (ask) => createToken(parts, ask) },
-    { method: 'DELETE', pattern: `${TOKENS}/:token`, ...write('preview-token.delete'), handle: (ask) => removeToken(parts, ask) },
+    {
+      method: 'DELETE',
+      pattern: `${TOKENS}/:token`,
+      ...write('preview-token.delete'),
+      handle: (ask) => removeToken(parts, ask),
+    },
   ];
 }
 
@@ -71,7 +76,8 @@ async function create(parts: PreviewRowsParts, ask: ControlAsk): Promise<unknown
     case 'no_sandbox':
       throw new Failure('not_found', `there is no living sandbox "${preview.sandbox}"`);
     case 'taken':
-      if (!force) throw new Failure('conflict', `the preview "${preview.name}" exists already; ?force=true replaces it`);
+      if (!force)
+        throw new Failure('conflict', `the preview "${preview.name}" exists already; ?force=true replaces it`);
       return store(parts, ask, preview);
   }
 }
@@ -115,7 +121,8 @@ async function createToken(parts: PreviewRowsParts, ask: ControlAsk): Promise<un
 async function removeToken(parts: PreviewRowsParts, ask: ControlAsk): Promise<unknown> {
   const preview = await existing(parts, ask);
   const token = await shelf(parts, ask).deleteToken(preview.sandbox, preview.name, ask.params['token'] ?? '');
-  if (!token) throw new Failure('not_found', `the preview "${preview.name}" has no such token, neither by name nor by value`);
+  if (!token)
+    throw new Failure('not_found', `the preview "${preview.name}" has no such token, neither by name nor by value`);
   parts.book.forget(preview.id);
   return { message: `the token "${token.name}" is deleted` };
 }

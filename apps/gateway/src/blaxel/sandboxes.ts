@@ -37,7 +37,11 @@ const PAGES_MAX = 50;
 const Kept = z.object({ name: SandboxName, instanceId: z.string() });
 
 export function sandboxRows(parts: SandboxRowsParts): Row[] {
-  const row = (method: Row['method'], pattern: string, more: Omit<Row, 'method' | 'pattern'>): Row => ({ method, pattern, ...more });
+  const row = (method: Row['method'], pattern: string, more: Omit<Row, 'method' | 'pattern'>): Row => ({
+    method,
+    pattern,
+    ...more,
+  });
   return [
     row('POST', '/sandboxes', {
       action: 'sandboxes:write',
@@ -51,8 +55,16 @@ export function sandboxRows(parts: SandboxRowsParts): Row[] {
       handle: (ask) => byExternalId(parts, ask),
     }),
     row('GET', '/sandboxes/:name', { action: 'sandboxes:read', handle: (ask) => get(parts, ask) }),
-    row('PUT', '/sandboxes/:name', { action: 'sandboxes:write', audit: 'sandbox.update', handle: (ask) => update(parts, ask) }),
-    row('DELETE', '/sandboxes/:name', { action: 'sandboxes:write', audit: 'sandbox.delete', handle: (ask) => remove(parts, ask) }),
+    row('PUT', '/sandboxes/:name', {
+      action: 'sandboxes:write',
+      audit: 'sandbox.update',
+      handle: (ask) => update(parts, ask),
+    }),
+    row('DELETE', '/sandboxes/:name', {
+      action: 'sandboxes:write',
+      audit: 'sandbox.delete',
+      handle: (ask) => remove(parts, ask),
+    }),
   ];
 }
 
@@ -116,9 +128,7 @@ async function update(parts: SandboxRowsParts, ask: ControlAsk): Promise<unknown
   const current = await parts.sandboxes.living(workspace, name);
   const currentEnv = (await parts.store.workspace(workspace).sandboxes.env(current.instanceId)) ?? {};
   const nowMs = parts.clock.nowMs();
-  const { changes } = need(
-    parseBlaxelUpdate(json, { current, currentEnv, offer: await parts.offers.offer(), nowMs }),
-  );
+  const { changes } = need(parseBlaxelUpdate(json, { current, currentEnv, offer: await parts.offers.offer(), nowMs }));
   const changed =
     Object.keys(changes).length === 0
       ? current
@@ -175,7 +185,11 @@ async function showWhole(parts: SandboxRowsParts, ask: ControlAsk, sandbox: Sand
 function show(
   parts: SandboxRowsParts,
   sandbox: Sandbox,
-  more: { env?: SandboxAsk['env'] | Readonly<Record<string, string>> | undefined; live?: LiveState | undefined; showSecrets?: boolean },
+  more: {
+    env?: SandboxAsk['env'] | Readonly<Record<string, string>> | undefined;
+    live?: LiveState | undefined;
+    showSecrets?: boolean;
+  },
 ): unknown {
   return toBlaxelSandbox(sandbox, {
     publicUrl: parts.publicUrl,
@@ -194,5 +208,7 @@ function freshlyMade(sandbox: Sandbox): LiveState {
 export function nameIn(ask: ControlAsk, param = 'name'): SandboxName {
   const name = SandboxName.safeParse(ask.params[param]);
   if (name.success) return name.data;
-  throw new Refused(blaxelError(404, 'there is no sandbox of that name; names have lower-case letters, digits and hyphens'));
+  throw new Refused(
+    blaxelError(404, 'there is no sandbox of that name; names have lower-case letters, digits and hyphens'),
+  );
 }

@@ -31,7 +31,10 @@ export function findRow(rows: readonly Row[], method: string, path: string): Fou
   if (matching.length > 0 && !/^(POST|PUT|DELETE)$/.test(method)) {
     return { kind: 'other methods', allowed: matching.map(({ row }) => row.method) };
   }
-  return { kind: 'lacking', what: `${method} /${segments.map((segment, at) => (at % 2 === 0 ? segment : '…')).join('/')}` };
+  return {
+    kind: 'lacking',
+    what: `${method} /${segments.map((segment, at) => (at % 2 === 0 ? segment : '…')).join('/')}`,
+  };
 }
 
 function decoded(path: string): string[] | undefined {

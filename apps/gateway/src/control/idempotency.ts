@@ -18,7 +18,13 @@ export async function once<Answer>(
   }
   const nowMs = clock.nowMs();
   const requestHash = createHash('sha256').update(JSON.stringify(request)).digest('hex');
-  const claim = await shelf.begin({ key, requestHash, nowMs, claimUntilMs: nowMs + CLAIM_MS, expiresAtMs: nowMs + KEPT_MS });
+  const claim = await shelf.begin({
+    key,
+    requestHash,
+    nowMs,
+    claimUntilMs: nowMs + CLAIM_MS,
+    expiresAtMs: nowMs + KEPT_MS,
+  });
   switch (claim.kind) {
     case 'answered':
       return read(claim.answer);

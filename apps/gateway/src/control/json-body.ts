@@ -77,7 +77,10 @@ function check(root: unknown): void {
 /** Throws `bad_request` for text that is no Unicode or holds a NUL. */
 export function checkText(text: string): void {
   if (text.includes('\0') || !text.isWellFormed()) {
-    throw new Failure('bad_request', 'a text holds a NUL or half a surrogate pair; expected whole Unicode signs without NUL');
+    throw new Failure(
+      'bad_request',
+      'a text holds a NUL or half a surrogate pair; expected whole Unicode signs without NUL',
+    );
   }
 }
 

@@ -46,9 +46,19 @@ export function createFront(
 function unreadableAnswer(code: string, limits: FrontLimits, nowMs: number): string {
   switch (code) {
     case 'ERR_HTTP_REQUEST_TIMEOUT':
-      return rawRefusal(408, 'Request Timeout', `the timer "request head" ended: the head was not complete after ${limits.headMs} ms`, nowMs);
+      return rawRefusal(
+        408,
+        'Request Timeout',
+        `the timer "request head" ended: the head was not complete after ${limits.headMs} ms`,
+        nowMs,
+      );
     case 'HPE_HEADER_OVERFLOW':
-      return rawRefusal(431, 'Request Header Fields Too Large', `the head is larger than ${limits.headBytesMax} bytes`, nowMs);
+      return rawRefusal(
+        431,
+        'Request Header Fields Too Large',
+        `the head is larger than ${limits.headBytesMax} bytes`,
+        nowMs,
+      );
     case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
       return rawRefusal(413, 'Payload Too Large', 'the chunk extensions are too large', nowMs);
     default:
@@ -64,6 +74,13 @@ export function rawRefusal(status: number, reason: string, message: string, nowM
 
 export function rawJson(status: number, reason: string, body: unknown): string {
   const text = JSON.stringify(body);
-  const headers = ['content-type', 'application/json; charset=utf-8', 'content-length', String(Buffer.byteLength(text)), 'connection', 'close'];
+  const headers = [
+    'content-type',
+    'application/json; charset=utf-8',
+    'content-length',
+    String(Buffer.byteLength(text)),
+    'connection',
+    'close',
+  ];
   return headOf(status, reason, headers) + text;
 }

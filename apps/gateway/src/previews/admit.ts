@@ -17,7 +17,11 @@ export type PreviewVerdict =
   | { readonly kind: 'refused'; readonly why: string }
   | { readonly kind: 'ended' };
 
-export function admitToPreview(found: Pick<PreviewWay, 'preview' | 'tokens'>, shown: Shown, nowMs: number): PreviewVerdict {
+export function admitToPreview(
+  found: Pick<PreviewWay, 'preview' | 'tokens'>,
+  shown: Shown,
+  nowMs: number,
+): PreviewVerdict {
   const { preview, tokens } = found;
   if (preview.expiresAtMs !== undefined && preview.expiresAtMs <= nowMs) return { kind: 'ended' };
   const { token: fromQuery, rest } = takeToken(shown.query);

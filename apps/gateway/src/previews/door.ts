@@ -52,7 +52,9 @@ export async function admitPreview(
   notes['preview'] = preview.name;
   const own = previewHeaders(preview);
   const isSession = preview.port === SESSION_PORT;
-  const headers: Record<string, string> = isSession ? { ...OPEN_CORS, ...lowered(own.response) } : lowered(own.response);
+  const headers: Record<string, string> = isSession
+    ? { ...OPEN_CORS, ...lowered(own.response) }
+    : lowered(own.response);
   if (request.method === 'OPTIONS' && Object.keys(headers).length > 0) return { kind: 'preflight', headers };
   const verdict = admitToPreview(
     found,

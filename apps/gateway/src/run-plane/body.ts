@@ -13,7 +13,10 @@ export type OutgoingBody =
 
 const WHOLE_MAX_BYTES = 48 * 1024;
 
-export async function takeBody(request: IncomingMessage, limits: { clock: Clock; idleMs: number }): Promise<OutgoingBody> {
+export async function takeBody(
+  request: IncomingMessage,
+  limits: { clock: Clock; idleMs: number },
+): Promise<OutgoingBody> {
   const { 'content-length': length, 'transfer-encoding': coding } = request.headers;
   if (coding === undefined && (length === undefined || length === '0')) return { kind: 'none' };
   if (coding === undefined && Number(length) <= WHOLE_MAX_BYTES) {

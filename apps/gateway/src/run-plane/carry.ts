@@ -49,14 +49,19 @@ export async function carry(carrier: Carrier, exchange: Exchange, load: Load): P
     notes['attempts'] = attempt;
     notes['node'] = route.nodeId;
     notes['instance'] = route.instanceId;
-    const outcome = await forward({ dispatcher: carrier.dispatcher, clock, drainMs: timers.drainMs }, request, response, {
-      origin: route.nodeUrl,
-      path: dataPlanePath(route, load.part, load.rest),
-      headers,
-      body,
-      answerHeaders: { ...load.answerHeaders, 'x-request-id': exchange.id },
-      cookie: load.cookie,
-    });
+    const outcome = await forward(
+      { dispatcher: carrier.dispatcher, clock, drainMs: timers.drainMs },
+      request,
+      response,
+      {
+        origin: route.nodeUrl,
+        path: dataPlanePath(route, load.part, load.rest),
+        headers,
+        body,
+        answerHeaders: { ...load.answerHeaders, 'x-request-id': exchange.id },
+        cookie: load.cookie,
+      },
+    );
     const next = whatNext(outcome, {
       method: request.method ?? 'GET',
       attempt,
@@ -106,7 +111,10 @@ export function whatNext(
       return { kind: 'refuse', failure: outcome.failure };
     case 'misdirected':
       if (at.attempt === 1 && at.canRepeat) return { kind: 'new way' };
-      return { kind: 'refuse', failure: unavailable(`the node ${at.route.nodeId} does not hold this sandbox any more`) };
+      return {
+        kind: 'refuse',
+        failure: unavailable(`the node ${at.route.nodeId} does not hold this sandbox any more`),
+      };
     case 'unreachable':
       if (at.canRepeat && !at.isLate) return { kind: 'wait' };
       return {

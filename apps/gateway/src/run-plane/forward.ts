@@ -21,7 +21,12 @@ export interface Errand {
 
 export type Outcome =
   /** Begun and ended well. */
-  | { readonly kind: 'answered'; readonly status: number; readonly bytes: number; readonly serverTiming: string | undefined }
+  | {
+      readonly kind: 'answered';
+      readonly status: number;
+      readonly bytes: number;
+      readonly serverTiming: string | undefined;
+    }
   /** Begun and broken off: the caller sees a cut connection. */
   | { readonly kind: 'broken'; readonly status: number; readonly bytes: number; readonly cause: unknown }
   | { readonly kind: 'caller gone' }

@@ -17,7 +17,10 @@ export interface TunnelErrand {
 }
 
 /** Rejects with `unavailable` when the node cannot be reached, `deadline_exceeded` when it does not answer. */
-export function shakeHands(errand: TunnelErrand, timer: { clock: Clock; ms: number; outer: AbortSignal }): Promise<Handshake> {
+export function shakeHands(
+  errand: TunnelErrand,
+  timer: { clock: Clock; ms: number; outer: AbortSignal },
+): Promise<Handshake> {
   const { hostname, port } = new URL(errand.origin);
   return withDeadline(
     { name: 'upgrade handshake', ms: timer.ms, clock: timer.clock, outer: timer.outer },

@@ -1,6 +1,12 @@
 /** What nodes say of their instances: heard as it happens, asked for where an answer must be right. Never the record of anything. */
 import type { Wire } from '@torpor/bus';
-import { describeInstance, instanceChanged, type InstanceId, type InstanceState, type Sandbox } from '@torpor/contracts';
+import {
+  describeInstance,
+  instanceChanged,
+  type InstanceId,
+  type InstanceState,
+  type Sandbox,
+} from '@torpor/contracts';
 import type { Lifetime } from '@torpor/kernel';
 import type { z } from 'zod';
 

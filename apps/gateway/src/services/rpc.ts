@@ -41,7 +41,8 @@ export async function serveRpc(
     },
     onError({ error }) {
       notes['problem'] = error.message.slice(0, 500);
-      if (error.code === 'INTERNAL_SERVER_ERROR' && !(error.cause instanceof Failure)) parts.onBug(error.cause ?? error);
+      if (error.code === 'INTERNAL_SERVER_ERROR' && !(error.cause instanceof Failure))
+        parts.onBug(error.cause ?? error);
     },
   });
   if (!response.writableFinished && !response.destroyed) await done;

@@ -57,20 +57,24 @@ function servicesFor(parts: ServicesParts, asked: Asked): Services {
     sandboxes: {
       create(input) {
         let name: string | undefined = input.name;
-        return during('sandbox.create', () => name, async () => {
-          const { idempotencyKey, ...request } = input;
-          const kept = await once(
-            { shelf: shelf.idempotency, clock, key: idempotencyKey, request },
-            (answer) => z.object({ name: SandboxName }).parse(answer),
-            async () => {
-              const made = await sandboxes.create(await askOf(parts, asked, input), traceparent);
-              return { name: made.sandbox.name };
-            },
-          );
-          name = kept.name;
-          const sandbox = await sandboxes.get(workspace, kept.name);
-          return show(sandbox, await live.ask(sandbox, traceparent));
-        });
+        return during(
+          'sandbox.create',
+          () => name,
+          async () => {
+            const { idempotencyKey, ...request } = input;
+            const kept = await once(
+              { shelf: shelf.idempotency, clock, key: idempotencyKey, request },
+              (answer) => z.object({ name: SandboxName }).parse(answer),
+              async () => {
+                const made = await sandboxes.create(await askOf(parts, asked, input), traceparent);
+                return { name: made.sandbox.name };
+              },
+            );
+            name = kept.name;
+            const sandbox = await sandboxes.get(workspace, kept.name);
+            return show(sandbox, await live.ask(sandbox, traceparent));
+          },
+        );
       },
       async get({ name }) {
         const sandbox = await sandboxes.get(workspace, name);
@@ -90,26 +94,43 @@ function servicesFor(parts: ServicesParts, asked: Asked): Services {
         return { items, total: page.total, ...(page.nextCursor === undefined ? {} : { nextCursor: page.nextCursor }) };
       },
       delete: ({ name }) =>
-        during('sandbox.delete', () => name, async () => show(await sandboxes.delete(workspace, name, traceparent))),
+        during(
+          'sandbox.delete',
+          () => name,
+          async () => show(await sandboxes.delete(workspace, name, traceparent)),
+        ),
       pause: ({ name }) =>
-        during('sandbox.pause', () => name, async () =>
-          sandboxes.pause(await sandboxes.living(workspace, name), traceparent),
+        during(
+          'sandbox.pause',
+          () => name,
+          async () => sandboxes.pause(await sandboxes.living(workspace, name), traceparent),
         ),
       resume: ({ name }) =>
-        during('sandbox.resume', () => name, async () =>
-          sandboxes.resume(await sandboxes.living(workspace, name), traceparent),
+        during(
+          'sandbox.resume',
+          () => name,
+          async () => sandboxes.resume(await sandboxes.living(workspace, name), traceparent),
         ),
     },
     keys: {
-      create: (input) => during('key.create', () => input.name, () => createKey(parts, asked, input)),
+      create: (input) =>
+        during(
+          'key.create',
+          () => input.name,
+          () => createKey(parts, asked, input),
+        ),
       list: async () => (await shelf.keys.list()).map(keyView),
       revoke: ({ id }) =>
-        during('key.revoke', () => id, async () => {
-          const revoked = await shelf.keys.revoke(id, clock.nowMs());
-          if (!revoked) throw new Failure('not_found', `there is no key "${id}" in the workspace "${workspace}"`);
-          parts.keyring.revoked(revoked.prefix);
-          return keyView(revoked);
-        }),
+        during(
+          'key.revoke',
+          () => id,
+          async () => {
+            const revoked = await shelf.keys.revoke(id, clock.nowMs());
+            if (!revoked) throw new Failure('not_found', `there is no key "${id}" in the workspace "${workspace}"`);
+            parts.keyring.revoked(revoked.prefix);
+            return keyView(revoked);
+          },
+        ),
     },
     nodes: {
       list: async () =>

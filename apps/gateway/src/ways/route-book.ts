@@ -46,9 +46,11 @@ export class RouteBook {
     const under = this.#reading.get(key);
     if (under) return under;
     this.forget(workspace, name);
-    const reading: Promise<Route> = this.#read(workspace, name, () => this.#reading.get(key) === reading).finally(() => {
-      if (this.#reading.get(key) === reading) this.#reading.delete(key);
-    });
+    const reading: Promise<Route> = this.#read(workspace, name, () => this.#reading.get(key) === reading).finally(
+      () => {
+        if (this.#reading.get(key) === reading) this.#reading.delete(key);
+      },
+    );
     this.#reading.set(key, reading);
     return reading;
   }

@@ -1,0 +1,217 @@
+/**
+ * For tests: a whole gateway in this process, on a store and a wire in memory, with a scheduler that says yes and a node that is a small HTTP server
+ * of the test's own making.
+ */
+import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { MemoryBus, type Wire } from '@torpor/bus';
+import {
+  createSandbox,
+  deleteSandbox,
+  describeInstance,
+  Generation,
+  newInstanceId,
+  NodeId,
+  SandboxName,
+  updateSandbox,
+  WorkspaceName,
+  type Sandbox,
+  type SandboxAsk,
+} from '@torpor/contracts';
+import { Failure, Lifetime, randomWord, systemChance, systemClock } from '@torpor/kernel';
+import { memoryStore, type Store } from '@torpor/store';
+import { silentTelemetry } from '@torpor/telemetry';
+import { bootstrap } from './bootstrap.ts';
+import { openGateway, type Gateway, type GatewayParts } from './gateway.ts';
+
+export interface Rehearsal {
+  readonly gateway: Gateway;
+  readonly store: Store;
+  readonly bus: MemoryBus;
+  /** The gateway's own end. */
+  readonly wire: Wire;
+  readonly apiKey: string;
+  readonly workspace: WorkspaceName;
+  readonly url: string;
+  /** What the node was sent, in order. */
+  readonly seen: { method: string; url: string; headers: IncomingMessage['headers'] }[];
+  /** The node's way to answer; replaced at will. */
+  answer: RequestListener;
+  readonly nodeServer: Server;
+  readonly nodeUrl: string;
+  call(path: string, init?: RequestInit & { key?: string | undefined }): Promise<Response>;
+  /** Puts a ready sandbox straight into the store. */
+  plant(name: string, more?: { workspace?: WorkspaceName; nodeId?: NodeId }): Promise<Sandbox>;
+  close(): Promise<void>;
+}
+
+export const NODE = NodeId.parse('node-1');
+
+export async function rehearse(more: Pick<Partial<GatewayParts>, 'limits' | 'quotas'> = {}): Promise<Rehearsal> {
+  const lifetime = new Lifetime();
+  const store = memoryStore();
+  const bus = new MemoryBus();
+  const seen: Rehearsal['seen'] = [];
+  const nodeServer = createServer((request, response) => {
+    seen.push({ method: request.method ?? '', url: request.url ?? '', headers: request.headers });
+    rehearsal.answer(request, response);
+  });
+  await new Promise<void>((resolve) => nodeServer.listen(0, '127.0.0.1', resolve));
+  lifetime.own('the node', () => {
+    nodeServer.closeAllConnections();
+    nodeServer.close();
+  });
+  const nodeUrl = `http://127.0.0.1:${portOf(nodeServer)}`;
+  await hearOf(store, NODE, nodeUrl);
+  await serveScheduler(bus.as('scheduler'), bus.as('node'), store, nodeUrl);
+
+  const workspace = WorkspaceName.parse('main');
+  const parts = { store, clock: systemClock, chance: systemChance };
+  const { apiKey = '' } = await bootstrap(parts, { workspace, keyName: 'first', newKey: false });
+  const wire = bus.as('gateway');
+  const gateway = await openGateway({
+    ...parts,
+    ...more,
+    wire,
+    telemetry: silentTelemetry(),
+    config: {
+      listen: { host: '127.0.0.1', port: 0 },
+      observe: { host: '127.0.0.1', port: 0 },
+      publicUrl: 'http://gateway.test',
+    },
+    secrets: { dataKey: 'the data key', sealingKey: Buffer.alloc(32).toString('base64') },
+  });
+  lifetime.own('the gateway', () => gateway.close());
+  const url = `http://127.0.0.1:${gateway.port}`;
+
+  const rehearsal: Rehearsal = {
+    gateway,
+    store,
+    bus,
+    wire,
+    apiKey,
+    workspace,
+    url,
+    seen,
+    nodeServer,
+    nodeUrl,
+    answer: (_request, response) => response.end('from the node'),
+    call: (path, { key = apiKey, headers, ...init } = {}) =>
+      fetch(url + path, {
+        redirect: 'manual',
+        ...init,
+        headers: {
+          ...(key === '' ? {} : { 'x-blaxel-authorization': `Bearer ${key}` }),
+          ...Object.fromEntries(new Headers(headers)),
+        },
+      }),
+    plant: (name, at) => plant(store, SandboxName.parse(name), at?.workspace ?? workspace, at?.nodeId ?? NODE),
+    close: () => lifetime.close(),
+  };
+  return rehearsal;
+}
+
+export function portOf(server: Server): number {
+  return (server.address() as AddressInfo).port; // a TCP server's address is never a pipe's name
+}
+
+export function hearOf(store: Store, id: NodeId, url: string): Promise<void> {
+  return store.fleet.heard({
+    id,
+    url,
+    isolation: 'none',
+    templates: ['base', 'blaxel/base-image'],
+    capacity: { memoryMib: 8_192, memoryFreeMib: 8_192, diskFreeMib: 8_192, slotsFree: 100 },
+    pool: [],
+    heardAtMs: Date.now(),
+    leaseUntilMs: 0,
+  });
+}
+
+async function plant(store: Store, name: SandboxName, workspace: WorkspaceName, nodeId: NodeId): Promise<Sandbox> {
+  const ask: SandboxAsk = {
+    workspace,
+    name,
+    reuse: false,
+    template: 'base',
+    image: 'blaxel/base-image:latest',
+    shape: { memoryMib: 512, cpus: 1, diskMib: 512, pids: 64 },
+    env: {},
+    ports: [],
+    labels: {},
+    idle: { kind: 'never' },
+    expiry: {},
+    terminatedRetentionMs: 300_000,
+    extra: {},
+    createdBy: 'test',
+  };
+  const made = await insert(store, ask, nodeId);
+  if (made.kind === 'taken') throw new Error(`${name} is there already`);
+  return made.sandbox;
+}
+
+async function insert(store: Store, ask: SandboxAsk, nodeId: NodeId) {
+  const { reuse: _, env, ...rest } = ask;
+  const atMs = Date.now();
+  const creating: Sandbox = {
+    ...rest,
+    name: ask.name ?? SandboxName.parse(`sbx-${randomWord(systemChance, 8)}`),
+    instanceId: newInstanceId(systemChance),
+    generation: Generation.parse(1),
+    nodeId,
+    phase: 'creating',
+    envNames: Object.keys(env),
+    createdAtMs: atMs,
+    updatedAtMs: atMs,
+    lastUsedAtMs: atMs,
+  };
+  const inserted = await store.wanted.insert(creating, env);
+  if (inserted.kind === 'taken') return { kind: 'taken' as const, sandbox: inserted.sandbox };
+  const sandbox = (await store.wanted.becameReady(creating, atMs)) ?? creating;
+  return { kind: 'inserted' as const, sandbox };
+}
+
+/** As much of a scheduler and a node as the gateway's tests need. */
+async function serveScheduler(scheduler: Wire, node: Wire, store: Store, nodeUrl: string): Promise<void> {
+  await scheduler.serve(createSandbox, async (ask) => {
+    const { kind, sandbox } = await insert(store, ask, NODE);
+    if (kind === 'taken' && !ask.reuse) throw new Failure('conflict', `the sandbox "${sandbox.name}" exists already`);
+    const { instanceId, generation, nodeId } = sandbox;
+    return {
+      kind: kind === 'taken' ? 'existing' : 'created',
+      sandbox,
+      route: { instanceId, generation, nodeId, nodeUrl },
+    };
+  });
+  await scheduler.serve(updateSandbox, async ({ workspace, name, env: _, ...change }) => {
+    const sandbox = await store.wanted.revise(workspace, name, definedOnly(change), Date.now());
+    if (!sandbox) throw new Failure('not_found', `there is no sandbox "${name}"`);
+    return { sandbox };
+  });
+  await scheduler.serve(deleteSandbox, async ({ workspace, name, reason }) => {
+    const sandbox = await store.wanted.terminate(workspace, name, { reason, atMs: Date.now() });
+    if (!sandbox) throw new Failure('not_found', `there is no sandbox "${name}"`);
+    return { sandbox };
+  });
+  await node.serve(
+    describeInstance,
+    async ({ instanceId }) => ({
+      instance: {
+        instanceId,
+        generation: Generation.parse(1),
+        workspace: WorkspaceName.parse('main'),
+        name: SandboxName.parse('any'),
+        state: 'paused' as const,
+        isolation: 'none' as const,
+        lastUsedAtMs: 1_000,
+        because: 'idle',
+      },
+    }),
+    { node: NODE },
+  );
+}
+
+// The wire's shapes say `T | undefined` where the store says "absent".
+function definedOnly<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(value).filter(([, each]) => each !== undefined)) as never; // exactly the fields that are defined
+}
