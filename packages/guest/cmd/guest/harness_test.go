@@ -23,6 +23,10 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
+	// Where there is no Go, as inside a sandbox, the guest to test is given: GUEST_BINARY=/torpor/guest ./guest.test
+	if binary = os.Getenv("GUEST_BINARY"); binary != "" {
+		os.Exit(m.Run())
+	}
 	dir, err := os.MkdirTemp("", "guest-test-")
 	if err != nil {
 		panic(err)

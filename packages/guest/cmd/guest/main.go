@@ -3,6 +3,7 @@ package main
 
 import (
 	"flag"
+	"fmt"
 	"log"
 	"net"
 	"os"
@@ -36,6 +37,7 @@ type options struct {
 	memoryLimitMib int64
 	exitOnSigterm  bool
 	readyShell     bool
+	memoryGuard    bool
 }
 
 func main() {
@@ -58,6 +60,7 @@ func parse(args []string) options {
 	flags.Int64Var(&o.memoryLimitMib, "memory-limit-mib", 0, "memory of the instance; 0 takes MemTotal of /proc/meminfo")
 	flags.BoolVar(&o.exitOnSigterm, "exit-on-sigterm", false, "end at SIGTERM instead of ignoring it")
 	flags.BoolVar(&o.readyShell, "ready-shell", true, "keep a bash waiting for the next simple command line")
+	flags.BoolVar(&o.memoryGuard, "memory-guard", os.Getpid() == 1, "end the largest program before the instance's memory is used up")
 	flags.Parse(args) // ends the program by itself on a mistake
 	return o
 }
@@ -84,6 +87,9 @@ func run(o options) error {
 	template := process.OwnEnvironment(o.bootTokenEnv)
 	ready := process.NewReady(children, template, book, o.readyShell)
 	table := process.NewTable(children, ready, book, template, filepath.Join(o.stateDir, "processes"), max(limit/10, outputBytesLeast))
+	if o.memoryGuard && limit > 0 {
+		table.Started = guard(table, ready, limit).Started
+	}
 	notify, err := notifier(table, o.notifySignal)
 	if err != nil {
 		return err
@@ -134,6 +140,14 @@ func outliveSignals(exitOnSigterm bool) {
 			log.Printf("took %v and goes on", what)
 		}
 	}()
+}
+
+func guard(table *process.Table, ready *process.Ready, limit int64) *memory.Guard {
+	return memory.NewGuard(limit, ready.IsWaiting, func(victim memory.Program) {
+		what := fmt.Sprintf("killed %s (pid %d, %d MiB): the %d MiB of this instance are nearly used up", victim.Name, victim.Pid, victim.ResidentBytes>>20, limit>>20)
+		log.Print(what)
+		table.MemoryRanOut(victim.Session, what)
+	})
 }
 
 // notifier tells running programs of a new generation by a signal, when one is configured.

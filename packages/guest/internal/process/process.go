@@ -42,19 +42,20 @@ type Process struct {
 	settled  chan struct{} // closed when the process is over and its output is complete
 	stop     chan struct{} // closed when it is not to be restarted
 
-	mu         sync.Mutex
-	child      *spawn.Child
-	input      *os.File // the writing end of stdin, or the terminal; nil without either
-	inputOpen  bool
-	writing    sync.Mutex // one stdin writer at a time, so that bodies do not mix
-	stopped    bool
-	exited     bool
-	exit       spawn.Exit
-	startedAt  time.Time
-	exitedAt   time.Time
-	restarts   int
-	endReason  string
-	limitTimer *time.Timer
+	mu          sync.Mutex
+	child       *spawn.Child
+	input       *os.File // the writing end of stdin, or the terminal; nil without either
+	inputOpen   bool
+	writing     sync.Mutex // one stdin writer at a time, so that bodies do not mix
+	stopped     bool
+	exited      bool
+	exit        spawn.Exit
+	startedAt   time.Time
+	exitedAt    time.Time
+	restarts    int
+	endReason   string
+	outOfMemory bool // a program of this process was killed for its memory
+	limitTimer  *time.Timer
 }
 
 // View is a process as callers see it.
@@ -219,6 +220,9 @@ func (p *Process) finish(exit spawn.Exit, endedAt time.Time, last *pumps, over f
 	p.exited = true
 	p.exit = exit
 	p.exitedAt = endedAt
+	if p.endReason == "" && p.outOfMemory && exit.Code != 0 {
+		p.endReason = EndOOM
+	}
 	if p.limitTimer != nil {
 		p.limitTimer.Stop()
 	}
@@ -247,6 +251,14 @@ func (p *Process) End(reason string, signal syscall.Signal) {
 	if p.children.Signal(child, signal, true) != nil {
 		p.children.SignalGroupLeft(child, signal)
 	}
+}
+
+// memoryRanOut: a restart stays allowed, as for any failure.
+func (p *Process) memoryRanOut(what string) {
+	p.mu.Lock()
+	p.outOfMemory = true
+	p.mu.Unlock()
+	p.note("%s", what)
 }
 
 // endIfStopped ends an incarnation that was started just while a caller ended the process.

@@ -101,6 +101,13 @@ func (r *Ready) answer(ask Ask, program program) (*spawn.Child, kept) {
 	return taken.child, taken.mine
 }
 
+// IsWaiting says whether the pid is the shell that waits.
+func (r *Ready) IsWaiting(pid int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.waiting != nil && r.waiting.child.Pid == pid
+}
+
 // script sets what a fresh shell would have been started with, and then is the line. It is one line with the tenant's, so that
 // messages name the same line numbers.
 func (r *Ready) script(program program) (string, bool) {

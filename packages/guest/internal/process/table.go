@@ -29,7 +29,8 @@ type Table struct {
 	book        *account.Book
 	template    map[string]string
 	dir         string
-	outputBytes int64 // all outputs together; the oldest ended ones go first
+	Started     func() // called after each start
+	outputBytes int64  // all outputs together; the oldest ended ones go first
 
 	mu      sync.Mutex
 	all     []*Process
@@ -44,6 +45,7 @@ type Table struct {
 // NewTable keeps outputs below dir, outputBytes in total at most.
 func NewTable(children *spawn.Children, ready *Ready, book *account.Book, template map[string]string, dir string, outputBytes int64) *Table {
 	return &Table{
+		Started:  func() {},
 		children: children, ready: ready, book: book, template: template, dir: dir, outputBytes: outputBytes,
 		byID: map[string]*Process{}, names: map[string]*Process{}, idle: make(chan struct{}),
 	}
@@ -69,6 +71,7 @@ func (t *Table) Start(ask Ask, around Surroundings) (*Process, error) {
 		return nil, err
 	}
 	t.list(process)
+	t.Started()
 	process.begin(child, pumps, func() { t.ended(process) })
 	return process, nil
 }
@@ -231,4 +234,15 @@ func (t *Table) RunningID(pid int) string {
 		}
 	}
 	return ""
+}
+
+// MemoryRanOut records that a program of this session is about to be killed for its memory.
+func (t *Table) MemoryRanOut(session int, what string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, process := range t.all {
+		if process.pid() == session && !process.over() {
+			process.memoryRanOut(what)
+		}
+	}
 }
