@@ -109,6 +109,8 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
     unwanted: (who: Who) => log.warn('the scheduler wants this instance no more', who),
     booked: (count: number) => booked.add(count),
     bookingFailed: (at: { reason: string; waiting: number }) => log.warn('usage not booked yet', at),
+    usageUnread: (at: { reason: string }) => log.warn('usage counters not read', at),
+    usageDropped: (at: { intervals: number }) => log.error('usage dropped: nobody booked it for too long', at),
     bug: (at: { where: string; reason: string }) => log.error('a bug: please report', at),
   };
 }

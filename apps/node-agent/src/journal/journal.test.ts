@@ -20,6 +20,7 @@ const claim = {
   workspace: WorkspaceName.parse('w'),
   name: SandboxName.parse('s'),
   token: 'secret',
+  workdir: '/blaxel',
   idle: { kind: 'after', idleMs: 15_000 } as const,
 };
 

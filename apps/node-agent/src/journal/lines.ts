@@ -21,6 +21,8 @@ export const Claim = z.object({
   workspace: WorkspaceName,
   name: SandboxName,
   token: z.string(),
+  /** Where relative paths start. */
+  workdir: z.string(),
   idle: IdlePolicy,
 });
 export type Claim = z.infer<typeof Claim>;

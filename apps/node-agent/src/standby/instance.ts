@@ -105,6 +105,7 @@ export class Instance implements StayHost {
       isolation: this.#parts.driver.isolation,
       lastUsedAtMs: this.uses.lastUsedAtMs,
       because: this.#because,
+      idle: this.#idle,
       ...(this.#reason === undefined ? {} : { reason: this.#reason }),
     };
   }

@@ -146,7 +146,7 @@ export class Standby {
     const recipe = parts.recipeOf(ask.template);
     const { instanceId, generation, workspace, name, idle } = ask;
     const who = { instanceId, generation, workspace, name };
-    const claim: Claim = { ...who, idle, token: newToken(parts.chance) };
+    const claim: Claim = { ...who, idle, workdir: recipe.workdir, token: newToken(parts.chance) };
     const birth = { claim, shape: ask.shape, recipe: { ...recipe, env: { ...recipe.env, ...ask.env } } };
     const instance = this.#add(claim, undefined, undefined);
     let from: 'pool' | 'cold' = 'cold';

@@ -1,0 +1,89 @@
+/** A port inside, as a reverse proxy: HTTP/1.1 over a tunnel of its own, streaming both ways, nothing buffered, nothing rewritten. */
+import { Failure } from '@torpor/kernel';
+import { request as httpRequest, type IncomingMessage } from 'node:http';
+import { pipeline, type Duplex } from 'node:stream';
+import type { Stay } from '../standby/stay.ts';
+import { piped, type Exchange } from './exchange.ts';
+import { passedOn, wakeHeaders } from './headers.ts';
+
+export async function servePort(exchange: Exchange, port: number): Promise<void> {
+  const { stay, response, signal } = exchange;
+  const tunnel = await stay.guest.tunnel(port, signal);
+  const answer = await answerFrom(exchange, tunnel);
+  // From here on it counts by its bytes: an event stream that nobody looks at holds nothing awake.
+  stay.become('preview');
+  answer.on('data', (chunk: Buffer) => stay.moved({ fromClient: 0, fromInstance: chunk.length }));
+  const status = answer.statusCode ?? 502;
+  const wake = Object.entries(wakeHeaders(stay)).flat();
+  response.writeHead(status, answer.statusMessage, [...passedOn(answer.rawHeaders), ...wake]);
+  exchange.answered(status);
+  response.flushHeaders();
+  await piped(answer, response);
+}
+
+function answerFrom({ request, target, signal, stay }: Exchange, tunnel: Duplex): Promise<IncomingMessage> {
+  return new Promise((resolve, reject) => {
+    const upstream = httpRequest({
+      // One tunnel, one request: a tunnel that slept may have lost its far end.
+      createConnection: () => tunnel,
+      method: request.method,
+      path: target.rest,
+      headers: framed(request),
+      setDefaultHeaders: false,
+      signal,
+    });
+    const broke = (error: Error) => {
+      tunnel.destroy();
+      reject(
+        new Failure('bad_gateway', `what listens on the port broke off: ${error.message}`, {
+          retryable: true,
+          cause: error,
+        }),
+      );
+    };
+    upstream.once('response', resolve);
+    upstream.on('error', broke); // stays: an error after the head must not be unhandled
+    upstream.once('close', () => tunnel.destroy());
+    request.on('data', (chunk: Buffer) => stay.moved({ fromClient: chunk.length, fromInstance: 0 }));
+    pipeline(request, upstream, () => {}); // both ends tell of their own errors
+  });
+}
+
+/** The caller's headers, with the framing of the body as it came. */
+function framed(request: IncomingMessage): string[] {
+  const headers = passedOn(request.rawHeaders);
+  if (request.headers['transfer-encoding'] !== undefined) headers.push('transfer-encoding', 'chunked');
+  headers.push('connection', 'close');
+  return headers;
+}
+
+/** Another protocol on the same port, such as WebSocket: after the head, bytes both ways until either side ends. */
+export function joinSockets(
+  {
+    client,
+    head,
+    request,
+    rest,
+    stay,
+  }: { client: Duplex; head: Buffer; request: IncomingMessage; rest: string; stay: Stay },
+  tunnel: Duplex,
+): Promise<void> {
+  const pairs = passedOn(request.rawHeaders, { keepUpgrade: true });
+  const lines = [`${request.method} ${rest} HTTP/1.1`];
+  for (let at = 0; at + 1 < pairs.length; at += 2) lines.push(`${pairs[at]}: ${pairs[at + 1]}`);
+  stay.become('preview');
+  tunnel.write(`${lines.join('\r\n')}\r\n\r\n`);
+  if (head.length > 0) tunnel.write(head);
+  client.on('data', (chunk: Buffer) => stay.moved({ fromClient: chunk.length, fromInstance: 0 }));
+  tunnel.on('data', (chunk: Buffer) => stay.moved({ fromClient: 0, fromInstance: chunk.length }));
+  return new Promise((resolve) => {
+    const over = () => {
+      client.destroy();
+      tunnel.destroy();
+      resolve();
+    };
+    // Either end closing ends both; a half-closed side may still be written to.
+    pipeline(client, tunnel, (error) => error && over());
+    pipeline(tunnel, client, over);
+  });
+}

@@ -1,0 +1,166 @@
+/**
+ * The data-plane listener: every byte that is for an instance of this node comes in here, from gateways of the same installation. A request that carries
+ * the key and names an instance that is here wakes it at once, while its body is still on the way; any other thaws nothing.
+ */
+import { explain, Failure, type Chance, type Clock } from '@torpor/kernel';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { Duplex } from 'node:stream';
+import type { NodeEvents } from '../events.ts';
+import type { Instance } from '../standby/instance.ts';
+import type { Standby } from '../standby/standby.ts';
+import type { Stay } from '../standby/stay.ts';
+import { serveBlaxel } from './blaxel-part.ts';
+import type { Exchange } from './exchange.ts';
+import { serveGuest } from './guest-part.ts';
+import { carriesKey } from './headers.ts';
+import { joinSockets, servePort } from './port-part.ts';
+import { failureOf, refuse, refuseUpgrade } from './refusals.ts';
+import { parseTarget, type Target } from './target.ts';
+
+export interface DataPlaneOptions {
+  readonly listen: { readonly host: string; readonly port: number };
+  readonly dataKey: string;
+  readonly standby: Standby;
+  readonly clock: Clock;
+  readonly chance: Chance;
+  readonly events: NodeEvents;
+}
+
+export interface DataPlane {
+  readonly port: number;
+  close(): Promise<void>;
+}
+
+const HEADERS_BYTES_MAX = 64 * 1024;
+/** Longer than any gateway keeps an idle connection, so that it is never we who close one under a request. */
+const IDLE_CONNECTION_MS = 120_000;
+
+export async function serveDataPlane(options: DataPlaneOptions): Promise<DataPlane> {
+  const key = Buffer.from(options.dataKey);
+  const upgraded = new Set<Duplex>();
+  const server = createServer({
+    maxHeaderSize: HEADERS_BYTES_MAX,
+    keepAliveTimeout: IDLE_CONNECTION_MS,
+    requestTimeout: 0, // an upload may take as long as it takes; the gateway minds slow callers
+    noDelay: true,
+    shouldUpgradeCallback: (request) => /^\/d\/[^/]+\/\d+\/port\//.test(request.url ?? ''),
+  });
+  server.on('request', (request, response) => void serveOne(request, response));
+  server.on('checkContinue', (request, response) => void serveOne(request, response));
+  server.on('upgrade', (request, socket, head) => void upgradeOne(request, socket, head));
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(options.listen.port, options.listen.host, resolve);
+  });
+  return { port: (server.address() as AddressInfo).port, close }; // a TCP server that listens has one
+
+  function admit(request: IncomingMessage): { target: Target; instance: Instance } {
+    if (!carriesKey(request.headers, key)) throw new Failure('unauthenticated', 'the data key is missing or wrong');
+    const target = parseTarget(request.url ?? '');
+    if (!target) throw new Failure('not_found', 'expected /d/<instanceId>/<generation>/<blaxel|guest|port/n>/…');
+    return { target, instance: options.standby.at(target.instanceId, target.generation) };
+  }
+
+  async function serveOne(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const since = options.clock.monotonicMs();
+    let target: Target | undefined;
+    let instance: Instance | undefined;
+    let stay: Stay | undefined;
+    try {
+      ({ target, instance } = admit(request));
+      const gone = new AbortController();
+      response.once('close', () => {
+        if (!response.writableFinished) gone.abort(new Failure('client_closed', 'the caller has gone'));
+      });
+      const entered = instance.enter('request', gone.signal);
+      stay = entered instanceof Promise ? await entered : entered;
+      stay.onEnd = (failure) => {
+        gone.abort(failure);
+        if (response.headersSent) response.destroy(failure);
+      };
+      if (request.headers.expect !== undefined) response.writeContinue();
+      const { part } = target;
+      const found = stay.found;
+      const answered = (status: number) => {
+        options.events.served({ part: part.kind, status, found, headMs: options.clock.monotonicMs() - since });
+        // Perhaps it is not the guest's fault; perhaps there is no guest any more.
+        if (status >= 502) void instance?.check();
+      };
+      const { clock, chance } = options;
+      await dispatch({ target, instance, stay, request, response, signal: gone.signal, clock, chance, answered });
+    } catch (error) {
+      broke(error, { request, response, target, instance });
+    } finally {
+      stay?.leave();
+    }
+  }
+
+  function broke(
+    error: unknown,
+    at: {
+      request: IncomingMessage;
+      response: ServerResponse;
+      target: Target | undefined;
+      instance: Instance | undefined;
+    },
+  ): void {
+    const { response, target, instance } = at;
+    const failure = failureOf(error);
+    const part = target?.part.kind ?? 'none';
+    const who = { ...(target ? { instanceId: target.instanceId, generation: target.generation } : {}) };
+    if (failure.code === 'client_closed' || response.destroyed) {
+      response.destroy();
+    } else {
+      if (failure.code === 'internal') options.events.bug({ where: `data plane, ${part}`, reason: explain(error) });
+      else if (response.headersSent) options.events.requestBroke({ ...who, part, reason: explain(error) });
+      else options.events.turnedAway({ ...who, code: failure.code });
+      refuse(response, failure);
+    }
+    if (failure.code === 'bad_gateway' || failure.code === 'unavailable' || failure.code === 'internal')
+      void instance?.check();
+  }
+
+  async function upgradeOne(request: IncomingMessage, client: Duplex, head: Buffer): Promise<void> {
+    let stay: Stay | undefined;
+    upgraded.add(client);
+    client.on('error', () => client.destroy());
+    client.once('close', () => upgraded.delete(client));
+    try {
+      const { target, instance } = admit(request);
+      if (target.part.kind !== 'port') throw new Failure('not_implemented', 'only ports inside speak other protocols');
+      const gone = new AbortController();
+      client.once('close', () => gone.abort(new Failure('client_closed', 'the caller has gone')));
+      stay = await instance.enter('request', gone.signal);
+      stay.onEnd = () => client.destroy();
+      const tunnel = await stay.guest.tunnel(target.part.port, gone.signal);
+      options.events.served({ part: 'port', status: 101, found: stay.found, headMs: stay.heldMs });
+      await joinSockets({ client, head, request, rest: target.rest, stay }, tunnel);
+    } catch (error) {
+      const failure = failureOf(error);
+      options.events.turnedAway({ code: failure.code });
+      if (!client.destroyed) refuseUpgrade(client, failure);
+    } finally {
+      stay?.leave();
+    }
+  }
+
+  async function close(): Promise<void> {
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+    for (const socket of upgraded) socket.destroy();
+    server.closeAllConnections();
+    await closed;
+  }
+}
+
+async function dispatch(exchange: Exchange): Promise<void> {
+  const { part } = exchange.target;
+  switch (part.kind) {
+    case 'blaxel':
+      return await serveBlaxel(exchange);
+    case 'guest':
+      return await serveGuest(exchange);
+    case 'port':
+      return await servePort(exchange, part.port);
+  }
+}

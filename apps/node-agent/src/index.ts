@@ -1,0 +1,3 @@
+export { nodeAgent, type NodeAgent, type NodeAgentOptions } from './node-agent.ts';
+export { memoryNote, type Note } from './note.ts';
+export { MemoryJournalStore, type JournalStore } from './journal/index.ts';

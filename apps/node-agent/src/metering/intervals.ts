@@ -1,0 +1,63 @@
+/**
+ * Closing stretches of use (DESIGN §7): each has a key (instance, generation, sequence), so that booking it twice counts once. An instance's *open point*
+ * is where its next interval begins; points and closed intervals are kept together, so that a crash at any moment counts nothing twice and loses nothing.
+ */
+import type { UsageInterval } from '@torpor/contracts';
+import type { InstanceUsage } from '@torpor/runtime';
+
+export type Tier = UsageInterval['tier'];
+
+export interface OpenPoint {
+  readonly sequence: number;
+  readonly fromMs: number;
+  readonly tier: Tier;
+  readonly cpuMs: number;
+  readonly memoryMib: number;
+  readonly egressBytes: number;
+  readonly diskMib: number;
+}
+
+/** What the counters of the host say, or `undefined` when it could not be asked: then they are taken to stand where they stood. */
+export type Reading = InstanceUsage | undefined;
+
+export function firstPoint(atMs: number, tier: Tier, reading: Reading): OpenPoint {
+  return { sequence: 0, ...pointAt(atMs, tier, reading, undefined) };
+}
+
+/** Closes the stretch from `point` to `atMs`; the next begins there in `tier`. Counters that fell (a reboot, a new body) count from zero. */
+export function closeInterval(
+  point: OpenPoint,
+  at: { atMs: number; tier: Tier; reading: Reading },
+): { interval: Omit<UsageInterval, 'workspace' | 'instanceId' | 'generation'>; next: OpenPoint } {
+  const toMs = Math.max(at.atMs, point.fromMs);
+  const next = { sequence: point.sequence + 1, ...pointAt(toMs, at.tier, at.reading, point) };
+  const interval = {
+    sequence: point.sequence,
+    fromMs: point.fromMs,
+    toMs,
+    tier: point.tier,
+    cpuMs: grown(point.cpuMs, next.cpuMs),
+    memoryMibMs: ((point.memoryMib + next.memoryMib) / 2) * (toMs - point.fromMs),
+    egressBytes: grown(point.egressBytes, next.egressBytes),
+    diskMib: next.diskMib,
+  };
+  return { interval, next };
+}
+
+function pointAt(
+  fromMs: number,
+  tier: Tier,
+  reading: Reading,
+  before: OpenPoint | undefined,
+): Omit<OpenPoint, 'sequence'> {
+  if (!reading) {
+    const { cpuMs = 0, memoryMib = 0, egressBytes = 0, diskMib = 0 } = before ?? {};
+    return { fromMs, tier, cpuMs, memoryMib, egressBytes, diskMib };
+  }
+  const { cpuUsageNs, memoryMib, txBytes, diskMib = before?.diskMib ?? 0 } = reading;
+  return { fromMs, tier, cpuMs: cpuUsageNs / 1e6, memoryMib, egressBytes: txBytes, diskMib };
+}
+
+function grown(from: number, to: number): number {
+  return to >= from ? to - from : to;
+}

@@ -1,0 +1,173 @@
+/** The room, put together: everything outside comes in as a parameter, so that a test or the simulator can give another. */
+import type { Wire } from '@torpor/bus';
+import type { Isolation, NodeId } from '@torpor/contracts';
+import { explain, Lifetime, type Chance, type Clock } from '@torpor/kernel';
+import type { InstanceDriver } from '@torpor/runtime';
+import type { Telemetry } from '@torpor/telemetry';
+import { serveCalls } from './calls.ts';
+import { serveDataPlane, type DataPlane } from './data-plane/server.ts';
+import { nodeEvents } from './events.ts';
+import { Heartbeat } from './heartbeat/heartbeat.ts';
+import { Journal, type Failpoints, type JournalStore } from './journal/index.ts';
+import { Lease } from './lease/lease.ts';
+import { Slots } from './life/slots.ts';
+import { Meter } from './metering/meter.ts';
+import type { Note } from './note.ts';
+import type { Parts, Recipe } from './parts.ts';
+import { Admission, type Watermarks } from './pools/admission.ts';
+import { Pools, type PoolTarget } from './pools/pools.ts';
+import { makeRounds } from './standby/rounds.ts';
+import { Standby } from './standby/standby.ts';
+import { tellChange } from './standby/tell.ts';
+
+export interface NodeAgentOptions {
+  readonly nodeId: NodeId;
+  /** How gateways reach the data plane. */
+  readonly url: string;
+  readonly isolation: Isolation;
+  /** Absent: no listener, as in the simulator. */
+  readonly listen?: { readonly host: string; readonly port: number };
+  readonly dataKey: string;
+  readonly pools: readonly PoolTarget[];
+  readonly refillCpuShare: number;
+  readonly watermarks?: Watermarks;
+  recipeOf(template: string): Recipe;
+  readonly clock: Clock;
+  readonly chance: Chance;
+  readonly wire: Wire;
+  readonly driver: InstanceDriver;
+  readonly telemetry: Telemetry;
+  readonly journalStore: JournalStore;
+  /** What outlives the process besides the journal. */
+  readonly notes: { readonly lease: Note; readonly metering: Note };
+  readonly failpoints?: Failpoints;
+}
+
+export interface NodeAgent {
+  /** Absent without a listener. */
+  readonly dataPlane: DataPlane | undefined;
+  readonly standby: Standby;
+  readonly pools: Pools;
+  health(): Promise<{ ok: boolean } & Record<string, unknown>>;
+  /** Leaves every instance as it is. */
+  close(): Promise<void>;
+}
+
+const WATERMARKS: Watermarks = { memoryFreeMib: 768, diskFreeMib: 512 };
+
+export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
+  const { clock, chance, wire, driver, telemetry, nodeId } = options;
+  const lifetime = new Lifetime();
+  const closing = lifetime.signal;
+  const events = nodeEvents(telemetry);
+  const journal = new Journal({
+    store: options.journalStore,
+    clock,
+    ...(options.failpoints ? { failpoints: options.failpoints } : {}),
+  });
+  const parts: Parts = {
+    driver,
+    journal,
+    clock,
+    chance,
+    events,
+    slots: new Slots(),
+    recipeOf: options.recipeOf,
+    closing,
+  };
+  const admission = new Admission({ driver, clock, watermarks: options.watermarks ?? WATERMARKS });
+  const pools = new Pools({
+    parts,
+    targets: options.pools,
+    cpuShare: options.refillCpuShare,
+    hasRoom: () => admission.hasAmple(),
+  });
+  const meter = new Meter({ parts, wire, nodeId, note: options.notes.metering });
+  const standby: Standby = new Standby({
+    parts,
+    pools,
+    admission,
+    changed: (instance, before) => {
+      meter.changed(instance);
+      tellChange({ wire, clock, nodeId }, instance, before);
+      if (isChangeOfSet(before) || isChangeOfSet(instance.state)) heartbeat.changed();
+    },
+  });
+  const lease = new Lease({
+    clock,
+    note: options.notes.lease,
+    closing,
+    lost: () => standby.fence(),
+    renewed: () => standby.unfence(),
+  });
+  const heartbeat = new Heartbeat({
+    wire,
+    clock,
+    events,
+    closing,
+    nodeId,
+    tell: async () => {
+      const capacity = await admission.look();
+      return {
+        nodeId,
+        url: options.url,
+        isolation: options.isolation,
+        templates: [...driver.templates],
+        capacity: { ...capacity, slotsFree: parts.slots.freeCount },
+        pool: pools.depths().map(({ template, shape, ready, size }) => ({ template, shape, ready, target: size })),
+        instances: standby.reports(),
+      };
+    },
+    answered: (sentMs, leaseMs) => lease.renew(sentMs, leaseMs),
+    unwanted: ({ instanceId, generation }) => {
+      const known = standby.find(instanceId);
+      if (known?.claim.generation !== generation) return;
+      events.unwanted({ instanceId, generation });
+      void standby.stop(instanceId, generation, 'nobody wants it any more');
+    },
+  });
+
+  await driver.prepare();
+  await admission.look();
+  await standby.adopt();
+  await meter.recall(standby.all());
+  await lease.recall();
+  lifetime.own('the metering', () => meter.flush());
+  lifetime.own('the standby engine', () => standby.close());
+  const dataPlane = options.listen
+    ? await serveDataPlane({ listen: options.listen, dataKey: options.dataKey, standby, clock, chance, events })
+    : undefined;
+  if (dataPlane) lifetime.own('the data plane', () => dataPlane.close());
+  const calls = await serveCalls({ wire, clock, nodeId, standby, driver });
+  lifetime.own('the calls', () => calls.close());
+  inBackground('pools', pools.keepFull());
+  inBackground('heartbeat', heartbeat.beat());
+  inBackground('lease', lease.watch());
+  inBackground('metering', meter.run());
+  inBackground(
+    'rounds',
+    makeRounds(parts, () => standby.all()),
+  );
+
+  return { dataPlane, standby, pools, health, close: () => lifetime.close() };
+
+  function inBackground(where: string, work: Promise<void>): void {
+    work.catch((error: unknown) => events.bug({ where, reason: explain(error) }));
+  }
+
+  async function health() {
+    const heardMs = heartbeat.lastAnswerMs;
+    return {
+      ok: !closing.aborted,
+      instances: standby.size,
+      fenced: lease.isOver,
+      schedulerHeardMsAgo: heardMs === undefined ? null : Math.round(clock.monotonicMs() - heardMs),
+      pools: pools.depths(),
+    };
+  }
+}
+
+/** Sleeping and waking leave the set as it is; the scheduler hears of them with the next beat. */
+function isChangeOfSet(state: string): boolean {
+  return state === 'creating' || state === 'deleting' || state === 'deleted' || state === 'failed';
+}

@@ -1,0 +1,36 @@
+import type { Wire } from '@torpor/bus';
+import { instanceChanged, type InstanceState, type NodeId } from '@torpor/contracts';
+import type { Clock } from '@torpor/kernel';
+import type { Instance } from './instance.ts';
+
+/** Tells whoever watches what became of an instance. States on the way somewhere are told as well. */
+export function tellChange(
+  { wire, clock, nodeId }: { wire: Wire; clock: Clock; nodeId: NodeId },
+  instance: Instance,
+  before: InstanceState,
+): void {
+  wire.publish(instanceChanged, {
+    atMs: clock.nowMs(),
+    nodeId,
+    instance: instance.report(),
+    what: whatHappened(before, instance.state),
+  });
+}
+
+function whatHappened(before: InstanceState, after: InstanceState): string {
+  switch (after) {
+    case 'running':
+      return before === 'creating' ? 'created' : 'woke';
+    case 'paused':
+      return 'fell asleep';
+    case 'deleted':
+      return 'deleted';
+    case 'failed':
+      return 'failed';
+    case 'creating':
+    case 'pausing':
+    case 'waking':
+    case 'deleting':
+      return after;
+  }
+}

@@ -1,0 +1,81 @@
+/** Builds what the room is given outside of tests, from what the operator has written down. */
+import { natsWire } from '@torpor/bus';
+import type { NodeAgentConfig, NodeAgentSecrets } from '@torpor/config';
+import { explain, Failure, Lifetime, systemChance, systemClock } from '@torpor/kernel';
+import { fakeDriver, FakeHost, gvisorDriver, type InstanceDriver } from '@torpor/runtime';
+import { openTelemetry, serveObserve } from '@torpor/telemetry';
+import { join } from 'node:path';
+import { mkdir } from 'node:fs/promises';
+import { failpointsFrom, fileJournalStore } from './journal/index.ts';
+import { nodeAgent } from './node-agent.ts';
+import { fileNote } from './note.ts';
+import type { Recipe } from './parts.ts';
+
+export async function startRoom(
+  { config, secrets }: { config: NodeAgentConfig; secrets: NodeAgentSecrets },
+  env: NodeJS.ProcessEnv,
+): Promise<{ close(): Promise<void> }> {
+  const lifetime = new Lifetime();
+  const { installation, version, logLevel, otlpEndpoint, nodeId, stateDir } = config;
+  const telemetry = openTelemetry({ room: 'node-agent', version, logLevel, otlpEndpoint });
+  lifetime.own('telemetry', () => telemetry.close());
+  const trouble = (what: string, error: unknown) => telemetry.log.warn(what, { reason: explain(error) });
+
+  await mkdir(stateDir, { recursive: true, mode: 0o700 });
+  const wire = await natsWire({
+    url: config.nats.url,
+    user: config.nats.user,
+    password: secrets.natsPassword,
+    room: `node-agent ${nodeId}`,
+    onTrouble: trouble,
+  });
+  lifetime.own('wire', () => wire.close());
+  const note = (name: string) => fileNote(join(stateDir, name), (error) => trouble(`${name} not written`, error));
+  const room = await nodeAgent({
+    nodeId,
+    url: config.url,
+    isolation: config.isolation,
+    listen: config.listen,
+    dataKey: secrets.dataKey,
+    pools: config.pools,
+    refillCpuShare: config.refillCpuShare,
+    recipeOf: (template) => recipeOf(config, template),
+    clock: systemClock,
+    chance: systemChance,
+    wire,
+    driver: driverOf(config),
+    telemetry,
+    journalStore: await fileJournalStore(join(stateDir, 'journal')),
+    notes: { lease: note('lease'), metering: note('metering.json') },
+    failpoints: failpointsFrom(env['TORPOR_FAILPOINTS']),
+  });
+  lifetime.own('node-agent', () => room.close());
+  const health = async () => ({ ...(await room.health()), bus: wire.isConnected() });
+  const observe = await serveObserve(config.observe, telemetry, health);
+  lifetime.own('observe', () => observe.close());
+  telemetry.log.info('node-agent is ready', {
+    installation,
+    nodeId,
+    version,
+    url: config.url,
+    driver: config.driver.kind,
+  });
+  return { close: () => lifetime.close() };
+}
+
+function driverOf({ driver, listen }: NodeAgentConfig): InstanceDriver {
+  switch (driver.kind) {
+    case 'gvisor':
+      return gvisorDriver({ ...driver, hostPorts: [listen.port] });
+    case 'fake':
+      return fakeDriver(new FakeHost());
+  }
+}
+
+/** How a sandbox of a template begins; the template may be named by an alias. */
+function recipeOf({ driver }: NodeAgentConfig, name: string): Recipe {
+  if (driver.kind === 'fake') return { template: name, workdir: '/blaxel', user: 'root', env: {} };
+  const found = driver.templates.find((template) => template.name === name || template.aliases.includes(name));
+  if (!found) throw new Failure('not_found', `this node has no template "${name}"`);
+  return { template: found.name, workdir: found.workdir, user: found.user, env: found.env };
+}
