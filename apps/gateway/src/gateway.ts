@@ -81,7 +81,7 @@ export async function openGateway(parts: GatewayParts): Promise<Gateway> {
     connect: { timeout: CONNECT_MS, noDelay: true },
   });
   lifetime.own('the connections to nodes', () => dispatcher.destroy());
-  const timers = { bodyIdleMs: 60_000, drainMs: 120_000, reachMs: CONNECT_MS, ...parts.limits };
+  const timers = { bodyIdleMs: 60_000, drainMs: 120_000, reachMs: CONNECT_MS, lingerMs: 5_000, ...parts.limits };
   const carrier: Carrier = { dispatcher, clock, dataKey: secrets.dataKey, timers };
 
   const shared = { sandboxes, live, offers, store, audit, clock, chance, publicUrl, keyring, admission };

@@ -32,7 +32,7 @@ export interface Carrier {
   readonly dispatcher: Dispatcher;
   readonly clock: Clock;
   readonly dataKey: string;
-  readonly timers: { readonly bodyIdleMs: number; readonly drainMs: number; readonly reachMs: number };
+  readonly timers: Readonly<Record<'bodyIdleMs' | 'drainMs' | 'reachMs' | 'lingerMs', number>>;
 }
 
 const REACH_AGAIN_AFTER_MS = 100;

@@ -62,19 +62,39 @@ export function headOf(status: number, reason: string, rawHeaders: readonly stri
   return `${lines.join('\r\n')}\r\n\r\n`;
 }
 
-/** Joins both ends; resolves with the bytes that went each way when both have closed. */
-export function join(caller: Duplex, node: Duplex): Promise<{ bytesIn: number; bytesOut: number }> {
+/**
+ * Joins both ends; resolves with the bytes that went each way when both have closed. An end that says no more leaves the other `lingerMs` to say
+ * its last word: half a connection is worth little, and nobody should keep a sandbox awake by it.
+ */
+export function join(
+  caller: Duplex,
+  node: Duplex,
+  linger: { clock: Clock; ms: number },
+): Promise<{ bytesIn: number; bytesOut: number }> {
   let bytesIn = 0;
   let bytesOut = 0;
+  const bell = new AbortController();
   caller.on('data', (chunk: Buffer) => (bytesIn += chunk.length));
   node.on('data', (chunk: Buffer) => (bytesOut += chunk.length));
   caller.pipe(node);
   node.pipe(caller);
+  const halfClosed = () =>
+    linger.clock.after(linger.ms, bell.signal).then(
+      () => {
+        caller.destroy();
+        node.destroy();
+      },
+      () => undefined, // both have closed by themselves
+    );
+  caller.once('end', halfClosed);
+  node.once('end', halfClosed);
   return new Promise((resolve) => {
     let open = 2;
     const closed = (other: Duplex) => () => {
       other.destroy();
-      if (--open === 0) resolve({ bytesIn, bytesOut });
+      if (--open > 0) return;
+      bell.abort();
+      resolve({ bytesIn, bytesOut });
     };
     // An end that errs is closed next; its close tells all there is to do.
     caller.on('error', () => undefined).once('close', closed(node));

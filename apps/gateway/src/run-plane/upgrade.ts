@@ -35,7 +35,10 @@ export async function carryUpgrade(carrier: Carrier, upgrade: Upgrade, load: Loa
       upgrade.socket.write(headOf(101, 'Switching Protocols', answer.rawHeaders));
       if (head.length > 0) upgrade.socket.write(head);
       if (upgrade.head.length > 0) node.write(upgrade.head);
-      Object.assign(upgrade.notes, await join(upgrade.socket, node));
+      Object.assign(
+        upgrade.notes,
+        await join(upgrade.socket, node, { clock: carrier.clock, ms: carrier.timers.lingerMs }),
+      );
       return { status: 101, outcome: 'answered' };
     }
   }
