@@ -8,7 +8,6 @@ import {
   parseSandboxBody,
   writeExtra,
   type EnvEntry,
-  type Kept,
   type SandboxBody,
 } from './sandbox-body.ts';
 
@@ -110,7 +109,7 @@ export function portsOf(body: SandboxBody): Port[] {
   }));
 }
 
-export function secretsOf(envs: readonly EnvEntry[]): string[] {
+function secretsOf(envs: readonly EnvEntry[]): string[] {
   return envs.filter((entry) => entry.secret === true).map((entry) => entry.name);
 }
 
@@ -150,5 +149,3 @@ function refusal(
   };
   return { ok: false, refusal: blaxelCreationError({ ...why, ...about }) };
 }
-
-export type { Kept };

@@ -106,7 +106,7 @@ const OURS = {
     'createdBy',
     'updatedBy',
   ],
-  spec: ['runtime'],
+  spec: ['runtime', 'enabled'],
   runtime: ['image', 'memory', 'ports', 'envs'],
 };
 

@@ -4,7 +4,7 @@ import type { z } from 'zod';
 import { parseEnding } from './expiries.ts';
 import { resolveBlaxelImage } from './images.ts';
 import { accept, refuse, type Parsed } from './refusals.ts';
-import { portsOf, secretsOf, whatWeLack, type BlaxelOffer } from './sandbox-ask.ts';
+import { portsOf, whatWeLack, type BlaxelOffer } from './sandbox-ask.ts';
 import { mergeKept, parseSandboxBody, readExtra, writeExtra, type EnvEntry, type SandboxBody } from './sandbox-body.ts';
 
 type UpdateRequest = z.infer<typeof updateSandbox.request>;
@@ -48,12 +48,12 @@ export function parseBlaxelUpdate(json: unknown, context: UpdateContext): Parsed
   const extra = writeExtra(current.extra, {
     ...after,
     runtime: withPorts(after.runtime, body, current),
-    secretEnvs: body.spec?.runtime?.envs ? secretsOf(body.spec.runtime.envs) : before.secretEnvs,
+    secretEnvs: stillSecret(body.spec?.runtime?.envs ?? undefined, before.secretEnvs),
   });
   const labels = body.metadata?.labels ?? undefined;
   const changes = {
     ...changed('labels', labels, current.labels),
-    ...changed('displayName', body.metadata?.displayName ?? undefined, current.displayName),
+    ...changed('displayName', body.metadata?.displayName ?? undefined, current.displayName ?? current.name),
     ...changed('externalId', body.metadata?.externalId || undefined, current.externalId),
     ...changed(
       'expiry',
@@ -124,6 +124,14 @@ function mergeEnv(
 ): Record<string, string> | undefined {
   if (!sent) return undefined;
   return Object.fromEntries(sent.map(({ name, value }) => [name, value ?? current[name] ?? '']));
+}
+
+/** A value that was not seen cannot be made public by leaving the flag out. */
+function stillSecret(sent: readonly EnvEntry[] | undefined, before: readonly string[]): readonly string[] {
+  if (!sent) return before;
+  const isSecret = (entry: EnvEntry) =>
+    entry.secret === true || (typeof entry.value !== 'string' && before.includes(entry.name));
+  return sent.filter(isSecret).map((entry) => entry.name);
 }
 
 function endingWasSent(runtime: object, spec: object): boolean {

@@ -5,7 +5,7 @@ import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startRealGuest, type RealGuest } from '../real-guest.ts';
 import { openRehearsal, type Rehearsal } from '../rehearsal.ts';
@@ -73,7 +73,35 @@ function form(parts: readonly { name: string; filename?: string; value: string |
   return { body, headers: { 'content-type': `multipart/form-data; boundary=${boundary}` } };
 }
 
+function isRefusal(body: string): boolean {
+  try {
+    return typeof JSON.parse(body).error === 'string';
+  } catch {
+    return false; // no JSON, so no refusal of ours
+  }
+}
+
 const encoded = (path: string) => encodeURIComponent(path);
+
+/** Begins an upload of a private file, and gives its id. */
+async function begin(path: string): Promise<string> {
+  const answer = await call('POST', `/filesystem-multipart/initiate/${encoded(path)}`, { permissions: '0600' });
+  return JSON.parse(answer.text).uploadId;
+}
+
+function part(id: string, number: number | string, value: string): Promise<Answer> {
+  const { body, headers } = form([{ name: 'file', filename: 'p', value }]);
+  return call('PUT', `/filesystem-multipart/${id}/part?partNumber=${number}`, body, headers);
+}
+
+/** What an NDJSON stream tells of one of the streams. */
+function textOf(ndjson: string, stream: string): string {
+  const lines = ndjson
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  return lines.flatMap((line) => (line.type === stream ? [line.data] : [])).join('');
+}
 
 describe('addresses', () => {
   test('both ways to write an absolute path, and what is relative', async () => {
@@ -102,7 +130,7 @@ describe('addresses', () => {
       'line\nbreak',
     ]) {
       const file = join(real.home, name);
-      expect((await call('PUT', `/filesystem/${encoded(file)}`, { content: name })).status, name).toBe(200);
+      expect((await call('PUT', `/filesystem/${encoded(file)}`, { content: name })).status).toBe(200);
       expect(await readFile(file, 'utf8')).toBe(name);
       expect(JSON.parse((await call('GET', `/filesystem/${encoded(file)}`)).text)).toMatchObject({
         content: name,
@@ -116,8 +144,6 @@ describe('addresses', () => {
   test.each([
     ['GET', '/filesystem/%', 400],
     ['GET', '/filesystem/%00', 400],
-    ['GET', `/filesystem/${'a'.repeat(5000)}`, 400],
-    ['GET', `/filesystem/${'a'.repeat(300)}`, 400],
     ['GET', '/filesystem/nothing', 404],
     ['GET', '/filesystem/%2Fdev%2Fzero', 422],
     ['PATCH', '/filesystem/x', 405],
@@ -144,6 +170,10 @@ describe('addresses', () => {
     const answer = await call(method, path);
     expect(answer.status).toBe(status);
     expect(JSON.parse(answer.text)).toEqual({ error: expect.stringMatching(/\w+ \w+/) });
+  });
+
+  test.each([300, 5000])('a name of %i signs is refused', async (length) => {
+    expect((await call('GET', `/filesystem/${'a'.repeat(length)}`)).status).toBe(400);
   });
 
   test('HEAD of anything is 200, OPTIONS is allowed, and everybody may read everything', async () => {
@@ -262,16 +292,6 @@ describe('files', () => {
 });
 
 describe('uploads in parts', () => {
-  async function begin(path: string): Promise<string> {
-    return JSON.parse(
-      (await call('POST', `/filesystem-multipart/initiate/${encoded(path)}`, { permissions: '0600' })).text,
-    ).uploadId;
-  }
-  const part = async (id: string, number: number | string, value: string) => {
-    const { body, headers } = form([{ name: 'file', filename: 'p', value }]);
-    return call('PUT', `/filesystem-multipart/${id}/part?partNumber=${number}`, body, headers);
-  };
-
   test('out of order, one sent twice, listed, put together', async () => {
     const file = join(real.home, 'new/parts.txt');
     const id = await begin(file);
@@ -326,13 +346,13 @@ describe('processes', () => {
     log.on('data', (chunk: Buffer) => (seen += chunk.toString()));
     await expect.poll(() => seen).toBe('stdout:prompt> ');
     expect((await call('POST', '/process/asks/stdin', 'yes\n')).status).toBe(200);
-    await new Promise((resolve) => log.once('end', resolve));
+    await expect.poll(() => log.readableEnded).toBe(true);
     const lines = seen.split('\n').filter((line) => line !== '');
     expect(lines.filter((line) => line.startsWith('stdout:'))).toEqual(['stdout:prompt> a yes', 'stdout:b']);
     expect(lines).toContain('stderr:x');
     const records = await call('GET', '/process/asks/logs/stream', undefined, { accept: 'application/x-ndjson' });
     expect(records.headers['content-type']).toBe('application/x-ndjson');
-    expect(JSON.parse(records.text.split('\n')[0] ?? '')).toEqual({ type: 'stdout', data: 'prompt> ' });
+    expect(textOf(records.text, 'stdout')).toBe('prompt> a yes\nb\n');
   });
 
   test('an exec stream ends with the process as its last line, which says the same as the answer', async () => {
@@ -372,16 +392,7 @@ describe('processes', () => {
       { command, waitForCompletion: true },
       { accept: 'text/event-stream' },
     );
-    const lines = streamed.text
-      .trim()
-      .split('\n')
-      .map((line) => JSON.parse(line));
-    expect(
-      lines
-        .filter((line) => line.type === 'stdout')
-        .map((line) => line.data)
-        .join(''),
-    ).toBe('€\n');
+    expect(textOf(streamed.text, 'stdout')).toBe('€\n');
   });
 
   test('a large environment and command arrive intact', async () => {
@@ -477,9 +488,10 @@ describe('whatever is sent', () => {
           if (/watch|content-search|stream/.test(at)) return; // these may rightly go on for ever or read the whole disk
           if (method !== 'GET' && !/^\/(process|filesystem-multipart|filesystem\/%2Ftmp|network)/.test(at)) return;
           if (/^\/filesystem-(find|search)/.test(at) && !at.includes('tmp')) return;
-          const answer = await call(method, `${at}${search}`, sent, { 'content-type': 'application/json' });
-          expect(answer.status, `${method} ${at}${search} ${sent} → ${answer.text.slice(0, 200)}`).not.toBe(500);
-          if (answer.status >= 400) expect(JSON.parse(answer.text)).toEqual({ error: expect.any(String) });
+          const answer = await call(method, `${at}${search}`, method === 'GET' ? undefined : sent);
+          const said = `${method} ${at}${search} ${sent} → ${answer.status} ${answer.text.slice(0, 200)}`;
+          const clear = answer.status < 400 || (answer.status !== 500 && isRefusal(answer.text));
+          expect(clear ? '' : said).toBe('');
         },
       ),
       { numRuns: 400 },
