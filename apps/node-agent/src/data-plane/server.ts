@@ -108,7 +108,7 @@ export async function serveDataPlane(options: DataPlaneOptions): Promise<DataPla
     const { response, target, instance } = at;
     const failure = failureOf(error);
     const part = target?.part.kind ?? 'none';
-    const who = { ...(target ? { instanceId: target.instanceId, generation: target.generation } : {}) };
+    const who = target ? { instanceId: target.instanceId, generation: target.generation } : {};
     if (failure.code === 'client_closed' || response.destroyed) {
       response.destroy();
     } else {

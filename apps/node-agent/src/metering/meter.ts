@@ -122,10 +122,13 @@ export class Meter {
   #turn(point: Point, tier: Tier): void {
     const atMs = this.#options.parts.clock.nowMs();
     if (tier === 'running') return this.#close(point, atMs, undefined, tier);
-    void this.#read([point]).then((readings) => {
-      const still = this.#points.get(keyOf(point));
-      if (still?.sequence === point.sequence) this.#close(still, atMs, readings.get(point.hostId), tier);
-    });
+    void this.#readAndClose(point, atMs, tier);
+  }
+
+  async #readAndClose(point: Point, atMs: number, tier: Tier): Promise<void> {
+    const readings = await this.#read([point]);
+    const still = this.#points.get(keyOf(point));
+    if (still?.sequence === point.sequence) this.#close(still, atMs, readings.get(point.hostId), tier);
   }
 
   /** Its counters may be gone in a moment: read what there still is. */

@@ -104,7 +104,7 @@ export class Instance implements StayHost {
       state: this.state,
       isolation: this.#parts.driver.isolation,
       lastUsedAtMs: this.uses.lastUsedAtMs,
-      because: this.#because,
+      because: this.#watch?.sleep.because() ?? this.#because,
       idle: this.#idle,
       ...(this.#reason === undefined ? {} : { reason: this.#reason }),
     };
@@ -450,9 +450,11 @@ export class Instance implements StayHost {
       uses: this.uses,
       guest: this.guest,
       policy: () => this.#idle,
-      because: (reason) => (this.#because = reason),
       silent: (reason) => this.#parts.events.busyUnknown({ ...this.#who(), reason }),
-      sleep: () => this.#happen('idle-passed'),
+      sleep: () => {
+        this.#because = 'idle';
+        this.#happen('idle-passed');
+      },
     });
     this.#watch = { stop, sleep };
     this.#rested(stop.signal)

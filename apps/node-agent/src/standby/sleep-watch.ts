@@ -16,8 +16,6 @@ export interface Watched {
   readonly uses: Uses;
   readonly guest: Guest;
   policy(): IdlePolicy;
-  /** Why it is awake now. */
-  because(reason: string): void;
   /** The guest would not say whether it is busy. */
   silent(reason: string): void;
   /** It may sleep. Called in the same turn as the verdict, so that no request can slip in between. */
@@ -27,9 +25,18 @@ export interface Watched {
 export class SleepWatch {
   readonly #watched: Watched;
   #nudge: (() => void) | undefined;
+  /** Keep-alive processes ran when the guest was last asked. */
+  #sitsOut = false;
 
   constructor(watched: Watched) {
     this.#watched = watched;
+  }
+
+  /** Why it is awake now. */
+  because(): string {
+    const verdict = this.#verdict(undefined);
+    if (verdict.kind !== 'sleep') return verdict.because;
+    return this.#sitsOut ? 'keep-alive process' : 'request';
   }
 
   /** Something changed that may let it sleep earlier than was thought: the last hold was released, or the policy changed. */
@@ -42,11 +49,9 @@ export class SleepWatch {
     for (;;) {
       signal.throwIfAborted();
       const verdict = this.#verdict(undefined);
-      this.#watched.because(reasonOf(verdict));
       if (verdict.kind === 'held') await this.#rest(undefined, signal);
       else if (verdict.kind === 'wait') await this.#rest(verdict.untilMs - this.#watched.clock.monotonicMs(), signal);
       else if ((await this.#isQuiet(signal)) && this.#verdict(0).kind === 'sleep') {
-        this.#watched.because('idle');
         return this.#watched.sleep();
       }
     }
@@ -60,7 +65,7 @@ export class SleepWatch {
       uses.forgetBytes();
       return true;
     }
-    this.#watched.because('keep-alive process');
+    this.#sitsOut = true;
     while (keepAlive > 0) {
       try {
         keepAlive = (await guest.busy({ untilIdleMs: BUSY_POLL_MS, signal })).keepAlive;
@@ -71,6 +76,7 @@ export class SleepWatch {
         keepAlive = await this.#keepAlive(signal);
       }
     }
+    this.#sitsOut = false;
     uses.touch(); // Until now it was in use.
     return false;
   }
@@ -116,8 +122,4 @@ export class SleepWatch {
       own.abort(new Error('no longer waited for'));
     }
   }
-}
-
-function reasonOf(verdict: IdleVerdict): string {
-  return verdict.kind === 'sleep' ? 'idle' : verdict.because;
 }
