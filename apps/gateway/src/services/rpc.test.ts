@@ -1,0 +1,152 @@
+import type { ApiRouter } from '@torpor/api';
+import { Generation, instanceChanged, NodeId, SandboxName } from '@torpor/contracts';
+import { createTRPCClient, httpBatchLink, httpSubscriptionLink, splitLink } from '@trpc/client';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { NODE, rehearse, type Rehearsal } from '../rehearsal.ts';
+
+let stage: Rehearsal;
+beforeAll(async () => {
+  stage = await rehearse();
+});
+afterAll(() => stage.close());
+
+function clientOf(key = stage.apiKey) {
+  const url = `${stage.url}/trpc`;
+  const headers = { authorization: `Bearer ${key}` };
+  const fetchWithKey: typeof fetch = (input, init) =>
+    fetch(input, { ...init, headers: { ...Object.fromEntries(new Headers(init?.headers)), ...headers } });
+  return createTRPCClient<ApiRouter>({
+    links: [
+      splitLink({
+        condition: (op) => op.type === 'subscription',
+        true: httpSubscriptionLink({ url, EventSource: eventSourceOver(fetchWithKey) }),
+        false: httpBatchLink({ url, headers }),
+      }),
+    ],
+  });
+}
+
+const named = (name: string) => ({ name: SandboxName.parse(name) });
+
+describe('first-party clients', () => {
+  it('create, find, list and delete sandboxes', async () => {
+    const client = clientOf();
+    const made = await client.sandboxes.create.mutate({ ...named('own'), env: { A: '1' }, memoryMib: 512 });
+    expect(made).toMatchObject({
+      name: 'own',
+      phase: 'ready',
+      envNames: ['A'],
+      url: 'http://gateway.test/main/sandboxes/own',
+    });
+    expect(await client.sandboxes.get.query(named('own'))).toMatchObject({ state: 'paused' });
+    expect((await client.sandboxes.list.query({})).items.map(({ name }) => name)).toContain('own');
+    expect(await client.sandboxes.delete.mutate(named('own'))).toMatchObject({ phase: 'terminated' });
+    expect(await client.whoami.query()).toMatchObject({ workspace: 'main', role: 'admin' });
+    expect(await client.nodes.list.query()).toMatchObject([{ id: NODE }]);
+    expect(await client.stats.query({})).toMatchObject({ sandboxes: { living: expect.any(Number) } });
+  });
+
+  it('make keys that open, and revoke them', async () => {
+    const client = clientOf();
+    const { key, text } = await client.keys.create.mutate({ name: 'ci', role: 'member', scopes: ['sandboxes:read'] });
+    const theirs = clientOf(text);
+    expect((await theirs.sandboxes.list.query({})).items).toBeInstanceOf(Array);
+    await expect(theirs.keys.list.query()).rejects.toMatchObject({ data: { failure: { code: 'forbidden' } } });
+    expect((await client.keys.list.query()).map(({ name }) => name)).toContain('ci');
+    await client.keys.revoke.mutate({ id: key.id });
+    await expect(theirs.sandboxes.list.query({})).rejects.toMatchObject({
+      data: { failure: { code: 'unauthenticated', message: 'this API key is revoked' } },
+    });
+  });
+
+  it('are told what failed by its code', async () => {
+    const client = clientOf();
+    await expect(client.sandboxes.get.query(named('nobody'))).rejects.toMatchObject({
+      data: { httpStatus: 404, failure: { code: 'not_found', retryable: false } },
+    });
+    const wrong = { name: 'NOT A NAME' } as never; // what a client in another language might send
+    await expect(client.sandboxes.get.query(wrong)).rejects.toMatchObject({
+      data: { failure: { code: 'bad_request' } },
+    });
+    await expect(clientOf('tp_no').sandboxes.list.query({})).rejects.toMatchObject({
+      data: { httpStatus: 401, failure: { code: 'unauthenticated' } },
+    });
+  });
+
+  it('hear of what happens to their own sandboxes only', async () => {
+    const heard: unknown[] = [];
+    const onStarted = vi.fn();
+    const subscription = clientOf().events.watch.subscribe(undefined, {
+      onData: (event) => heard.push(event),
+      onStarted,
+    });
+    await vi.waitFor(() => expect(onStarted).toHaveBeenCalled());
+    const planted = await stage.plant('watched');
+    const instance = {
+      ...planted,
+      generation: Generation.parse(1),
+      state: 'paused',
+      isolation: 'none',
+      because: 'idle',
+    } as const;
+    const other = { ...instance, workspace: (await import('@torpor/contracts')).WorkspaceName.parse('theirs') };
+    await vi.waitFor(() => {
+      const wire = stage.bus.as('node');
+      const about = { atMs: 1, nodeId: NodeId.parse('node-1'), what: 'fell asleep' };
+      wire.publish(instanceChanged, { ...about, instance: other });
+      wire.publish(instanceChanged, { ...about, instance });
+      expect(heard.length).toBeGreaterThan(0);
+    });
+    expect(heard[0]).toMatchObject({ name: 'watched', what: 'fell asleep', state: 'paused' });
+    subscription.unsubscribe();
+  });
+});
+
+/** As much of an EventSource over fetch as the subscription link needs: Node has none. */
+function eventSourceOver(fetchIt: typeof fetch) {
+  class FetchEventSource extends EventTarget {
+    static readonly CONNECTING = 0;
+    static readonly OPEN = 1;
+    static readonly CLOSED = 2;
+    readonly CONNECTING = 0;
+    readonly OPEN = 1;
+    readonly CLOSED = 2;
+    readyState = 0;
+    readonly #end = new AbortController();
+
+    constructor(url: string | URL) {
+      super();
+      void this.#read(url).catch(() => (this.readyState = 2));
+    }
+
+    close(): void {
+      this.readyState = 2;
+      this.#end.abort();
+    }
+
+    async #read(url: string | URL): Promise<void> {
+      const answer = await fetchIt(url, { signal: this.#end.signal });
+      this.readyState = 1;
+      this.dispatchEvent(new Event('open'));
+      let text = '';
+      for await (const chunk of answer.body ?? []) {
+        text += Buffer.from(chunk).toString();
+        const blocks = text.split('\n\n');
+        text = blocks.pop() ?? '';
+        for (const block of blocks) this.#tell(block);
+      }
+    }
+
+    #tell(block: string): void {
+      const fields = new Map(
+        block.split('\n').map((line) => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 1).trim()]),
+      );
+      const event = new MessageEvent(fields.get('event') ?? 'message', {
+        data: fields.get('data') ?? '',
+        lastEventId: fields.get('id') ?? '',
+      });
+      this.dispatchEvent(event);
+    }
+  }
+  return FetchEventSource as never; // the link only uses what is above
+}
