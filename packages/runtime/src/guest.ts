@@ -47,5 +47,9 @@ export interface Guest {
   busy(options?: { untilIdleMs?: number; signal?: AbortSignal }): Promise<{ keepAlive: number }>;
   /** A byte stream to a port inside, loopback listeners included. Rejects with `bad_gateway` when nothing listens. */
   tunnel(port: number, signal?: AbortSignal): Promise<Duplex>;
+  /**
+   * Ends it; calls under way fail as retryable. Call it as soon as the instance is known to be gone: a vanished machine sends no goodbye, and calls
+   * without a deadline would wait for ever.
+   */
   close(): void;
 }

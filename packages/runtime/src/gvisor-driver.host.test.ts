@@ -8,18 +8,14 @@ import { runSteps } from './steps.ts';
 const shape = { memoryMib: 512, cpus: 1, diskMib: 128, pids: 256 };
 const missing = whyNoGvisor();
 
-if (missing) {
-  console.warn(`NOT TESTED: the gVisor driver on a real host: ${missing}`);
-  describe.skip(`the gVisor driver keeps the promises of an instance driver (SKIPPED: ${missing})`, () => {
-    it.todo('runs where there is root and runsc');
-  });
-} else {
+if (missing) console.warn(`NOT TESTED on a real host: the gVisor driver ${missing}`);
+
+describe.skipIf(missing)('on a real host', () => {
   describeInstanceDriver('the gVisor driver', async () => {
     const host = await openGvisorHost();
     return { ...host, template: 'base', shape, echoServer };
   });
-  describe('the gVisor driver on a host that loses hostd', describeLosses);
-}
+});
 
 /** Perl is in every Debian, so it serves. */
 function echoServer(port: number): string {
@@ -27,7 +23,7 @@ function echoServer(port: number): string {
   return `perl -MIO::Socket::INET -e '$s=${listen};while($c=$s->accept){while(sysread($c,$b,65536)){syswrite($c,$b)}close($c)}'`;
 }
 
-function describeLosses(): void {
+describe.skipIf(missing)('the gVisor driver on a host that loses hostd', () => {
   let host: GvisorTestHost;
 
   beforeAll(async () => {
@@ -53,4 +49,4 @@ function describeLosses(): void {
     guest.close();
     await runSteps(driver.destroySteps(spec), anyIntent(id));
   });
-}
+});

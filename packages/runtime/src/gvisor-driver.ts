@@ -171,18 +171,21 @@ function factsOf(state: VerbResult<'sandbox.state'>): InstanceFacts {
   };
 }
 
-/** The operator's allowed hosts as addresses. Instances have no IPv6, so only IPv4 ones are opened. */
-async function openings(allow: GvisorSettings['egress']['allow']): Promise<EgressRule[]> {
-  const found = await Promise.all(allow.map(addressesOf));
+/**
+ * The operator's allowed hosts as addresses. Instances have no IPv6, so only IPv4 ones are opened. A name that cannot be found opens nothing and is
+ * told: one wrong or unreachable index must not keep the whole node down.
+ */
+async function openings({ egress, onUnresolved }: GvisorSettings): Promise<EgressRule[]> {
+  const found = await Promise.all(
+    egress.allow.map(async ({ host, port }): Promise<EgressRule[]> => {
+      try {
+        const addresses = await lookup(host, { family: 4, all: true });
+        return addresses.map(({ address }) => ({ ip: address, port, proto: 'tcp' }));
+      } catch (error) {
+        onUnresolved?.(host, error);
+        return [];
+      }
+    }),
+  );
   return found.flat();
-}
-
-async function addressesOf({ host, port }: { host: string; port: number }): Promise<EgressRule[]> {
-  try {
-    const addresses = await lookup(host, { family: 4, all: true });
-    return addresses.map(({ address }) => ({ ip: address, port, proto: 'tcp' }));
-  } catch (cause) {
-    const message = `the host "${host}" of egress.allow has no IPv4 address that we could find; mend the name or take it out`;
-    throw new Failure('unavailable', message, { retryable: true, cause });
-  }
 }

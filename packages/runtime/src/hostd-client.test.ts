@@ -87,15 +87,25 @@ it('gives each caller its own answer, whatever the order they come in', async ()
   expect((await Promise.all(asked)).map((slept) => slept.tookUs)).toEqual([1, 2, 3]);
 });
 
-it('fails what is in flight as retryable when hostd is killed, and reaches its successor', async () => {
+it('fails a journaled verb in flight as retryable when hostd is killed', async () => {
   const first = await new StandIn(() => {}).listen();
-  const asked = client.ask('sandbox.pause', { id }, 5000).catch((e: unknown) => e);
+  const asked = client.change(intent(['sandbox.start']), 'sandbox.start', { id }, 5000).catch((e: unknown) => e);
   await expect.poll(() => first.seen.length).toBe(1);
   await first.stop();
   expect(await asked).toMatchObject({ code: 'unavailable', retryable: true });
-  const again = client.ask('sandbox.pause', { id }, 5000);
-  await new StandIn((_request, answer) => answer({ ok: true, result: slept })).listen();
-  expect(await again).toEqual(slept);
+  const second = await new StandIn((_request, answer) => answer({ ok: true, result: {} })).listen();
+  await client.change(intent(['sandbox.start']), 'sandbox.start', { id }, 5000);
+  expect(second.seen.length).toBe(1);
+});
+
+it('asks the successor of a killed hostd again for what needs no intent, so that no wake fails by a restart', async () => {
+  const first = await new StandIn(() => {}).listen();
+  const asked = client.ask('sandbox.resume', { id }, 5000);
+  await expect.poll(() => first.seen.length).toBe(1);
+  await first.stop();
+  const second = await new StandIn((_request, answer) => answer({ ok: true, result: { already: true } })).listen();
+  expect(await asked).toEqual({ already: true });
+  expect(second.seen.map(({ verb }) => verb)).toEqual(['sandbox.resume']);
 });
 
 it('gives up at the caller’s own deadline when no hostd is there, and says where it looked', async () => {

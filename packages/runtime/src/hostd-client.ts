@@ -1,10 +1,11 @@
 /**
- * The client of packages/hostd/PROTOCOL.md. hostd may be killed and replaced at any time: calls in flight then fail as retryable, and the next call
- * connects again, trying until its own deadline. Nothing is repeated here, since only the caller's journal knows what that would mean.
+ * The client of packages/hostd/PROTOCOL.md. hostd may be killed and replaced at any time; each call connects again if it must, trying until its own
+ * deadline. Calls in flight are asked again when they need no intent: twice is once for them, and no wake fails because hostd was restarted. The
+ * journaled ones fail as retryable: only the journal knows what to do next.
  */
 import { Failure, withDeadline } from '@torpor/kernel';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { HostdConnection } from './hostd-connection.ts';
+import { BrokenConnection, HostdConnection } from './hostd-connection.ts';
 import {
   needsIntent,
   parseResult,
@@ -22,7 +23,7 @@ const BACKOFF_MS = [2, 5, 10, 20, 50];
 const BACKOFF_MS_MAX = 100;
 
 export interface HostdClient {
-  /** A verb that needs no journaled intent. */
+  /** A verb that needs no journaled intent. Asked again, until the deadline, when hostd was replaced meanwhile. */
   ask<V extends FreeVerb>(verb: V, args: VerbArgs[V], deadlineMs: number): Promise<VerbResult<V>>;
   /** A verb that changes an instance. Throws, before anything is sent, when the intent does not cover it. */
   change<V extends JournaledVerb>(
@@ -42,7 +43,14 @@ export function hostdClient(options: { socket: string; scope: string }): HostdCl
   return {
     async ask(verb, args, deadlineMs) {
       if (needsIntent(verb)) throw new Error(`"${verb}" was asked without a journaled intent`);
-      return await call(verb, args, deadlineMs);
+      const untilMs = performance.now() + deadlineMs;
+      for (;;) {
+        try {
+          return await call(verb, args, msUntil(untilMs));
+        } catch (error) {
+          if (!(error instanceof BrokenConnection) || performance.now() >= untilMs) throw error;
+        }
+      }
     },
     async change(intent, verb, args, deadlineMs) {
       assertCovered(intent, verb, args.id);

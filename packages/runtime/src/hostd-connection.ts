@@ -23,7 +23,7 @@ export class HostdConnection {
   readonly #pending = new Map<number, Pending>();
   #lastId = 0;
   #rest = '';
-  #broken: Failure | undefined;
+  #broken: BrokenConnection | undefined;
 
   private constructor(socket: Socket) {
     this.#socket = socket;
@@ -106,12 +106,19 @@ export class HostdConnection {
 
   #break(cause: Error): void {
     if (this.#broken) return;
-    const message = `the connection to hostd broke: ${cause.message}; what was asked may or may not have been done`;
-    const broken = new Failure('unavailable', message, { retryable: true, cause });
+    const broken = new BrokenConnection(cause);
     this.#broken = broken;
     this.#socket.destroy();
     for (const pending of this.#pending.values()) pending.reject(broken);
     this.#pending.clear();
+  }
+}
+
+/** The connection broke under a call. */
+export class BrokenConnection extends Failure {
+  constructor(cause: Error) {
+    const message = `the connection to hostd broke: ${cause.message}; what was asked may or may not have been done`;
+    super('unavailable', message, { retryable: true, cause });
   }
 }
 

@@ -262,8 +262,7 @@ async function until(
   const over = new AbortController();
   const bell = { rang: false };
   const ring = () => void (bell.rang = true);
-  // A rejection means that the condition was met first or that the instance was killed; the gate tells which.
-  const late = afterInside(machine.inside, waitMs, over.signal).then(ring, ring);
+  const late = afterInside(machine.inside, waitMs, over.signal).then(ring, ring); // rejected: the condition was met first
   while (!met() && !bell.rang) await Promise.race([late, ...watched.map((process) => process.changes.next())]);
   over.abort(new Error('the condition was met'));
   await machine.inside.gate.passed();

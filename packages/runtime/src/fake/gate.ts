@@ -1,7 +1,10 @@
-/** Where everything inside a fake instance stops while it is frozen. Killing opens it with an error, for ever. */
+/**
+ * Where everything inside a fake instance stops while it is frozen. A killed instance never passes it again: who waits for its answer waits until he
+ * gives up, since a vanished machine sends no goodbye.
+ */
 export class Gate {
-  #shut: { promise: Promise<void>; open: () => void; fail: (error: Error) => void } | undefined;
-  #dead: Error | undefined;
+  #shut: { promise: Promise<void>; open: () => void } | undefined;
+  #dead = false;
 
   get isShut(): boolean {
     return this.#shut !== undefined;
@@ -9,26 +12,23 @@ export class Gate {
 
   shut(): void {
     if (this.#shut || this.#dead) return;
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    promise.catch(() => {}); // nobody may be waiting when it is killed
-    this.#shut = { promise, open: resolve, fail: reject };
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#shut = { promise, open: resolve };
   }
 
   open(): void {
-    const shut = this.#shut;
+    if (this.#dead) return;
+    this.#shut?.open();
     this.#shut = undefined;
-    shut?.open();
   }
 
-  kill(error: Error): void {
-    this.#dead = error;
-    this.#shut?.fail(error);
-    this.#shut = undefined;
+  kill(): void {
+    this.#dead = true;
+    this.#shut ??= { promise: new Promise(() => {}), open() {} };
   }
 
   /** Resolves when the way is open, at once if it is. */
   async passed(): Promise<void> {
     while (this.#shut) await this.#shut.promise;
-    if (this.#dead) throw this.#dead;
   }
 }

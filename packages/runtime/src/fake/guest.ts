@@ -12,21 +12,29 @@ const CALL_BYTES = 200;
 
 /** Reaches the guest of a fake instance, as long as it lives. A frozen one answers nothing until it is resumed. */
 export function fakeTransport(host: FakeHost, instanceId: InstanceId): GuestTransport {
-  return { send, tunnel, close() {} };
+  const closed = new AbortController();
+  return { send, tunnel, close };
 
-  async function send(request: GuestRequest, token: string): Promise<GuestAnswer> {
-    const answer = (signal?: AbortSignal) => answerInside(request, token, signal);
-    if (!request.headMs) return request.signal ? await untilAborted(request.signal, answer()) : await answer();
-    const name = `guest ${request.method} ${request.path}`;
-    const timer = { name, ms: request.headMs, clock: host.clock, ...(request.signal ? { outer: request.signal } : {}) };
-    return await withDeadline(timer, answer);
+  function close(): void {
+    closed.abort(new Failure('unavailable', 'this guest was closed by us', { retryable: true }));
   }
 
-  async function answerInside(request: GuestRequest, token: string, signal?: AbortSignal): Promise<GuestAnswer> {
+  function ends(signal: AbortSignal | undefined): AbortSignal {
+    return signal ? AbortSignal.any([signal, closed.signal]) : closed.signal;
+  }
+
+  async function send(request: GuestRequest, token: string): Promise<GuestAnswer> {
+    const outer = ends(request.signal);
+    if (!request.headMs) return await untilAborted(outer, () => answerInside(request, token, outer));
+    const timer = { name: `guest ${request.method} ${request.path}`, ms: request.headMs, clock: host.clock, outer };
+    return await withDeadline(timer, (signal) => answerInside(request, token, signal));
+  }
+
+  async function answerInside(request: GuestRequest, token: string, signal: AbortSignal): Promise<GuestAnswer> {
     const sandbox = reach();
     const { machine, gate } = sandbox;
     await gate.passed();
-    signal?.throwIfAborted(); // the caller left while it was frozen: its stream is closed before the guest looks at it
+    signal.throwIfAborted(); // the caller left while it was frozen: its stream is closed before the guest looks at it
     const call = await readCall(request);
     sandbox.cpuUsageNs += CALL_CPU_NS;
     sandbox.rxBytes += CALL_BYTES + call.body.length;
@@ -46,12 +54,13 @@ export function fakeTransport(host: FakeHost, instanceId: InstanceId): GuestTran
 
   async function tunnel(port: number, token: string, signal?: AbortSignal) {
     const { machine, gate } = reach();
-    await (signal ? untilAborted(signal, gate.passed()) : gate.passed());
+    const left = ends(signal);
+    await untilAborted(left, () => gate.passed());
     if (!machine.accepts(token)) throw new Failure('unauthenticated', 'the token is not the one expected');
     if (!machine.listeners.has(port))
       throw new Failure('bad_gateway', `nothing listens on port ${port} of the instance`);
     const connection = machine.connect(port);
-    signal?.addEventListener('abort', () => connection.destroy(), { once: true });
+    left.addEventListener('abort', () => connection.destroy(), { once: true });
     return connection;
   }
 
@@ -80,10 +89,15 @@ async function readBody(body: GuestRequest['body']): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-function untilAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
+async function untilAborted<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  signal.throwIfAborted();
+  const over = new AbortController();
   const aborted = new Promise<never>((_, reject) => {
-    if (signal.aborted) reject(signal.reason);
-    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true, signal: over.signal });
   });
-  return Promise.race([work, aborted]);
+  try {
+    return await Promise.race([work(), aborted]);
+  } finally {
+    over.abort();
+  }
 }

@@ -74,12 +74,15 @@ export class FakeHost {
     this.#failures.push({ verb, when, error: failure });
   }
 
-  /** The sandbox's processes die, as by SIGKILL of the sentry; its disk and network stay. */
+  /**
+   * The sandbox's processes die, as by SIGKILL of the sentry; its disk and network stay. Calls under way hear nothing of it until their guest is closed
+   * or their time is over, as in reality.
+   */
   kill(instanceId: InstanceId): void {
     const sandbox = this.sandboxes.get(instanceId);
     if (!sandbox) return;
+    sandbox.gate.kill();
     sandbox.machine.kill();
-    sandbox.gate.kill(new Failure('unavailable', 'the instance does not answer: it was killed', { retryable: true }));
     this.sandboxes.delete(instanceId);
   }
 
