@@ -33,22 +33,24 @@ export function resolveBlaxelImage(image: string, images: readonly BlaxelImage[]
   }
   const [, asked, tag = 'latest'] = parts;
   const known = repositoriesOf(asked)
-    .map((repository) => images.find((candidate) => candidate.repository === repository))
-    .find((candidate) => candidate !== undefined);
+    .map((repository) => images.filter((candidate) => candidate.repository === repository))
+    .find((candidates) => candidates.length > 0);
   if (!known) {
-    const all = images.map((candidate) => candidate.repository).join(', ');
+    const all = [...new Set(images.map((candidate) => candidate.repository))].join(', ');
     return {
       kind: 'refused',
       message: `the image ${JSON.stringify(asked)} does not exist here; expected one of ${all}`,
     };
   }
-  if (!known.tags.includes(tag)) {
+  const tagged = known.find((candidate) => candidate.tags.includes(tag));
+  if (!tagged) {
+    const tags = known.flatMap((candidate) => candidate.tags).join(', ');
     return {
       kind: 'refused',
-      message: `the image ${asked} has no tag ${JSON.stringify(tag)}; expected one of ${known.tags.join(', ')}`,
+      message: `the image ${asked} has no tag ${JSON.stringify(tag)}; expected one of ${tags}`,
     };
   }
-  return { kind: 'found', template: known.template, image: `${known.repository}:${tag}` };
+  return { kind: 'found', template: tagged.template, image: `${tagged.repository}:${tag}` };
 }
 
 function repositoriesOf(asked: string): string[] {

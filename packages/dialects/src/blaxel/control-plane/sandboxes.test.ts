@@ -10,7 +10,11 @@ import { parseBlaxelUpdate } from './sandbox-update.ts';
 import { standingOf, toBlaxelSandbox } from './sandbox-view.ts';
 
 const NOW = Date.parse('2026-11-22T00:00:00Z');
-const images = [...plainImages('base'), { repository: 'mine', tags: ['v1', 'latest'], template: 'mine' }];
+const images = [
+  ...plainImages('base'),
+  { repository: 'mine', tags: ['v1', 'latest'], template: 'mine' },
+  { repository: 'mine', tags: ['v3'], template: 'newer' },
+];
 const context = {
   workspace: WorkspaceName.parse('acme'),
   createdBy: 'me',
@@ -211,6 +215,7 @@ describe('images', () => {
     ['mine', 'mine'],
     ['sandbox/mine:v1', 'mine'],
     ['mine:v2', undefined],
+    ['mine:v3', 'newer'],
     ['docker.io/library/alpine', undefined],
     ['mine:', undefined],
     ['', undefined],

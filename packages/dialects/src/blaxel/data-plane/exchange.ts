@@ -56,23 +56,48 @@ export function answerFailure(failure: Failure): DataPlaneAnswer {
   return { ...answer, headers: { ...answer.headers, 'retry-after': String(failure.retryAfterS) } };
 }
 
-/**
- * An answer that is made while it is sent. `signal` aborts when the caller has gone or has read enough, however it is told; until then
- * the sandbox is kept awake.
- */
+/** What an answer that is made while it is sent has to say about itself. */
+export interface StreamKind {
+  readonly contentType: string;
+  /** Why the sandbox must not fall asleep meanwhile; absent: the request itself is reason enough. */
+  readonly keepAwake?: string;
+  /** Aborted when nobody reads any more. For those who must open something before they know that there will be a stream. */
+  readonly gone?: AbortController;
+}
+
+/** An answer that is made while it is sent. `signal` aborts when the caller has gone or has read enough, however it is told. */
 export function answerStream(
   exchange: DataPlaneCall,
-  kind: { readonly contentType: string; readonly keepAwake?: string },
-  make: (signal: AbortSignal) => AsyncIterable<string | Uint8Array>,
+  kind: StreamKind,
+  make: (signal: AbortSignal) => AsyncGenerator<string | Uint8Array>,
 ): DataPlaneAnswer {
-  const gone = new AbortController();
+  const gone = kind.gone ?? new AbortController();
   const release = kind.keepAwake === undefined ? undefined : exchange.hold?.keepAwake(kind.keepAwake);
-  const body = Readable.from(make(AbortSignal.any([gone.signal, exchange.request.signal])), { objectMode: false });
-  body.once('close', () => {
-    gone.abort(new Error('nobody reads this stream any more'));
-    release?.();
-  });
+  const source = make(AbortSignal.any([gone.signal, exchange.request.signal]));
+  const body = Readable.from(
+    endingAtOnce(source, () => {
+      gone.abort(new Error('nobody reads this stream any more'));
+      release?.();
+    }),
+    { objectMode: false },
+  );
   return { status: 200, headers: { 'content-type': kind.contentType }, body };
+}
+
+/**
+ * The same pieces, but ended without waiting for the piece that is being made: a destroyed stream would wait for it, and with it the signal that
+ * ends the making.
+ */
+function endingAtOnce<T>(source: AsyncGenerator<T>, ended: () => void): AsyncIterable<T> {
+  const iterator = {
+    next: () => source.next(),
+    return: (): Promise<IteratorResult<T>> => {
+      ended();
+      source.return(undefined).catch(() => {}); // runs its `finally`; what it may say then nobody asked for
+      return Promise.resolve({ done: true, value: undefined });
+    },
+  };
+  return { [Symbol.asyncIterator]: () => iterator };
 }
 
 export function badRequest(message: string): Failure {

@@ -25,6 +25,16 @@ export const GuestProcess = z.object({
 });
 export type GuestProcess = z.infer<typeof GuestProcess>;
 
+/** A process with its output so far inline. */
+export const GuestRun = GuestProcess.extend({
+  stdout: z.string(),
+  stderr: z.string(),
+  logs: z.string(),
+  /** Some of the output was too much to be inline. */
+  truncated: z.boolean(),
+});
+export type GuestRun = z.infer<typeof GuestRun>;
+
 export const GuestFile = z.object({
   path: z.string(),
   name: z.string(),

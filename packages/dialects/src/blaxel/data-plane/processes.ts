@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { guestPath } from './addresses.ts';
 import { readJson } from './bodies.ts';
 import { answerJson, answerStream, badRequest, recode, type DataPlaneAnswer, type Exchange } from './exchange.ts';
-import { ask, GuestProcess, openStream, discard } from './guest-calls.ts';
+import { ask, discard, GuestProcess, GuestRun, openStream } from './guest-calls.ts';
 import { droppedNote, NO_OUTPUT, openOutput, outputOf, type OutputEvent, type ProcessTexts } from './output.ts';
 import { echoOf, guestAskOf, ProcessRequest, waitMsOf } from './process-asks.ts';
 import { toBlaxelProcess } from './process-view.ts';
@@ -14,6 +14,8 @@ const REQUEST_BYTES_MAX = 4 * 1024 * 1024;
 const START_MS = 30_000;
 /** The longest single wait that the guest takes; a longer one is several. */
 const WAIT_SLICE_MS = 60 * 60_000;
+/** Output up to this comes with the process itself; more is streamed. */
+const INLINE_BYTES_MAX = 1024 * 1024;
 /** How long to wait for ports when the caller sets no time. */
 const PORTS_MS_DEFAULT = 60_000;
 
@@ -21,29 +23,64 @@ const JSON_TYPE = 'application/json; charset=utf-8';
 
 export async function startProcess(exchange: Exchange): Promise<DataPlaneAnswer> {
   const request = await readJson(exchange.request, ProcessRequest, REQUEST_BYTES_MAX);
-  const streams = wants(exchange, 'text/event-stream') || wants(exchange, 'application/x-ndjson');
   const deadline = deadlineOf(exchange, waitMsOf(request));
-  const started = await start(exchange, request);
-  if (streams) return streamRun(exchange, started, request, deadline);
+  if (wants(exchange, 'text/event-stream') || wants(exchange, 'application/x-ndjson')) {
+    return streamRun(exchange, await start(exchange, request), request, deadline);
+  }
+  const ports = request.waitForPorts ?? [];
+  if (request.waitForCompletion && ports.length === 0) return run(exchange, request, deadline);
 
-  let process = started;
-  if (request.waitForPorts?.length) await awaitPorts(exchange, started, request.waitForPorts, deadline);
-  if (request.waitForCompletion) process = await awaitExit(exchange, started, deadline);
-  else if (request.waitForPorts?.length) process = await describe(exchange, started.id);
-  const texts = request.waitForCompletion
-    ? await outputOf(exchange.guest, process, exchange.request.signal)
-    : NO_OUTPUT;
-  return answerProcess(exchange, process, texts, echoOf(request));
+  let process = await start(exchange, request);
+  if (ports.length > 0) {
+    await awaitPorts(exchange, process, ports, deadline);
+    process = await describe(exchange, process.id);
+  }
+  if (!request.waitForCompletion) return answerProcess(exchange, process, NO_OUTPUT, echoOf(request));
+  process = await awaitExit(exchange, process, deadline);
+  return answerProcess(
+    exchange,
+    process,
+    await outputOf(exchange.guest, process, exchange.request.signal),
+    echoOf(request),
+  );
 }
 
-async function start(exchange: Exchange, request: ProcessRequest): Promise<GuestProcess> {
+/** The usual command, in one call: started, waited for, and answered with its output. */
+async function run(
+  exchange: Exchange,
+  request: ProcessRequest,
+  deadline: Deadline | undefined,
+): Promise<DataPlaneAnswer> {
+  const waitMs = sliceMs(exchange, deadline);
+  const ended = await startWith(exchange, request, GuestRun, { waitMs, outputLimit: INLINE_BYTES_MAX });
+  if (ended.status === 'exited' && !ended.truncated) {
+    const { stdout, stderr, logs } = ended;
+    return answerProcess(exchange, ended, { stdout, stderr, logs }, echoOf(request));
+  }
+  const process = ended.status === 'exited' ? ended : await awaitExit(exchange, ended, deadline);
+  return answerProcess(
+    exchange,
+    process,
+    await outputOf(exchange.guest, process, exchange.request.signal),
+    echoOf(request),
+  );
+}
+
+function start(exchange: Exchange, request: ProcessRequest): Promise<GuestProcess> {
+  return startWith(exchange, request, GuestProcess, {});
+}
+
+async function startWith<T>(
+  exchange: Exchange,
+  request: ProcessRequest,
+  shape: z.ZodType<T>,
+  more: { waitMs?: number; outputLimit?: number },
+): Promise<T> {
   const { guest, workdir, chance } = exchange;
-  const body = guestAskOf(request, { workdir, chance });
+  const body: Record<string, unknown> = { ...guestAskOf(request, { workdir, chance }), ...more };
   try {
-    return await ask(guest, GuestProcess, 'POST', '/v1/processes', body, {
-      headMs: START_MS,
-      signal: exchange.request.signal,
-    });
+    const options = { headMs: START_MS + (more.waitMs ?? 0), signal: exchange.request.signal };
+    return await ask(guest, shape, 'POST', '/v1/processes', body, options);
   } catch (error) {
     if (error instanceof Failure && error.code === 'conflict') {
       throw badRequest(`process with name '${String(body['name'])}' already exists and is running`);
@@ -66,14 +103,17 @@ function leftOf(exchange: Exchange, deadline: Deadline | undefined): number {
   return deadline === undefined ? Number.POSITIVE_INFINITY : Math.max(0, deadline.atMs - exchange.clock.monotonicMs());
 }
 
+function sliceMs(exchange: Exchange, deadline: Deadline | undefined): number {
+  return Math.round(Math.min(leftOf(exchange, deadline), WAIT_SLICE_MS));
+}
+
 async function awaitExit(
   exchange: Exchange,
   started: GuestProcess,
   deadline: Deadline | undefined,
 ): Promise<GuestProcess> {
   for (;;) {
-    const sliceMs = Math.round(Math.min(leftOf(exchange, deadline), WAIT_SLICE_MS));
-    const process = await describe(exchange, started.id, sliceMs);
+    const process = await describe(exchange, started.id, sliceMs(exchange, deadline));
     if (process.status === 'exited') return process;
     if (deadline && leftOf(exchange, deadline) <= 0) throw timedOut(started, deadline);
   }
@@ -241,12 +281,8 @@ export async function streamLogs(exchange: Exchange): Promise<DataPlaneAnswer> {
   const events = await openOutput(exchange.guest, idOf(exchange), { follow: true, signal });
   const ndjson = wants(exchange, 'application/x-ndjson');
   const contentType = ndjson ? 'application/x-ndjson' : 'text/plain; charset=utf-8';
-  const answer = answerStream(exchange, { contentType, keepAwake: 'log stream' }, () =>
-    ndjson ? recordsOf(events) : linesOf(events),
-  );
-  if (answer.body && 'once' in answer.body)
-    answer.body.once('close', () => gone.abort(new Error('nobody follows this log any more')));
-  return answer;
+  const kind = { contentType, keepAwake: 'log stream', gone };
+  return answerStream(exchange, kind, () => (ndjson ? recordsOf(events) : linesOf(events)));
 }
 
 async function* recordsOf(events: AsyncIterable<OutputEvent>): AsyncGenerator<string> {

@@ -25,19 +25,13 @@ export async function watchFiles(exchange: Exchange): Promise<DataPlaneAnswer> {
   const gone = new AbortController();
   const signal = AbortSignal.any([gone.signal, exchange.request.signal]);
   const lines = await open(exchange, root, recursive, signal);
-  const answer = answerStream(
-    exchange,
-    { contentType: 'text/plain; charset=utf-8', keepAwake: 'watch stream' },
-    async function* () {
-      for await (const line of linesOf(lines)) {
-        const text = tell(checked(WatchLine, JSON.parse(line), 'GET /v1/files/watch'), ignored);
-        if (text !== undefined) yield text;
-      }
-    },
-  );
-  if (answer.body && 'once' in answer.body)
-    answer.body.once('close', () => gone.abort(new Error('nobody watches any more')));
-  return answer;
+  const kind = { contentType: 'text/plain; charset=utf-8', keepAwake: 'watch stream', gone };
+  return answerStream(exchange, kind, async function* () {
+    for await (const line of linesOf(lines)) {
+      const text = tell(checked(WatchLine, JSON.parse(line), 'GET /v1/files/watch'), ignored);
+      if (text !== undefined) yield text;
+    }
+  });
 }
 
 async function open(
