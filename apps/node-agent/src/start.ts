@@ -43,7 +43,7 @@ export async function startRoom(
     clock: systemClock,
     chance: systemChance,
     wire,
-    driver: driverOf(config),
+    driver: driverOf(config, (host, error) => trouble(`egress.allow: ${host} has no address`, error)),
     telemetry,
     journalStore: await fileJournalStore(join(stateDir, 'journal')),
     notes: { lease: note('lease'), metering: note('metering.json') },
@@ -63,10 +63,13 @@ export async function startRoom(
   return { close: () => lifetime.close() };
 }
 
-function driverOf({ driver, listen }: NodeAgentConfig): InstanceDriver {
+function driverOf(
+  { driver, listen }: NodeAgentConfig,
+  onUnresolved: (host: string, error: unknown) => void,
+): InstanceDriver {
   switch (driver.kind) {
     case 'gvisor':
-      return gvisorDriver({ ...driver, hostPorts: [listen.port] });
+      return gvisorDriver({ ...driver, hostPorts: [listen.port], onUnresolved });
     case 'fake':
       return fakeDriver(new FakeHost());
   }

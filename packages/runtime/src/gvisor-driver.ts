@@ -35,6 +35,8 @@ export interface GvisorSettings {
   /** Ports of the host, besides DNS, that instances may reach: the node-agent's own listener. */
   readonly hostPorts: readonly number[];
   readonly templates: readonly GvisorTemplate[];
+  /** Told of each host of `egress.allow` that has no address; nothing is opened for it. */
+  readonly onUnresolved?: (host: string, error: unknown) => void;
 }
 
 const NODE_MS = 120_000;
@@ -115,7 +117,7 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
     templates: [...templates.keys()],
     async prepare() {
       const { pool, subnet, dnsPort, hostPorts, egress } = settings;
-      const allow = await openings(egress.allow);
+      const allow = await openings(settings);
       const limits = { bandwidthMbit: egress.bandwidthMbit, connections: egress.connections };
       const dns = { listenPort: dnsPort };
       await hostd.ask(

@@ -160,6 +160,6 @@ describe('the supervisor', () => {
     const name = await nameProcess(child.pid ?? 0);
     expect(name && (await isRunning(name))).toBe(true);
     if (name) await endProcess(name, { graceMs: 100 });
-    expect(child.signalCode).toBe('SIGKILL');
+    await vi.waitFor(() => expect(child.signalCode).toBe('SIGKILL'));
   });
 });
