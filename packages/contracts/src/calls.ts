@@ -120,6 +120,8 @@ export const InstanceReport = z.object({
   lastUsedAtMs: z.number(),
   /** Why it is awake (`request`, `stream`, `keep-alive process`, `policy never`) or why it sleeps (`idle`, `asked`). */
   because: z.string(),
+  /** The policy that the node goes by. Given, it lets the scheduler notice one that it was never told. */
+  idle: IdlePolicy.optional(),
   memoryMib: z.number().optional(),
   reason: z.string().optional(),
   /** The name under which the host knows it: its cgroup, namespace and journal. A pooled instance has one before its id. */

@@ -1,0 +1,194 @@
+import { createSandbox, type Route, type Sandbox, type SandboxAsk, type SandboxName } from '@torpor/contracts';
+import { explain, Failure } from '@torpor/kernel';
+import { expiryOf, type Placement } from '@torpor/policy';
+import type { Endings } from '../changes/endings.ts';
+import type { FleetView } from '../fleet/fleet-view.ts';
+import type { Parts } from '../parts.ts';
+import type { RouteHints } from '../routes.ts';
+import type { Births, Birth } from './births.ts';
+import { freshName, newSandbox } from './new-sandbox.ts';
+
+interface Answer {
+  readonly kind: 'created' | 'existing';
+  readonly sandbox: Sandbox;
+  readonly route: Route;
+}
+
+type NamedAsk = SandboxAsk & { readonly name: SandboxName };
+
+/** How often a create looks again when what it found has changed under its hands. */
+const LOOKS_MAX = 8;
+
+export class Creation {
+  readonly #parts: Parts;
+  readonly #fleet: FleetView;
+  readonly #births: Births;
+  readonly #endings: Endings;
+  readonly #hints: RouteHints;
+  /** Births under way in this process, by incarnation: callers who may share a sandbox wait for the one birth. */
+  readonly #underWay = new Map<string, Promise<Birth>>();
+
+  constructor(parts: Parts, around: { fleet: FleetView; births: Births; endings: Endings; hints: RouteHints }) {
+    this.#parts = parts;
+    this.#fleet = around.fleet;
+    this.#births = around.births;
+    this.#endings = around.endings;
+    this.#hints = around.hints;
+  }
+
+  /** Answers a sandbox that is usable. `conflict` when the name is taken and the ask does not allow reuse. */
+  create(ask: SandboxAsk, traceparent: string | undefined): Promise<Answer> {
+    const { telemetry, clock, chance, events } = this.#parts;
+    const named = { ...ask, name: ask.name ?? freshName(chance) };
+    const beganAtMs = clock.monotonicMs();
+    return telemetry.span('scheduler.create', { traceparent, kind: 'server' }, async (span) => {
+      try {
+        return await this.#create(named, clock.nowMs() + createSandbox.deadlineMs, span.traceparent);
+      } catch (error) {
+        const code = error instanceof Failure ? error.code : 'internal';
+        const tookMs = clock.monotonicMs() - beganAtMs;
+        events.createFailed({ workspace: named.workspace, name: named.name, code, reason: explain(error), tookMs });
+        throw error;
+      }
+    });
+  }
+
+  isUnderWay(sandbox: Sandbox): boolean {
+    return this.#underWay.has(keyOf(sandbox));
+  }
+
+  /** Joins or begins the birth of a row in phase creating. */
+  bring(
+    sandbox: Sandbox,
+    how: {
+      env: Readonly<Record<string, string>>;
+      deadlineAtMs: number;
+      traceparent?: string;
+    },
+  ) {
+    const key = keyOf(sandbox);
+    const there = this.#underWay.get(key);
+    if (there) return there;
+    const birth = this.#births.bring({ sandbox, ...how });
+    this.#underWay.set(key, birth);
+    const over = () => void this.#underWay.delete(key);
+    birth.then(over, over);
+    return birth;
+  }
+
+  async #create(ask: NamedAsk, deadlineAtMs: number, traceparent: string): Promise<Answer> {
+    for (let look = 0; look < LOOKS_MAX; look++) {
+      const attempt = await this.#begin(ask);
+      const answer =
+        attempt.kind === 'inserted'
+          ? await this.#makeReady(attempt.sandbox, ask, { deadlineAtMs, traceparent })
+          : await this.#settleWith(attempt.sandbox, ask, deadlineAtMs);
+      if (answer) return answer;
+    }
+    throw new Failure('conflict', `the sandbox "${ask.name}" is being made and ended again and again; try later`, {
+      retryable: true,
+    });
+  }
+
+  /** The first commit. */
+  async #begin(ask: NamedAsk): Promise<{ kind: 'inserted' | 'taken'; sandbox: Sandbox }> {
+    const { store, clock, chance } = this.#parts;
+    const placement = await this.#place(ask);
+    if (placement.kind === 'refused') {
+      // Whoever may share a sandbox needs no room for another one.
+      const there = await store.wanted.living(ask.workspace, ask.name);
+      if (there) return { kind: 'taken', sandbox: there };
+      throw refusal(ask, placement);
+    }
+    const sandbox = newSandbox(ask, { nodeId: placement.nodeId, nowMs: clock.nowMs(), chance });
+    const inserted = await store.wanted.insert(sandbox, ask.env);
+    return inserted.kind === 'taken' ? inserted : { kind: 'inserted', sandbox };
+  }
+
+  async #place(ask: NamedAsk): Promise<Placement> {
+    const placement = this.#births.place(ask);
+    if (placement.kind === 'placed') return placement;
+    await this.#fleet.refresh(this.#parts.store); // another scheduler may have heard of a node with room
+    return this.#births.place(ask);
+  }
+
+  async #makeReady(
+    sandbox: Sandbox,
+    ask: NamedAsk,
+    until: { deadlineAtMs: number; traceparent: string },
+  ): Promise<Answer> {
+    const beganAtMs = this.#parts.clock.monotonicMs();
+    const birth = await this.bring(sandbox, { env: ask.env, ...until });
+    const tookMs = this.#parts.clock.monotonicMs() - beganAtMs;
+    this.#parts.events.created(birth.sandbox, { from: birth.from, tookMs, attempts: birth.attempts });
+    this.#hints.tell(birth.sandbox, birth.route);
+    return { kind: 'created', sandbox: birth.sandbox, route: birth.route };
+  }
+
+  /** The name is taken. Undefined: what was in the way is gone, look again. */
+  async #settleWith(there: Sandbox, ask: NamedAsk, deadlineAtMs: number): Promise<Answer | undefined> {
+    if (there.phase === 'failed' || this.#isExpired(there)) {
+      await this.#clearAway(there);
+      return undefined;
+    }
+    if (!ask.reuse)
+      throw new Failure('conflict', `a sandbox "${ask.name}" exists already in workspace "${ask.workspace}"`);
+    const { sandbox, route } =
+      there.phase === 'ready' ? await this.#wayTo(there) : await this.#join(there, deadlineAtMs);
+    this.#parts.events.reused(sandbox);
+    return { kind: 'existing', sandbox, route };
+  }
+
+  /** Waits for the birth, whoever began it. One that a dead scheduler began is taken up: starting twice is starting once. */
+  async #join(there: Sandbox, deadlineAtMs: number): Promise<{ sandbox: Sandbox; route: Route }> {
+    const joined = this.#underWay.get(keyOf(there));
+    if (joined) return joined;
+    const env = await this.#parts.store.wanted.envOf(there);
+    if (!env)
+      throw new Failure('unavailable', `the sandbox "${there.name}" changed while it was looked at`, {
+        retryable: true,
+      });
+    return this.bring(there, { env, deadlineAtMs });
+  }
+
+  async #wayTo(sandbox: Sandbox): Promise<{ sandbox: Sandbox; route: Route }> {
+    const { instanceId, generation, nodeId } = sandbox;
+    if (!this.#fleet.urlOf(nodeId)) await this.#fleet.refresh(this.#parts.store);
+    const nodeUrl = this.#fleet.urlOf(nodeId);
+    if (!nodeUrl)
+      throw new Failure('unavailable', `the node of sandbox "${sandbox.name}" was not heard of yet`, {
+        retryable: true,
+        retryAfterS: 5,
+      });
+    return { sandbox, route: { instanceId, generation, nodeId, nodeUrl } };
+  }
+
+  #isExpired(sandbox: Sandbox): boolean {
+    return sandbox.phase === 'ready' && expiryOf(sandbox, this.#parts.clock.nowMs()).kind === 'expired';
+  }
+
+  async #clearAway(there: Sandbox): Promise<void> {
+    const { store, clock, events } = this.#parts;
+    const reason = there.phase === 'failed' ? `replaced; it had failed: ${there.reason ?? 'unknown'}` : 'expired';
+    const gone = await store.wanted.terminate(there.workspace, there.name, { reason, atMs: clock.nowMs(), who: there });
+    if (!gone) return;
+    events.ended(gone, there.phase === 'failed' ? 'replaced' : 'expired');
+    this.#endings.beginInBackground({ ...there, reason });
+  }
+}
+
+function refusal(ask: NamedAsk, placement: Placement & { kind: 'refused' }): Failure {
+  const message = `the sandbox "${ask.name}" could not be placed: ${placement.reason}`;
+  switch (placement.why) {
+    case 'no_template':
+      return new Failure('bad_request', message);
+    case 'no_node':
+      return new Failure('unavailable', message, { retryable: true, retryAfterS: placement.retryAfterS });
+    case 'no_room':
+      return new Failure('no_capacity', message, { retryable: true, retryAfterS: placement.retryAfterS });
+  }
+}
+
+function keyOf(sandbox: Sandbox): string {
+  return `${sandbox.instanceId}/${sandbox.generation}`;
+}

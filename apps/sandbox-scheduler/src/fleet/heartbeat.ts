@@ -1,0 +1,108 @@
+import { describeInstance, setInstancePolicy, type heartbeat, type NodeId, type Sandbox } from '@torpor/contracts';
+import { explain, Failure } from '@torpor/kernel';
+import type { NodeRecord } from '@torpor/store';
+import type { z } from 'zod';
+import type { Endings } from '../changes/endings.ts';
+import type { Parts } from '../parts.ts';
+import type { FleetView } from './fleet-view.ts';
+import { judge } from './verdict.ts';
+
+type Beat = z.infer<typeof heartbeat.request>;
+type Answer = z.infer<typeof heartbeat.reply>;
+
+/** A node that was silent for this long does not count when it is asked whether the fleet is a single node. */
+const FORGOTTEN_MS = 600_000;
+
+/** Hears nodes out: renews leases, tells them what they must end, and notices what they have lost. */
+export class Heartbeats {
+  readonly #parts: Parts;
+  readonly #fleet: FleetView;
+  readonly #endings: Endings;
+  /** Incarnations missing from their node's last report. One report may be older than the creation; two in a row are looked into. */
+  readonly #missing = new Map<NodeId, ReadonlySet<string>>();
+
+  constructor(parts: Parts, fleet: FleetView, endings: Endings) {
+    this.#parts = parts;
+    this.#fleet = fleet;
+    this.#endings = endings;
+  }
+
+  async hear(beat: Beat): Promise<Answer> {
+    const { store, clock, events } = this.#parts;
+    const nowMs = clock.nowMs();
+    const leaseMs = this.#isAlone(beat.nodeId, nowMs) ? 0 : this.#parts.times.leaseMs;
+    const { instances, nodeId: id, ...rest } = beat;
+    const record: NodeRecord = { id, ...rest, heardAtMs: nowMs, leaseUntilMs: leaseMs === 0 ? 0 : nowMs + leaseMs };
+    try {
+      const [, onNode, endings] = await Promise.all([
+        store.fleet.heard(record),
+        store.wanted.onNode(id),
+        store.wanted.endings({ instanceIds: instances.map((one) => one.instanceId) }),
+      ]);
+      this.#fleet.heard(
+        record,
+        onNode.reduce((sum, sandbox) => sum + sandbox.shape.memoryMib, 0),
+      );
+      const verdict = judge(instances, { onNode, endings });
+      events.orphans(
+        id,
+        verdict.orphans.map((orphan) => orphan.instanceId),
+      );
+      for (const one of verdict.unwanted) events.unwanted({ ...one, nodeId: id });
+      await store.wanted.noteUse(verdict.used);
+      this.#lookInto(id, verdict.missing);
+      for (const { sandbox, reason } of verdict.broken) await this.#fail(sandbox, reason);
+      for (const sandbox of verdict.misled) this.#setRight(sandbox);
+      return { leaseMs, unwanted: verdict.unwanted.map(({ instanceId, generation }) => ({ instanceId, generation })) };
+    } catch (error) {
+      // A database that is away stops changes, not use: a single node needs no lease and goes on. With several, none is renewed off the record.
+      if (leaseMs !== 0 || !(error instanceof Failure && error.code === 'unavailable')) throw error;
+      events.trouble('heartbeat', explain(error));
+      return { leaseMs, unwanted: [] };
+    }
+  }
+
+  #isAlone(id: NodeId, nowMs: number): boolean {
+    return !this.#fleet.nodes().some((node) => node.id !== id && nowMs - node.heardAtMs < FORGOTTEN_MS);
+  }
+
+  #lookInto(nodeId: NodeId, missing: readonly Sandbox[]): void {
+    const before = this.#missing.get(nodeId) ?? new Set();
+    this.#missing.set(nodeId, new Set(missing.map(keyOf)));
+    for (const sandbox of missing.filter((one) => before.has(keyOf(one)))) {
+      this.#makeSure(sandbox).catch((error: unknown) => this.#parts.events.trouble('missing instance', explain(error)));
+    }
+  }
+
+  /** Asks the node itself, now: a report may have been long on its way, an answer to this cannot be older than the question. */
+  async #makeSure(sandbox: Sandbox): Promise<void> {
+    const { instanceId, nodeId, generation } = sandbox;
+    const { instance } = await this.#parts.wire.ask(
+      describeInstance,
+      { instanceId },
+      { node: nodeId, signal: this.#parts.closing },
+    );
+    const holds = instance?.generation === generation && instance.state !== 'deleting' && instance.state !== 'deleted';
+    if (!holds) await this.#fail(sandbox, 'its node no longer has it');
+  }
+
+  #setRight(sandbox: Sandbox): void {
+    const { instanceId, generation, idle, nodeId } = sandbox;
+    const { wire, events, closing } = this.#parts;
+    wire.ask(setInstancePolicy, { instanceId, generation, idle }, { node: nodeId, signal: closing }).then(
+      () => events.repaired('policy', { instanceId }),
+      (error: unknown) => events.trouble('policy', explain(error)), // the next report shows it again
+    );
+  }
+
+  async #fail(sandbox: Sandbox, reason: string): Promise<void> {
+    const failed = await this.#parts.store.wanted.fail(sandbox, { reason, atMs: this.#parts.clock.nowMs() });
+    if (!failed) return; // it has moved on meanwhile
+    this.#parts.events.failed(failed);
+    this.#endings.beginInBackground({ ...sandbox, reason });
+  }
+}
+
+function keyOf(sandbox: Sandbox): string {
+  return `${sandbox.instanceId}/${sandbox.generation}`;
+}

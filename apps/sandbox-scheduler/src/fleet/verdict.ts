@@ -1,0 +1,66 @@
+/**
+ * What a node's report means, held against the record. Pure: it decides, and `heartbeat.ts` acts.
+ *
+ * An instance is *unwanted* only if the record says so: there is an ending for it, or its sandbox has moved on to another incarnation. One that no
+ * record knows is an *orphan* and is left alone: a database restored from an older copy must not cost anybody a sandbox.
+ */
+import type { IdlePolicy, InstanceReport, Sandbox } from '@torpor/contracts';
+import type { Ending, Incarnation } from '@torpor/store';
+
+export interface Verdict {
+  readonly unwanted: readonly (Incarnation & { readonly why: string })[];
+  readonly orphans: readonly InstanceReport[];
+  /** Ready in the record, and not on the node. */
+  readonly missing: readonly Sandbox[];
+  /** Ready in the record; the node says that it is broken. */
+  readonly broken: readonly { readonly sandbox: Sandbox; readonly reason: string }[];
+  /** They hold another idle policy than the record. */
+  readonly misled: readonly Sandbox[];
+  readonly used: readonly (Incarnation & { readonly lastUsedAtMs: number })[];
+}
+
+export function judge(
+  reported: readonly InstanceReport[],
+  record: { readonly onNode: readonly Sandbox[]; readonly endings: readonly Ending[] },
+): Verdict {
+  const wanted = new Map(record.onNode.map((sandbox) => [sandbox.instanceId, sandbox]));
+  const endings = new Map(record.endings.map((ending) => [keyOf(ending), ending]));
+  const present = reported.filter((report) => report.state !== 'deleting' && report.state !== 'deleted');
+  const strange = present.filter((report) => wanted.get(report.instanceId)?.generation !== report.generation);
+  const known = present.flatMap((report) => {
+    const sandbox = wanted.get(report.instanceId);
+    return sandbox?.generation === report.generation ? [{ report, sandbox }] : [];
+  });
+  const ids = new Set(known.map(({ sandbox }) => sandbox.instanceId));
+  return {
+    unwanted: strange.flatMap((report) => {
+      const why =
+        endings.get(keyOf(report))?.reason ??
+        (wanted.has(report.instanceId) ? 'another generation is wanted' : undefined);
+      return why === undefined ? [] : [{ instanceId: report.instanceId, generation: report.generation, why }];
+    }),
+    orphans: strange.filter((report) => !endings.has(keyOf(report)) && !wanted.has(report.instanceId)),
+    missing: record.onNode.filter((sandbox) => sandbox.phase === 'ready' && !ids.has(sandbox.instanceId)),
+    broken: known
+      .filter(({ report, sandbox }) => report.state === 'failed' && sandbox.phase === 'ready')
+      .map(({ report, sandbox }) => ({ sandbox, reason: report.reason ?? 'its node says that it has failed' })),
+    misled: known
+      .filter(({ report, sandbox }) => report.idle !== undefined && !isSamePolicy(report.idle, sandbox.idle))
+      .map(({ sandbox }) => sandbox),
+    used: known
+      .filter(({ report, sandbox }) => report.lastUsedAtMs > sandbox.lastUsedAtMs)
+      .map(({ report }) => ({
+        instanceId: report.instanceId,
+        generation: report.generation,
+        lastUsedAtMs: report.lastUsedAtMs,
+      })),
+  };
+}
+
+function keyOf(who: Incarnation): string {
+  return `${who.instanceId}/${who.generation}`;
+}
+
+function isSamePolicy(a: IdlePolicy, b: IdlePolicy): boolean {
+  return a.kind === 'after' ? b.kind === 'after' && a.idleMs === b.idleMs : b.kind === 'never';
+}

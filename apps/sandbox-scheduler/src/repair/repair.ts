@@ -1,0 +1,108 @@
+/**
+ * Brings what is to what is wanted, again and again, and takes no hints: it looks at the record as a stranger would. Whatever a scheduler left
+ * half-done when it died is found here.
+ */
+import { createSandbox } from '@torpor/contracts';
+import { explain } from '@torpor/kernel';
+import type { Endings } from '../changes/endings.ts';
+import type { Creation } from '../creation/create.ts';
+import type { FleetView } from '../fleet/fleet-view.ts';
+import type { Parts } from '../parts.ts';
+
+interface Around {
+  readonly fleet: FleetView;
+  readonly creation: Creation;
+  readonly endings: Endings;
+}
+
+/** Stops asked of nodes at the same time. */
+const STOPS_AT_ONCE = 8;
+
+export class Repair {
+  readonly #parts: Parts;
+  readonly #around: Around;
+  #sweptAtMs = 0;
+
+  constructor(parts: Parts, around: Around) {
+    this.#parts = parts;
+    this.#around = around;
+  }
+
+  /** Resolves when the room closes. */
+  async run(): Promise<void> {
+    const { clock, closing, times } = this.#parts;
+    while (!closing.aborted) {
+      await this.once();
+      await clock.after(times.repairMs, closing).catch(() => {}); // the loop sees that the room closes
+    }
+  }
+
+  /** One look at everything. A part that fails is told and does not keep the others from being looked at. */
+  async once(): Promise<void> {
+    await this.#attempt('fleet', () => this.#lookAtFleet());
+    await this.#attempt('endings', () => this.#carryOutEndings());
+    await this.#attempt('stuck creations', () => this.#unstick());
+    await this.#attempt('sweep', () => this.#sweep());
+  }
+
+  async #attempt(where: string, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      if (!this.#parts.closing.aborted) this.#parts.events.trouble(where, explain(error));
+    }
+  }
+
+  async #lookAtFleet(): Promise<void> {
+    const { store, clock, events } = this.#parts;
+    const { fleet } = this.#around;
+    await fleet.refresh(store);
+    const nowMs = clock.nowMs();
+    events.fleet(fleet.nodes().map(({ id, heardAtMs }) => ({ id, heardAtMs, alive: fleet.isAlive(id, nowMs) })));
+  }
+
+  async #carryOutEndings(): Promise<void> {
+    const { store, clock, events } = this.#parts;
+    const open = await store.wanted.endings({});
+    events.openEndings(open.length);
+    const reachable = open.filter((ending) => this.#around.fleet.isAlive(ending.nodeId, clock.nowMs()));
+    for (let at = 0; at < reachable.length; at += STOPS_AT_ONCE) {
+      const batch = reachable.slice(at, at + STOPS_AT_ONCE);
+      const done = await Promise.all(batch.map((ending) => this.#around.endings.carryOut(ending)));
+      batch.forEach(
+        ({ instanceId, nodeId }, n) => done[n] && events.repaired('instance ended', { instanceId, nodeId }),
+      );
+    }
+  }
+
+  /** Creations that nobody works on any more: one that was never answered goes, one that was is started again. */
+  async #unstick(): Promise<void> {
+    const { store, clock, times, events } = this.#parts;
+    const { creation, endings } = this.#around;
+    const nowMs = clock.nowMs();
+    for (const { sandbox, wasReady } of await store.wanted.stuckCreating(nowMs - times.stuckMs)) {
+      if (creation.isUnderWay(sandbox)) continue;
+      if (!wasReady) {
+        const reason = 'its creation was interrupted and never answered';
+        if (!(await store.wanted.abandon(sandbox, { reason, atMs: nowMs }))) continue;
+        events.repaired('stuck create', { workspace: sandbox.workspace, name: sandbox.name });
+        endings.beginInBackground({ ...sandbox, reason });
+        continue;
+      }
+      const env = await store.wanted.envOf(sandbox);
+      if (!env) continue; // it has moved on meanwhile
+      await this.#attempt('interrupted restart', async () => {
+        await creation.bring(sandbox, { env, deadlineAtMs: nowMs + createSandbox.deadlineMs });
+        events.repaired('interrupted restart', { workspace: sandbox.workspace, name: sandbox.name });
+      });
+    }
+  }
+
+  async #sweep(): Promise<void> {
+    const { store, clock, times } = this.#parts;
+    const nowMs = clock.nowMs();
+    if (nowMs - this.#sweptAtMs < times.sweepMs) return;
+    await store.wanted.sweep({ nowMs, endedBeforeMs: nowMs - times.endingMemoryMs });
+    this.#sweptAtMs = nowMs;
+  }
+}

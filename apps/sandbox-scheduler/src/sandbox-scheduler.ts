@@ -1,0 +1,78 @@
+import type { Wire } from '@torpor/bus';
+import { bookUsage, createSandbox, deleteSandbox, heartbeat, updateSandbox } from '@torpor/contracts';
+import { Lifetime, type Chance, type Clock } from '@torpor/kernel';
+import type { Store } from '@torpor/store';
+import type { Telemetry } from '@torpor/telemetry';
+import { endSandbox } from './changes/delete.ts';
+import { Endings } from './changes/endings.ts';
+import { changeSandbox } from './changes/update.ts';
+import { Births } from './creation/births.ts';
+import { Creation } from './creation/create.ts';
+import { schedulerEvents } from './events.ts';
+import { ExpiryWatch } from './expiry/expiry-watch.ts';
+import { FleetView } from './fleet/fleet-view.ts';
+import { Heartbeats } from './fleet/heartbeat.ts';
+import { TIMES, type Parts, type Times } from './parts.ts';
+import { Repair } from './repair/repair.ts';
+import { RouteHints } from './routes.ts';
+
+export interface SchedulerOptions {
+  readonly store: Store;
+  readonly wire: Wire;
+  readonly clock: Clock;
+  readonly chance: Chance;
+  readonly telemetry: Telemetry;
+  readonly times?: Partial<Times>;
+}
+
+export interface Scheduler {
+  close(): Promise<void>;
+}
+
+/** Puts the room together and opens it. Store and wire stay the caller's to close. */
+export async function openScheduler(options: SchedulerOptions): Promise<Scheduler> {
+  const lifetime = new Lifetime();
+  const { store, wire, telemetry } = options;
+  const events = schedulerEvents(telemetry);
+  const parts: Parts = { ...options, events, times: { ...TIMES, ...options.times }, closing: lifetime.signal };
+  const fleet = new FleetView();
+  await fleet.refresh(store);
+
+  const hints = new RouteHints(wire, events);
+  const endings = new Endings(parts, fleet);
+  const births = new Births(parts, fleet, endings);
+  const creation = new Creation(parts, { fleet, births, endings, hints });
+  const heartbeats = new Heartbeats(parts, fleet, endings);
+  const expiry = new ExpiryWatch(parts, { endings, hints });
+  const repair = new Repair(parts, { fleet, creation, endings });
+
+  const loops = Promise.all([expiry.run(), repair.run()]);
+  lifetime.own('loops', () => loops);
+  const served = await Promise.all([
+    wire.serve(createSandbox, async (ask, { traceparent }) => {
+      const answer = await creation.create(ask, traceparent);
+      if (Object.keys(ask.expiry).length > 0) expiry.poke();
+      return answer;
+    }),
+    wire.serve(updateSandbox, (ask, { traceparent }) =>
+      telemetry.span('scheduler.update', { traceparent, kind: 'server' }, async (span) => {
+        const sandbox = await changeSandbox(parts, { births, creation, endings, hints }, ask, span.traceparent);
+        if (ask.expiry) expiry.poke();
+        return { sandbox };
+      }),
+    ),
+    wire.serve(deleteSandbox, (ask, { traceparent }) =>
+      telemetry.span('scheduler.delete', { traceparent, kind: 'server' }, async () => ({
+        sandbox: await endSandbox(parts, { endings, hints }, ask),
+      })),
+    ),
+    wire.serve(heartbeat, (beat) => heartbeats.hear(beat)),
+    wire.serve(bookUsage, async ({ intervals }) => {
+      const booked = await store.usage.book(intervals);
+      events.booked(booked);
+      return { booked };
+    }),
+  ]);
+  lifetime.own('calls', () => Promise.all(served.map((subscription) => subscription.close())));
+  return { close: () => lifetime.close() };
+}

@@ -1,0 +1,111 @@
+/** A node as the scheduler meets it: answers its calls from a table, and can be told to refuse, to be slow, to forget or to be away. */
+import type { Wire } from '@torpor/bus';
+import {
+  describeInstance,
+  heartbeat,
+  NodeId,
+  setInstancePolicy,
+  startInstance,
+  stopInstance,
+  type InstanceReport,
+} from '@torpor/contracts';
+import type { Clock } from '@torpor/kernel';
+import type { z } from 'zod';
+
+type Start = z.infer<typeof startInstance.request>;
+
+export class FakeNode {
+  readonly id: NodeId;
+  readonly instances = new Map<string, InstanceReport & { env: Record<string, string> }>();
+  readonly starts: Start[] = [];
+  readonly stopped: string[] = [];
+  /** Runs before a start takes effect; may wait or throw. */
+  onStart: (start: Start) => Promise<void> = async () => {};
+  /** Runs after a start took effect, before the answer; may wait or throw. */
+  onStarted: (start: Start) => Promise<void> = async () => {};
+  onStop: () => Promise<void> = async () => {};
+  memoryFreeMib = 6_000;
+  readonly #wire: Wire;
+  readonly #clock: Clock;
+
+  constructor(id: string, wire: Wire, clock: Clock) {
+    this.id = NodeId.parse(id);
+    this.#wire = wire;
+    this.#clock = clock;
+  }
+
+  async open(): Promise<void> {
+    const at = { node: this.id };
+    await this.#wire.serve(startInstance, (start) => this.#start(start), at);
+    await this.#wire.serve(
+      stopInstance,
+      async ({ instanceId, generation }) => {
+        await this.onStop();
+        this.stopped.push(`${instanceId}/${generation}`);
+        return { existed: this.instances.delete(`${instanceId}/${generation}`) };
+      },
+      at,
+    );
+    await this.#wire.serve(
+      describeInstance,
+      async ({ instanceId }) => {
+        const instance = [...this.instances.values()].find((one) => one.instanceId === instanceId);
+        return instance ? { instance } : {};
+      },
+      at,
+    );
+    await this.#wire.serve(
+      setInstancePolicy,
+      async ({ instanceId, generation, idle }) => {
+        const instance = this.instances.get(`${instanceId}/${generation}`);
+        if (instance) this.instances.set(`${instanceId}/${generation}`, { ...instance, idle });
+        return {};
+      },
+      at,
+    );
+  }
+
+  /** Beats until it is told to stop, whether it is answered or not. */
+  async beatOn(everyMs: number, stop: AbortSignal): Promise<void> {
+    while (!stop.aborted) {
+      await this.beat().catch(() => {}); // the scheduler may be away
+      await this.#clock.after(everyMs, stop).catch(() => {}); // told to stop
+    }
+  }
+
+  async beat() {
+    const answer = await this.#wire.ask(heartbeat, {
+      nodeId: this.id,
+      url: `http://${this.id}:9`,
+      isolation: 'none',
+      templates: ['base'],
+      capacity: { memoryMib: 8_192, memoryFreeMib: this.memoryFreeMib, diskFreeMib: 50_000, slotsFree: 100 },
+      pool: [],
+      instances: [...this.instances.values()].map(({ env: _env, ...report }) => report),
+    });
+    for (const { instanceId, generation } of answer.unwanted) this.instances.delete(`${instanceId}/${generation}`);
+    return answer;
+  }
+
+  async #start(start: Start) {
+    this.starts.push(start);
+    await this.onStart(start);
+    const { instanceId, generation, workspace, name, env, idle } = start;
+    const key = `${instanceId}/${generation}`;
+    const from = this.instances.has(key) ? ('existing' as const) : ('cold' as const);
+    this.instances.set(key, {
+      instanceId,
+      generation,
+      workspace,
+      name,
+      env,
+      idle,
+      state: 'running',
+      isolation: 'none',
+      lastUsedAtMs: this.#clock.nowMs(),
+      because: 'request',
+    });
+    await this.onStarted(start);
+    return { from, isolation: 'none' as const, tookMs: 5 };
+  }
+}
