@@ -11,7 +11,7 @@ import { runSteps, SetupFailed } from './run-steps.ts';
 import type { Step } from './step.ts';
 import { natsServer, ownProgram, runsc } from './steps/binaries.ts';
 import { debianPackages } from './steps/debian.ts';
-import { goToolchain } from './steps/go.ts';
+import { goToolchain, usableGo, type UsableGo } from './steps/go.ts';
 import { guestLayer } from './steps/guest-layer.ts';
 import { hostLayer, type HostFacts } from './steps/host-layer.ts';
 import { runscVersion } from './steps/pins.ts';
@@ -36,6 +36,8 @@ export interface Toolchain {
   readonly natsServer: string;
   readonly hostd: string;
   readonly guest: string;
+  /** For the tests of guest and hostd; null unless `test` was wanted or the machine has one. */
+  readonly go: UsableGo | null;
   /** An instance's lower layers, top first: `[guestLayerDir, hostLayerDir, templates.<name>.dir]`. */
   readonly guestLayerDir: string;
   readonly hostLayerDir: string;
@@ -108,6 +110,7 @@ async function defineParts(cacheDir: string): Promise<{ steps: Step[]; toolchain
       natsServer: nats.path,
       hostd: hostd.path,
       guest: guest.path,
+      go: await usableGo(cacheDir),
       guestLayerDir: above.dir,
       hostLayerDir: host.layer.dir,
       host: await readFacts(host.layer.factsPath),
@@ -119,10 +122,11 @@ async function defineParts(cacheDir: string): Promise<{ steps: Step[]; toolchain
 
 function stepsOf(want: Want, steps: readonly Step[]): string[] {
   switch (want) {
+    case 'test':
+      return steps.map((step) => step.id);
     case 'up':
     case 'demo':
-    case 'test':
-      // Go is a means: it is there when something that needs it is missing, not for its own sake.
+      // Go is a means: installed when something that it makes is missing, not for its own sake.
       return steps.map((step) => step.id).filter((id) => id !== 'go');
     case 'templates':
       return ['host-layer', ...templateNames.map((name) => `template-${name}`)];

@@ -79,26 +79,39 @@ export function goToolchain(cacheDir: string): Step {
   };
 }
 
-/** Runs `go` with the settings that make its output the same from any checkout. `GOBIN`, if given, is where `go install` puts it. */
+/** A Go that builds our programs, and what its environment must say. */
+export interface UsableGo {
+  readonly path: string;
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/** The Go to build and test with; null when there is none that can. */
+export async function usableGo(cacheDir: string): Promise<UsableGo | null> {
+  const choice = chooseGo(await findGo(cacheDir));
+  switch (choice.kind) {
+    case 'as-it-is':
+      return { path: choice.go.path, env: { GOTOOLCHAIN: 'local' } };
+    case 'fetches-newer':
+      return { path: choice.go.path, env: { GOTOOLCHAIN: choice.toolchain } };
+    case 'install':
+      return null;
+  }
+}
+
+/** Runs `go` with the settings that make its output the same from any checkout. `bin`, if given, is where `go install` puts it. */
 export async function runGo(
   cacheDir: string,
   args: readonly string[],
   place: Workplace,
   options: { cwd?: string; bin?: string } = {},
 ): Promise<void> {
-  const choice = chooseGo(await findGo(cacheDir));
-  if (choice.kind === 'install') throw new Error('the step "go" ended, but no Go can be found');
-  const env = {
-    CGO_ENABLED: '0',
-    GOTOOLCHAIN: choice.kind === 'fetches-newer' ? choice.toolchain : 'local',
-    GOFLAGS: '-buildvcs=false',
-    GOWORK: 'off',
-    ...(options.bin === undefined ? {} : { GOBIN: options.bin }),
-  };
+  const go = await usableGo(cacheDir);
+  if (go === null) throw new Error('the step "go" ended, but no Go can be found');
+  const fixed = { CGO_ENABLED: '0', GOFLAGS: '-buildvcs=false', GOWORK: 'off' };
   // Niced: the person who waits may be using the machine, and so may running sandboxes.
-  await runLogged(place.logPath, ['nice', '-n', '5', choice.go.path, ...args], {
+  await runLogged(place.logPath, ['nice', '-n', '5', go.path, ...args], {
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
-    env,
+    env: { ...fixed, ...go.env, ...(options.bin === undefined ? {} : { GOBIN: options.bin }) },
     deadlineMs: 1_200_000,
     signal: place.signal,
   });
