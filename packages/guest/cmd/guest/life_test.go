@@ -115,7 +115,7 @@ func TestBusyAnswersWhenTheLastKeepAliveProcessEnds(t *testing.T) {
 
 func TestTheGuestSurvivesSignalsUnlessAskedToEnd(t *testing.T) {
 	g := startGuest(t, "--exit-on-sigterm=false")
-	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1} {
+	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGQUIT, syscall.SIGSEGV, syscall.SIGABRT, syscall.SIGTSTP} {
 		must(t, g.cmd.Process.Signal(signal))
 	}
 	g.ok("GET", "/v1/health", nil)

@@ -122,16 +122,22 @@ const (
 func takeSecret(name string) string {
 	secret := os.Getenv(name)
 	os.Unsetenv(name)
-	if os.Getpid() == 1 {
-		_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // a second lock on the same door
-	}
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // a second lock on the same door
 	return secret
+}
+
+// survivable is every signal whose default would end or stop a program, but KILL and STOP. Linux keeps those two from PID 1 as well;
+// gVisor does not, so a tenant's root can end their own sandbox.
+var survivable = []os.Signal{
+	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGILL, syscall.SIGTRAP, syscall.SIGABRT, syscall.SIGBUS, syscall.SIGFPE,
+	syscall.SIGUSR1, syscall.SIGSEGV, syscall.SIGUSR2, syscall.SIGPIPE, syscall.SIGALRM, syscall.SIGTERM, syscall.SIGSTKFLT,
+	syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGXCPU, syscall.SIGXFSZ, syscall.SIGVTALRM, syscall.SIGIO, syscall.SIGPWR, syscall.SIGSYS,
 }
 
 // outliveSignals takes the signals that would end PID 1. They are handled, not ignored, since children would inherit that.
 func outliveSignals(exitOnSigterm bool) {
 	received := make(chan os.Signal, 8)
-	signal.Notify(received, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE)
+	signal.Notify(received, survivable...)
 	go func() {
 		for what := range received {
 			if what == syscall.SIGTERM && exitOnSigterm {
