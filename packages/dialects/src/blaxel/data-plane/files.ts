@@ -102,7 +102,8 @@ export async function readDirectory(exchange: Exchange): Promise<DataPlaneAnswer
       },
     );
     const first = listed.entries[0]?.path;
-    return answerJson(toBlaxelDirectory(first ? posix.dirname(first) : path, listed.entries));
+    const directory = toBlaxelDirectory(first ? posix.dirname(first) : path, listed.entries);
+    return answerJson(listed.truncated ? { ...directory, truncated: true } : directory);
   } catch (error) {
     throw recode(error, FILE_CODES);
   }
