@@ -2,7 +2,6 @@ import type { Command } from 'commander';
 import { dirname, join } from 'node:path';
 import { Failure } from '@torpor/kernel';
 import { ensureSetup } from '../setup/setup.ts';
-import { findGo } from '../setup/steps/go.ts';
 import { runSuite, type Outcome } from '../testing/run-suite.ts';
 import { suites, type Tier } from '../testing/suites.ts';
 import { thisInstallation } from '../up/installation.ts';
@@ -28,13 +27,13 @@ function tierOf(text: string | undefined): Tier {
 async function runTests(tier: Tier, only: readonly string[] | undefined): Promise<void> {
   const began = performance.now();
   const tools = await ensureSetup({ want: ['test'], out: process.stderr });
-  const go = (await findGo(tools.cacheDir))[0]?.path;
-  if (go === undefined)
-    throw new Failure('not_found', 'the tests of guest and hostd need Go; install any Go since 1.21');
+  const { go } = tools;
+  if (!go) throw new Failure('not_found', 'the tests of guest and hostd need Go, and the set-up found none');
   const { checkout } = thisInstallation();
   const env = {
     ...inherited(),
-    PATH: [dirname(process.execPath), dirname(go), process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin'].join(':'),
+    PATH: [dirname(process.execPath), dirname(go.path), process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin'].join(':'),
+    ...go.env,
     CI: process.env.CI ?? '',
     TORPOR_TEST_TIER: tier,
     TORPOR_RUNSC: tools.runsc,
@@ -46,7 +45,7 @@ async function runTests(tier: Tier, only: readonly string[] | undefined): Promis
     TORPOR_TEMPLATE: Object.values(tools.templates)[0]?.dir ?? '',
     TORPOR_LAUNCHER: join(checkout, 'torpor'),
   };
-  const chosen = suites({ checkout, node: process.execPath, go, env, tier }).filter(
+  const chosen = suites({ checkout, node: process.execPath, go: go.path, env, tier }).filter(
     (suite) => suite.tiers.includes(tier) && (!only || only.some((word) => suite.name.includes(word))),
   );
   const outcomes: Outcome[] = [];
