@@ -17,6 +17,7 @@ import { Slots } from './life/slots.ts';
 import type { Parts } from './parts.ts';
 import { Admission } from './pools/admission.ts';
 import { Pools, type PoolTarget } from './pools/pools.ts';
+import type { Instance } from './standby/instance.ts';
 import { Standby, type StartAsk } from './standby/standby.ts';
 
 export const SHAPE: Shape = { memoryMib: 512, cpus: 1, diskMib: 1024, pids: 256 };
@@ -69,8 +70,11 @@ export async function settle(): Promise<void> {
 export interface Rehearsal {
   readonly parts: Parts;
   readonly pools: Pools;
+  readonly admission: Admission;
   readonly standby: Standby;
   readonly changes: string[];
+  /** Told of each change besides. */
+  onChange: ((instance: Instance) => void) | undefined;
   /** Cut off from host and journal, as by SIGKILL: nothing that it still does takes effect. */
   die(): void;
 }
@@ -114,14 +118,17 @@ export function rehearse(
     hasRoom: () => admission.hasAmple(),
   });
   const changes: string[] = [];
-  const changed = (instance: { state: InstanceState }, before: InstanceState) =>
-    void changes.push(`${before} → ${instance.state}`);
+  const changed = (instance: Instance, before: InstanceState) => {
+    changes.push(`${before} → ${instance.state}`);
+    rehearsal.onChange?.(instance);
+  };
   const standby = new Standby({ parts, pools, admission, changed });
   const die = () => {
     life.dead = true;
     closing.abort(new Error('killed'));
   };
-  return { parts, pools, standby, changes, die };
+  const rehearsal: Rehearsal = { parts, pools, admission, standby, changes, onChange: undefined, die };
+  return rehearsal;
 }
 
 /** Whatever is asked of it after death is never answered and never done. */

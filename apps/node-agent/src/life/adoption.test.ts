@@ -1,0 +1,198 @@
+import assert from 'node:assert/strict';
+import { describe, expect, it } from 'vitest';
+import { InstanceId } from '@torpor/contracts';
+import type { Failpoints } from '../journal/index.ts';
+import type { Instance } from '../standby/instance.ts';
+import { rehearse, SHAPE, settle, stage, startAsk, StillClock, type Rehearsal, type Stage } from '../rehearsal.ts';
+
+const TARGET = { template: 'base', shape: SHAPE, size: 2 };
+
+/** Dies at the nth failpoint that it comes by. */
+function dyingAt(n: number, room: () => Rehearsal | undefined): Failpoints & { readonly diedAt: string | undefined } {
+  let passed = 0;
+  let diedAt: string | undefined;
+  return {
+    get diedAt() {
+      return diedAt;
+    },
+    hit(name) {
+      passed++;
+      if (passed !== n) return undefined;
+      diedAt = name;
+      room()?.die();
+      return new Promise(() => {});
+    },
+  };
+}
+
+interface Story {
+  /** Told before anything may be killed. */
+  readonly before?: (room: Rehearsal, clock: StillClock) => Promise<void>;
+  /** What is being done when the node-agent is killed; answers what was answered to the caller. */
+  readonly act: (room: Rehearsal, clock: StillClock) => Promise<unknown>;
+}
+
+async function fill(room: Rehearsal, clock: StillClock): Promise<void> {
+  void room.pools.keepFull();
+  await clock.go(1_000);
+}
+
+const start = (room: Rehearsal) => room.standby.start(startAsk());
+
+const stories: Record<string, Story> = {
+  'a cold create': { act: start },
+  'a create from the pool': { before: fill, act: start },
+  'a refill of a pool': { act: fill },
+  'a delete': {
+    before: async (room) => void (await start(room)),
+    act: (room) => room.standby.stop(startAsk().instanceId, startAsk().generation, 'asked'),
+  },
+};
+
+/** Tells the story with a kill at the nth failpoint; undefined when it ended before. */
+async function tell(
+  story: Story,
+  n: number,
+): Promise<{ set: Stage; clock: StillClock; diedAt: string; answered: boolean } | undefined> {
+  const clock = new StillClock();
+  const set = stage(clock);
+  if (story.before) {
+    const calm = rehearse(set, { targets: [TARGET] });
+    await story.before(calm, clock);
+    calm.die();
+  }
+  let room: Rehearsal | undefined;
+  const failpoints = dyingAt(n, () => room);
+  room = rehearse(set, { targets: [TARGET], failpoints });
+  await room.standby.adopt();
+  let answered = false;
+  void story.act(room, clock).then(() => (answered = true));
+  await clock.go(100);
+  const { diedAt } = failpoints;
+  if (diedAt === undefined) return undefined;
+  set.store.crash();
+  return { set, clock, diedAt, answered };
+}
+
+async function assertWhole(instance: Instance, diedAt: string): Promise<void> {
+  const stay = await instance.enter('request');
+  const { claimed, generation } = await stay.guest.json<{ claimed: boolean; generation: number }>('GET', '/v1/health');
+  assert.deepEqual([claimed, generation], [true, 1], diedAt);
+  stay.leave();
+}
+
+async function journaled({ store }: Stage): Promise<string[]> {
+  return (await store.readAll()).map(({ hostId }) => hostId).sort();
+}
+
+describe.each(Object.entries(stories))('killed during %s', (name, story) => {
+  it('at any step: the next node-agent finds all or nothing, and the host equals the journal', async () => {
+    const places: string[] = [];
+    for (let n = 1; n < 100; n++) {
+      const told = await tell(story, n);
+      if (!told) break;
+      const { set, clock, diedAt, answered } = told;
+      places.push(diedAt);
+      const next = rehearse(set, { targets: [TARGET] });
+      await next.standby.adopt();
+      await clock.go(10_000);
+
+      const onHost = new Set([...set.host.disks.keys(), ...set.host.nets.keys(), ...set.host.sandboxes.keys()]);
+      assert.deepEqual([...onHost].sort(), await journaled(set), diedAt);
+      const instance = next.standby.find(startAsk().instanceId);
+      if (answered && name.includes('create')) assert.equal(instance?.state, 'running', diedAt);
+      if (answered && name === 'a delete') assert.equal(instance, undefined, diedAt);
+      if (instance) await assertWhole(instance, diedAt);
+      // Whatever was left can be started, ended and forgotten as if nothing had been.
+      if (!instance) await next.standby.start(startAsk());
+      await next.standby.stop(startAsk().instanceId, startAsk().generation, 'asked');
+      await clock.go(1_000);
+      assert.equal(next.standby.find(startAsk().instanceId), undefined, diedAt);
+      next.die();
+    }
+    expect(new Set(places).size).toBeGreaterThan(3);
+  });
+});
+
+async function restarted(set: Stage): Promise<Rehearsal> {
+  const next = rehearse(set, { targets: [TARGET] });
+  await next.standby.adopt();
+  await settle();
+  return next;
+}
+
+describe('after a restart', () => {
+  it('sleepers sleep on and runners run on, with everything inside as it was', async () => {
+    const clock = new StillClock();
+    const set = stage(clock);
+    const first = rehearse(set);
+    await first.standby.start(startAsk());
+    await first.standby.start(startAsk({ id: 'ibbbbbbbbbbb', idle: { kind: 'never' } }));
+    const instance = first.standby.at(startAsk().instanceId, 1);
+    const stay = await instance.enter('request');
+    const { pid } = await stay.guest.json<{ pid: number }>('POST', '/v1/processes', {
+      shell: 'count 50',
+      name: 'counter',
+    });
+    stay.leave();
+    await clock.go(15_100);
+    const { lastUsedAtMs } = instance.report();
+    first.die();
+    await clock.go(60_000);
+
+    const next = await restarted(set);
+    const found = next.standby.at(startAsk().instanceId, 1);
+    expect(found.state).toBe('paused');
+    expect(found.report().lastUsedAtMs).toBe(lastUsedAtMs);
+    const again = await found.enter('request');
+    expect(await again.guest.json('GET', '/v1/processes/counter')).toMatchObject({ pid, status: 'running' });
+    const runner = next.standby.at(InstanceId.parse('ibbbbbbbbbbb'), 1);
+    await clock.go(60_000);
+    expect(runner.state).toBe('running'); // its policy was found again too
+  });
+
+  it('what died meanwhile is failed, says why, and keeps its files until it is deleted', async () => {
+    const set = stage(new StillClock());
+    const first = rehearse(set);
+    await first.standby.start(startAsk());
+    first.die();
+    set.host.reboot();
+    const next = await restarted(set);
+    const found = next.standby.at(startAsk().instanceId, 1);
+    expect([found.state, found.reason]).toEqual(['failed', expect.stringContaining('gone')]);
+    expect(set.host.disks.size).toBe(1);
+    await next.standby.stop(startAsk().instanceId, startAsk().generation, 'asked');
+    await settle();
+    expect([set.host.disks.size, await journaled(set)]).toEqual([0, []]);
+  });
+
+  it('pooled instances are taken over and claimed', async () => {
+    const clock = new StillClock();
+    const set = stage(clock);
+    const first = rehearse(set, { targets: [TARGET] });
+    await fill(first, clock);
+    first.die();
+    const next = await restarted(set);
+    expect(next.pools.depths()[0]?.ready).toBe(2);
+    expect(await next.standby.start(startAsk())).toMatchObject({ from: 'pool' });
+    expect(set.host.sandboxes.size).toBe(2);
+  });
+
+  it('what no journal knows is destroyed, network and all', async () => {
+    const set = stage(new StillClock());
+    const first = rehearse(set);
+    await first.standby.start(startAsk());
+    await first.standby.start(startAsk({ id: 'ibbbbbbbbbbb' }));
+    first.die();
+    const [lost] = await journaled(set);
+    await set.store.remove(InstanceId.parse(lost));
+    const next = await restarted(set);
+    expect([set.host.sandboxes.size, set.host.nets.size, set.host.disks.size, next.standby.size]).toEqual([1, 1, 1, 1]);
+  });
+
+  it('a journal that is damaged stops the start rather than guess', async () => {
+    const set = stage(new StillClock());
+    await set.store.append(InstanceId.parse('hostaaaaaaaa'), 'not json\n', { durable: true });
+    await expect(rehearse(set).standby.adopt()).rejects.toThrow(/journal of hostaaaaaaaa/);
+  });
+});
