@@ -252,8 +252,12 @@ func dialHostd(path string) (*client, error) {
 }
 
 func (c *client) ask(verb string, args any) (map[string]any, error) {
+	return c.askWithin(30_000, verb, args)
+}
+
+func (c *client) askWithin(deadlineMs int, verb string, args any) (map[string]any, error) {
 	c.last++
-	line, err := json.Marshal(map[string]any{"id": c.last, "verb": verb, "args": args, "deadlineMs": 30_000})
+	line, err := json.Marshal(map[string]any{"id": c.last, "verb": verb, "args": args, "deadlineMs": deadlineMs})
 	if err != nil {
 		return nil, err
 	}

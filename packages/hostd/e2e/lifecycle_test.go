@@ -7,10 +7,14 @@ import (
 	"fmt"
 	"math/rand"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestAnInstanceLivesPausesWakesAndLeavesNothing(t *testing.T) {
@@ -57,6 +61,109 @@ func TestAPausedSandboxUsesNoProcessorTime(t *testing.T) {
 	}
 	n.must("sandbox.resume", i.ref())
 	i.answers()
+}
+
+// A pause that runs out of time half-way leaves the sandbox running; one that succeeded leaves it paused. There is nothing between.
+func TestAPauseThatFailsLeavesTheSandboxRunning(t *testing.T) {
+	n := newNode(t)
+	i := n.up(0)
+	i.mustGet("/spin", nil)
+	failed := 0
+	for range 60 {
+		_, err := n.client.askWithin(1, "sandbox.pause", i.ref())
+		want := "paused"
+		if err != nil {
+			failed++
+			want = "running"
+		}
+		if state := i.state(); state["runsc"] != want || state["frozen"] != (want == "paused") {
+			t.Fatalf("after a pause that said %v: %v", err, state)
+		}
+		n.must("sandbox.resume", i.ref())
+	}
+	i.answers()
+	t.Logf("%d of 60 pauses ran out of their one millisecond", failed)
+}
+
+func TestManyInstancesAtOnce(t *testing.T) {
+	n := newNode(t)
+	var all sync.WaitGroup
+	for slot := range 6 {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			own := *n
+			client, err := dialHostd(filepath.Join(n.dir, "run", "hostd.sock"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer client.connection.Close()
+			own.client = client
+			i := own.instance(slot)
+			for _, step := range []struct {
+				verb string
+				with args
+			}{
+				{"disk.create", i.diskArgs()}, {"net.create", i.slotArgs()}, {"sandbox.create", i.sandboxArgs()}, {"sandbox.start", i.ref()},
+				{"sandbox.pause", i.ref()}, {"sandbox.resume", i.ref()}, {"sandbox.delete", i.ref()}, {"net.delete", i.slotArgs()}, {"disk.delete", i.ref()},
+			} {
+				if _, err := client.ask(step.verb, step.with); err != nil {
+					t.Errorf("%s of %s: %v", step.verb, i.id, err)
+					return
+				}
+			}
+		}()
+	}
+	all.Wait()
+	n.inventoryIsEmpty()
+}
+
+// More births than one spawner lives for: its successor takes over, and nothing it started is left as a zombie.
+func TestSpawnersAreReplacedAndZombiesCollected(t *testing.T) {
+	n := newNode(t)
+	i := n.instance(0)
+	n.must("disk.create", i.diskArgs())
+	n.must("net.create", i.slotArgs())
+	for range 6 {
+		n.must("sandbox.create", i.sandboxArgs())
+		n.must("sandbox.delete", i.ref())
+	}
+	n.must("sandbox.create", i.sandboxArgs())
+	killSpawners(t, n)
+	n.must("sandbox.delete", i.ref())
+	n.must("sandbox.create", i.sandboxArgs())
+	n.must("sandbox.start", i.ref())
+	n.must("sandbox.delete", i.ref())
+	n.eventually("no child of hostd is a zombie", 10*time.Second, func() error {
+		for _, pid := range childrenOf(n.process.Process.Pid) {
+			if stat, _ := os.ReadFile("/proc/" + pid + "/stat"); strings.Contains(string(stat), ") Z ") {
+				return fmt.Errorf("%s", stat)
+			}
+		}
+		return nil
+	})
+}
+
+func childrenOf(pid int) []string {
+	var out []string
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, path := range tasks {
+		text, _ := os.ReadFile(path)
+		out = append(out, strings.Fields(string(text))...)
+	}
+	return out
+}
+
+func killSpawners(t *testing.T, n *node) {
+	t.Helper()
+	for _, child := range childrenOf(n.process.Process.Pid) {
+		line, _ := os.ReadFile("/proc/" + child + "/cmdline")
+		if strings.Contains(string(line), "spawn\x00") {
+			pid, _ := strconv.Atoi(child)
+			unix.Kill(pid, unix.SIGKILL)
+		}
+	}
 }
 
 func TestEveryVerbTwiceEqualsOnce(t *testing.T) {

@@ -53,7 +53,8 @@ type Spawners struct {
 }
 
 type spawner struct {
-	process *exec.Cmd
+	process *os.Process
+	ended   chan struct{}
 	socket  *net.UnixConn
 	births  int
 }
@@ -100,22 +101,26 @@ func (s *Spawners) start() (*spawner, error) {
 		socket.Close()
 		return nil, fmt.Errorf("starting a spawner: %w", err)
 	}
-	return &spawner{process: process, socket: socket.(*net.UnixConn)}, nil
+	ended := make(chan struct{})
+	go func() { process.Wait(); close(ended) }()
+	return &spawner{process: process.Process, ended: ended, socket: socket.(*net.UnixConn)}, nil
 }
 
 // end lets it finish by itself: its socket is closed, which it notices when it is done.
 func (w *spawner) end() {
 	if w.process != nil {
 		w.socket.Close()
-		w.process.Wait()
 	}
 }
 
 // kill returns when it is gone. What it had started is in the sandbox's cgroup, where a cleanup finds it.
 func (w *spawner) kill() {
-	w.process.Process.Kill()
-	w.end()
-	w.process = nil
+	if w.process != nil {
+		w.process.Kill()
+		<-w.ended
+		w.socket.Close()
+		w.process = nil
+	}
 }
 
 // Spawn has a sandbox made from the bundle; the lock is held by whoever makes it.
@@ -126,15 +131,7 @@ func (s *Spawners) Spawn(ctx context.Context, id, bundle string, lock *os.File) 
 	case <-ctx.Done():
 		return life{}, wire.Errorf(wire.Busy, "no spawner became free in time to create sandbox %s", id)
 	}
-	if chosen.process == nil {
-		fresh, err := s.start()
-		if err != nil {
-			s.ready <- chosen
-			return life{}, err
-		}
-		chosen = fresh
-	}
-	made, err := chosen.ask(ctx, birth{ID: id, Bundle: bundle}, lock)
+	made, err := s.askWith(ctx, chosen, birth{ID: id, Bundle: bundle}, lock)
 	if err != nil {
 		chosen.kill() // Else it could go on making what the caller now cleans up.
 	}
@@ -150,6 +147,23 @@ func (s *Spawners) Spawn(ctx context.Context, id, bundle string, lock *os.File) 
 		return life{}, fmt.Errorf("creating sandbox %s: runsc says: %s", id, made.Err)
 	}
 	return made, nil
+}
+
+// askWith fills an empty place first, and a place whose spawner has died meanwhile: such a one was asked nothing yet.
+func (s *Spawners) askWith(ctx context.Context, chosen *spawner, ask birth, lock *os.File) (life, error) {
+	if chosen.process != nil {
+		made, err := chosen.ask(ctx, ask, lock)
+		if !errors.Is(err, unix.EPIPE) {
+			return made, err
+		}
+		chosen.kill()
+	}
+	fresh, err := s.start()
+	if err != nil {
+		return life{}, err
+	}
+	*chosen = *fresh
+	return chosen.ask(ctx, ask, lock)
 }
 
 func (w *spawner) ask(ctx context.Context, ask birth, lock *os.File) (life, error) {

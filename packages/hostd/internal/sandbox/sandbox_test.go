@@ -1,0 +1,114 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func ask() Ask {
+	return Ask{
+		ID: "inst0001", Slot: 1, Lower: []string{"/t"}, Hostname: "h", Argv: []string{"/init"}, VolumeDir: true,
+		Limits: Limits{MemoryMib: 512, Cpus: 1, Pids: 100, Nofile: 1024},
+	}
+}
+
+func TestASandboxIsDescribedAsWeMeanIt(t *testing.T) {
+	at := places{rootfs: "/r", netns: "/n", cgroup: "/c", volumes: "/v"}
+	described := spec(ask(), at)
+	if described.Process.NoNewPrivileges {
+		t.Error("sudo cannot work inside")
+	}
+	if got := described.Process.Rlimits[0]; got.Type != "RLIMIT_NOFILE" || got.Hard != 1024 {
+		t.Errorf("open files: %+v", got)
+	}
+	text, err := json.Marshal(described)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`"cgroupsPath":"/c"`, `{"type":"network","path":"/n"}`, `"size=256m"`, `"destination":"/torpor/vol","type":"bind","source":"/v"`, `"CAP_SYS_ADMIN"`,
+	} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("the spec lacks %s: %s", want, text)
+		}
+	}
+	for _, never := range []string{"CAP_NET_RAW", "CAP_SYS_MODULE", "CAP_NET_ADMIN"} {
+		if strings.Contains(string(text), never) {
+			t.Errorf("the spec grants %s", never)
+		}
+	}
+	without := ask()
+	without.VolumeDir = false
+	if text, _ := json.Marshal(spec(without, at)); strings.Contains(string(text), "/torpor/vol") {
+		t.Error("a sandbox without a volume directory has one")
+	}
+}
+
+func TestAnAskWithoutALimitIsRefused(t *testing.T) {
+	if err := checkAsk(ask()); err != nil {
+		t.Fatal(err)
+	}
+	for what, spoil := range map[string]func(*Ask){
+		"memory": func(a *Ask) { a.Limits.MemoryMib = 0 }, "cpus": func(a *Ask) { a.Limits.Cpus = 0 }, "pids": func(a *Ask) { a.Limits.Pids = 0 },
+		"nofile": func(a *Ask) { a.Limits.Nofile = 0 }, "argv": func(a *Ask) { a.Argv = nil }, "relative argv": func(a *Ask) { a.Argv = []string{"init"} },
+		"hostname": func(a *Ask) { a.Hostname = "" },
+	} {
+		spoilt := ask()
+		spoil(&spoilt)
+		if checkAsk(spoilt) == nil {
+			t.Errorf("an ask without %s was taken", what)
+		}
+	}
+}
+
+func TestLowerDirectoriesThatWouldBreakOutOfTheMountOptionsAreRefused(t *testing.T) {
+	good := t.TempDir()
+	if options, err := overlayOptions([]string{good, good}, "/d"); err != nil || !strings.HasPrefix(options, "lowerdir="+good+":"+good+",upperdir=/d/upper,workdir=/d/work") {
+		t.Errorf("got %q, %v", options, err)
+	}
+	odd := filepath.Join(good, "a,upperdir=x")
+	if err := os.Mkdir(odd, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range [][]string{nil, {"relative"}, {odd}, {"/a:/b"}, {`/a\`}, {"/not/there"}} {
+		if _, err := overlayOptions(bad, "/d"); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+}
+
+const (
+	stoppedTask  = "goroutine 5 [select]:\ngvisor.dev/gvisor/pkg/sentry/kernel.(*Task).doStop(0x1)\n\tx.go:1\ngvisor.dev/gvisor/pkg/sentry/kernel.(*Task).run(0x1, 0x2)\n\tx.go:2"
+	runningTask  = "goroutine 6 [syscall]:\ngvisor.dev/gvisor/pkg/sentry/platform/systrap.(*context).Switch(0x1)\n\tx.go:1\ngvisor.dev/gvisor/pkg/sentry/kernel.(*Task).run(0x1, 0x2)\n\tx.go:2"
+	otherRoutine = "goroutine 1 [running]:\nmain.main()\n\tx.go:1"
+)
+
+func TestASandboxIsPausedWhenAllItsTasksStand(t *testing.T) {
+	for _, c := range []struct {
+		stacks []string
+		want   bool
+	}{
+		{[]string{otherRoutine, stoppedTask, stoppedTask}, true}, {[]string{stoppedTask, runningTask}, false},
+		{[]string{runningTask}, false}, {[]string{otherRoutine}, false}, {nil, false},
+	} {
+		if got := allTasksStopped(strings.Join(c.stacks, "\n\n")); got != c.want {
+			t.Errorf("%v: %v", c.stacks, got)
+		}
+	}
+}
+
+func TestAProcessIsNamedByItsStart(t *testing.T) {
+	if startTicks(os.Getpid()) == 0 {
+		t.Error("this process has no start")
+	}
+	if startTicks(1<<22+1) != 0 {
+		t.Error("a process that cannot be has a start")
+	}
+	fields := fieldsAfterName("12 (a) b (c)) S 1 2 3")
+	if fields[0] != "S" || fields[3] != "3" {
+		t.Errorf("got %v", fields)
+	}
+}
