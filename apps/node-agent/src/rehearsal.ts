@@ -9,7 +9,7 @@ import {
   type Shape,
 } from '@torpor/contracts';
 import { seededChance, type Clock } from '@torpor/kernel';
-import { fakeDriver, FakeHost, type InstanceDriver } from '@torpor/runtime';
+import { fakeDriver, FakeHost } from '@torpor/runtime';
 import { silentTelemetry } from '@torpor/telemetry';
 import { nodeEvents } from './events.ts';
 import { Journal, MemoryJournalStore, type Failpoints } from './journal/index.ts';
@@ -165,9 +165,4 @@ export function startAsk(
     env: more.env ?? {},
     idle: more.idle ?? { kind: 'after', idleMs: 15_000 },
   };
-}
-
-/** What the host holds, in a form to compare with the journal's. */
-export async function onHost(driver: InstanceDriver): Promise<string[]> {
-  return [...(await driver.inventory()).instanceIds].sort();
 }

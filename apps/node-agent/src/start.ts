@@ -30,6 +30,8 @@ export async function startRoom(
     onTrouble: trouble,
   });
   lifetime.own('wire', () => wire.close());
+  const driver = driverOf(config);
+  lifetime.own('driver', () => driver.close());
   const note = (name: string) => fileNote(join(stateDir, name), (error) => trouble(`${name} not written`, error));
   const room = await nodeAgent({
     nodeId,
