@@ -88,7 +88,7 @@ func TestAPauseThatFailsLeavesTheSandboxRunning(t *testing.T) {
 func TestManyInstancesAtOnce(t *testing.T) {
 	n := newNode(t)
 	var all sync.WaitGroup
-	for slot := range 6 {
+	for slot := range 12 {
 		all.Add(1)
 		go func() {
 			defer all.Done()

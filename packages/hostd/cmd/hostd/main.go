@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -24,8 +25,15 @@ import (
 	"torpor.dev/hostd/internal/wire"
 )
 
+// The main goroutine keeps the main thread to itself. /proc/self means that thread, and libraries here restore a network
+// namespace from /proc/self/ns/net: were a goroutine that changes its thread's namespace ever to run on it, all later
+// restores would lead into one tenant's namespace.
+func init() { runtime.LockOSThread() }
+
 func main() {
-	if err := run(); err != nil {
+	ended := make(chan error)
+	go func() { ended <- run() }()
+	if err := <-ended; err != nil {
 		fmt.Fprintln(os.Stderr, "hostd:", err)
 		os.Exit(1)
 	}

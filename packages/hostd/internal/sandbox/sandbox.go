@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sort"
 	"strings"
 	"sync"
@@ -178,7 +179,7 @@ func (s *Sandboxes) Start(id names.ID) error {
 	if loaded.Status == container.Running {
 		return nil
 	}
-	if err := loaded.Start(s.conf); err != nil {
+	if err := onOwnThread(func() error { return loaded.Start(s.conf) }); err != nil {
 		return withPanic(fmt.Errorf("starting sandbox %s: %w", id, err), s.paths.Bundle(id))
 	}
 	h, err := s.handle(id)
@@ -187,6 +188,16 @@ func (s *Sandboxes) Start(id names.ID) error {
 	}
 	h.tasks = tasksRunning
 	return h.dial()
+}
+
+// onOwnThread runs act on a thread that ends with it: a start visits the sandbox's network namespace, and a thread that failed to come back from there must serve nothing else.
+func onOwnThread(act func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // Never unlocked.
+		done <- act()
+	}()
+	return <-done
 }
 
 // Warm makes ready what a pause or resume needs, so that the first one after a restart is as quick as the rest.
