@@ -30,7 +30,7 @@ export async function startRoom(
     onTrouble: trouble,
   });
   lifetime.own('wire', () => wire.close());
-  const driver = driverOf(config);
+  const driver = driverOf(config, (host, error) => trouble(`egress.allow: ${host} has no address`, error));
   lifetime.own('driver', () => driver.close());
   const note = (name: string) => fileNote(join(stateDir, name), (error) => trouble(`${name} not written`, error));
   const room = await nodeAgent({
@@ -45,7 +45,7 @@ export async function startRoom(
     clock: systemClock,
     chance: systemChance,
     wire,
-    driver: driverOf(config, (host, error) => trouble(`egress.allow: ${host} has no address`, error)),
+    driver,
     telemetry,
     journalStore: await fileJournalStore(join(stateDir, 'journal')),
     notes: { lease: note('lease'), metering: note('metering.json') },
