@@ -48,7 +48,6 @@ async function main(): Promise<void> {
   if (!workspace.success)
     throw new Failure('bad_request', '--workspace takes lower-case letters, digits and inner hyphens');
   const { config, secrets } = readGatewayConfig();
-  const onTrouble = (doing: string, error: unknown) => console.error(doing, error);
   const store = await openStore(config, secrets, onTrouble);
   try {
     const wanted = { workspace: workspace.data, keyName: values['key-name'], newKey: values['new-key'] };
@@ -57,6 +56,10 @@ async function main(): Promise<void> {
   } finally {
     await store.close();
   }
+}
+
+function onTrouble(doing: string, error: unknown): void {
+  console.error(doing, error);
 }
 
 if (import.meta.main) await main();

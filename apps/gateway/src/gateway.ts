@@ -84,6 +84,7 @@ export async function openGateway(parts: GatewayParts): Promise<Gateway> {
   const timers = { bodyIdleMs: 60_000, drainMs: 120_000, reachMs: CONNECT_MS, lingerMs: 5_000, ...parts.limits };
   const carrier: Carrier = { dispatcher, clock, dataKey: secrets.dataKey, timers };
 
+  const bodyMs = parts.limits?.controlBodyMs ?? 30_000;
   const shared = { sandboxes, live, offers, store, audit, clock, chance, publicUrl, keyring, admission };
   const reception = openReception({
     clock,
@@ -97,13 +98,13 @@ export async function openGateway(parts: GatewayParts): Promise<Gateway> {
         store,
         audit,
         clock,
-        bodyMs: parts.limits?.controlBodyMs ?? 30_000,
+        bodyMs,
       },
       sandbox: { admission, routes, carrier },
       preview: { book, routes, carrier, clock, isTls: publicUrl.startsWith('https:') },
       rpc: (exchange, path) =>
         serveRpc(
-          { ...shared, onBug: (error) => events.broke({ plane: 'rpc', id: exchange.id, error }) },
+          { ...shared, bodyMs, onBug: (error) => events.broke({ plane: 'rpc', id: exchange.id, error }) },
           exchange,
           path,
         ),

@@ -47,9 +47,11 @@ export interface Rehearsal {
 
 export const NODE = NodeId.parse('node-1');
 
-export async function rehearse(more: Pick<Partial<GatewayParts>, 'limits' | 'quotas'> = {}): Promise<Rehearsal> {
+export async function rehearse({
+  store = memoryStore(),
+  ...more
+}: Pick<Partial<GatewayParts>, 'limits' | 'quotas' | 'store'> = {}): Promise<Rehearsal> {
   const lifetime = new Lifetime();
-  const store = memoryStore();
   const bus = new MemoryBus();
   const seen: Rehearsal['seen'] = [];
   const nodeServer = createServer((request, response) => {
@@ -183,8 +185,9 @@ async function serveScheduler(scheduler: Wire, node: Wire, store: Store, nodeUrl
       route: { instanceId, generation, nodeId, nodeUrl },
     };
   });
-  await scheduler.serve(updateSandbox, async ({ workspace, name, env: _, ...change }) => {
-    const sandbox = await store.wanted.revise(workspace, name, definedOnly(change), Date.now());
+  await scheduler.serve(updateSandbox, async ({ workspace, name, ...change }) => {
+    const fields = definedOnly({ ...change, env: undefined });
+    const sandbox = await store.wanted.revise(workspace, name, fields, Date.now());
     if (!sandbox) throw new Failure('not_found', `there is no sandbox "${name}"`);
     return { sandbox };
   });

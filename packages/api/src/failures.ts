@@ -1,6 +1,7 @@
 /** How a `Failure` travels to a tRPC client: the nearest tRPC code outside, the failure itself under `data.failure`. */
 import { Failure } from '@torpor/kernel';
 import { TRPCError } from '@trpc/server';
+import { ZodError } from 'zod';
 
 export interface FailureView {
   readonly code: string;
@@ -47,5 +48,13 @@ export function viewOf(error: TRPCError): FailureView {
     return { code: 'internal', message: 'something of ours went wrong; asking again may help', retryable: true };
   }
   const code = Object.keys(CODES).find((known) => CODES[known] === error.code) ?? 'bad_request';
-  return { code, message: error.message, retryable: false };
+  const message = cause instanceof ZodError ? expectedOf(cause) : error.message;
+  return { code, message, retryable: false };
+}
+
+function expectedOf(error: ZodError): string {
+  return error.issues
+    .slice(0, 5)
+    .map(({ path, message }) => (path.length === 0 ? message : `${path.join('.')}: ${message}`))
+    .join('; ');
 }

@@ -33,7 +33,6 @@ const TOKENS = `${ONE}/tokens`;
 
 export function previewRows(parts: PreviewRowsParts): Row[] {
   const read = { action: 'previews:read' } as const;
-  const write = (audit: string) => ({ action: 'previews:write', audit }) as const;
   return [
     { method: 'GET', pattern: ALL, ...read, handle: (ask) => list(parts, ask) },
     { method: 'POST', pattern: ALL, ...write('preview.create'), handle: (ask) => create(parts, ask) },
@@ -50,6 +49,10 @@ export function previewRows(parts: PreviewRowsParts): Row[] {
       handle: (ask) => removeToken(parts, ask),
     },
   ];
+}
+
+function write(audit: string) {
+  return { action: 'previews:write', audit } as const;
 }
 
 async function list(parts: PreviewRowsParts, ask: ControlAsk): Promise<unknown> {

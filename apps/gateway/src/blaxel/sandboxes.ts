@@ -37,11 +37,6 @@ const PAGES_MAX = 50;
 const Kept = z.object({ name: SandboxName, instanceId: z.string() });
 
 export function sandboxRows(parts: SandboxRowsParts): Row[] {
-  const row = (method: Row['method'], pattern: string, more: Omit<Row, 'method' | 'pattern'>): Row => ({
-    method,
-    pattern,
-    ...more,
-  });
   return [
     row('POST', '/sandboxes', {
       action: 'sandboxes:write',
@@ -66,6 +61,10 @@ export function sandboxRows(parts: SandboxRowsParts): Row[] {
       handle: (ask) => remove(parts, ask),
     }),
   ];
+}
+
+function row(method: Row['method'], pattern: string, more: Omit<Row, 'method' | 'pattern'>): Row {
+  return { method, pattern, ...more };
 }
 
 async function create(parts: SandboxRowsParts, ask: ControlAsk): Promise<unknown> {

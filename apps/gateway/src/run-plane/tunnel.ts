@@ -80,11 +80,8 @@ export function join(
   node.pipe(caller);
   const halfClosed = () =>
     linger.clock.after(linger.ms, bell.signal).then(
-      () => {
-        caller.destroy();
-        node.destroy();
-      },
-      () => undefined, // both have closed by themselves
+      () => [caller, node].map((end) => end.destroy()),
+      () => [], // both have closed by themselves
     );
   caller.once('end', halfClosed);
   node.once('end', halfClosed);

@@ -75,7 +75,7 @@ describe('first-party clients', () => {
 
   it('hear of what happens to their own sandboxes only', async () => {
     const heard: unknown[] = [];
-    const onStarted = vi.fn();
+    const onStarted = vi.fn<() => void>();
     const subscription = clientOf().events.watch.subscribe(undefined, {
       onData: (event) => heard.push(event),
       onStarted,

@@ -4,25 +4,33 @@ import { Failure } from '@torpor/kernel';
 import { nodeHTTPRequestHandler } from '@trpc/server/adapters/node-http';
 import type { Admission } from '../callers/admission.ts';
 import { workspaceOf } from '../blaxel/control-plane.ts';
+import { readJson } from '../control/json-body.ts';
 import type { Ending, Exchange } from '../front/exchange.ts';
 import { apiContext, type ServicesParts } from './services.ts';
 
 const BODY_BYTES_MAX = 1024 * 1024;
 
 export async function serveRpc(
-  parts: ServicesParts & { admission: Admission; onBug: (error: unknown) => void },
+  parts: ServicesParts & { admission: Admission; bodyMs: number; onBug: (error: unknown) => void },
   exchange: Exchange,
   path: string,
 ): Promise<Ending> {
   const { request, response, notes, span } = exchange;
   notes['procedure'] = path.slice(0, 200);
+  if (request.method !== 'GET' && request.method !== 'POST') {
+    throw new Failure('method_not_allowed', 'procedures take GET (queries, subscriptions) and POST (mutations)');
+  }
+  if (request.method === 'POST') {
+    const body = await readJson(request, { clock: parts.clock, bytesMax: BODY_BYTES_MAX, ms: parts.bodyMs });
+    // The adapter takes a body that was read already from this field, as Express has it.
+    Object.assign(request, { body });
+  }
   const done = new Promise<void>((resolve) => response.once('close', resolve));
   await nodeHTTPRequestHandler({
     router: apiRouter,
     req: request,
     res: response,
     path,
-    maxBodySize: BODY_BYTES_MAX,
     async createContext() {
       try {
         const key = await parts.admission.identify(request.headers);

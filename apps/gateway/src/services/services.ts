@@ -250,6 +250,18 @@ function sandboxView(sandbox: Sandbox, publicUrl: string, live: LiveState | unde
   };
 }
 
-function keyView({ workspace: _, createdBy: __, scopes, ...rest }: ApiKey): KeyView {
-  return { ...rest, ...(scopes === undefined ? {} : { scopes: [...scopes] }) };
+function keyView(key: ApiKey): KeyView {
+  const { id, prefix, name, subject, role, scopes, createdAtMs, expiresAtMs, lastUsedAtMs, revokedAtMs } = key;
+  return {
+    id,
+    prefix,
+    name,
+    subject,
+    role,
+    createdAtMs,
+    ...(scopes && { scopes: [...scopes] }),
+    ...(expiresAtMs === undefined ? {} : { expiresAtMs }),
+    ...(lastUsedAtMs === undefined ? {} : { lastUsedAtMs }),
+    ...(revokedAtMs === undefined ? {} : { revokedAtMs }),
+  };
 }

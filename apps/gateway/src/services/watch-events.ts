@@ -11,15 +11,15 @@ export async function* watchEvents(
   signal: AbortSignal,
 ): AsyncGenerator<EventView> {
   const waiting: EventView[] = [];
-  let wake = () => {};
+  let wake: (() => void) | undefined;
   const stop = live.onEvent(({ atMs, nodeId, what, instance }) => {
     if (instance.workspace !== workspace) return;
     const { name, instanceId, state, because } = instance;
     waiting.push({ atMs, nodeId, name, instanceId, state, what, because });
     if (waiting.length > WAITING_MAX) waiting.shift();
-    wake();
+    wake?.();
   });
-  const aborted = () => wake();
+  const aborted = () => wake?.();
   signal.addEventListener('abort', aborted);
   try {
     while (!signal.aborted) {

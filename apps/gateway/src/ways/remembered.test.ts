@@ -4,7 +4,7 @@ import { Remembered } from './remembered.ts';
 function stage(read: (key: string) => Promise<string | undefined>) {
   let atMs = 0;
   const clock = { nowMs: () => atMs, monotonicMs: () => atMs, after: () => new Promise<void>(() => {}) };
-  const reads = vi.fn(read);
+  const reads = vi.fn<(key: string) => Promise<string | undefined>>(read);
   const limits = { freshMs: 10, lifeMs: 20, missMs: 5, graceMs: 100, entriesMax: 3 };
   return { seen: new Remembered<string>({ clock, read: reads, ...limits }), reads, wait: (ms: number) => (atMs += ms) };
 }
@@ -57,11 +57,11 @@ it('serves the last value through an outage of the store, and not for ever', asy
 });
 
 it('does not take back in what was forgotten while it was being read', async () => {
-  let answer = (_: string) => {};
-  const { seen } = stage(() => new Promise((resolve) => (answer = resolve)));
+  const answers: ((value: string) => void)[] = [];
+  const { seen } = stage(() => new Promise((resolve) => void answers.push(resolve)));
   const reading = seen.get('a');
   seen.forget('a');
-  answer('stale');
+  answers[0]?.('stale');
   await reading;
   expect(seen.now('a')).toBeUndefined();
 });
