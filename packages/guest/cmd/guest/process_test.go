@@ -168,6 +168,11 @@ func TestRestartsCountAndStop(t *testing.T) {
 	equal(t, "status", g.ok("GET", "/v1/processes/forever?waitMs=5000", nil)["status"], "exited")
 }
 
+func TestChildrenStartWithDefaultSignals(t *testing.T) {
+	g := startGuest(t)
+	equal(t, "ignored and blocked", g.run("grep -E 'SigIgn|SigBlk' /proc/self/status")["stdout"], "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n")
+}
+
 func TestStandardInput(t *testing.T) {
 	g := startGuest(t)
 	g.ok("POST", "/v1/processes", m{"name": "cat", "argv": []string{"cat"}, "stdin": true})

@@ -54,7 +54,7 @@ func (g *guest) readyShellPid() int {
 	for _, command := range commands {
 		content, _ := os.ReadFile(command)
 		stat, _ := os.ReadFile(filepath.Join(filepath.Dir(command), "stat"))
-		if strings.Contains(string(content), "read -r -N 8") && strings.Contains(string(stat), fmt.Sprintf(" %d ", g.cmd.Process.Pid)) {
+		if strings.Contains(string(content), "read -r -N 32768") && strings.Contains(string(stat), fmt.Sprintf(" %d ", g.cmd.Process.Pid)) {
 			fmt.Sscan(string(stat), &found)
 		}
 	}

@@ -45,10 +45,13 @@ func NewBook(etcDir string) *Book { return &Book{dir: etcDir} }
 func (b *Book) Resolve(spec string) (Account, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.refresh()
 	who, group, hasGroup := strings.Cut(spec, ":")
 	if who == "" {
 		who = "root"
+	}
+	b.passwd.refresh(filepath.Join(b.dir, "passwd"))
+	if who != "root" || hasGroup { // root needs no supplementary groups, and a look less on every start
+		b.group.refresh(filepath.Join(b.dir, "group"))
 	}
 	account, err := b.user(who)
 	if err != nil {
@@ -66,15 +69,18 @@ func (b *Book) Resolve(spec string) (Account, error) {
 }
 
 // UserName is the name of a uid, or its number.
-func (b *Book) UserName(uid uint32) string { return b.nameOf(&b.passwd, uid) }
+func (b *Book) UserName(uid uint32) string { return b.nameOf(&b.passwd, "passwd", uid) }
 
 // GroupName is the name of a gid, or its number.
-func (b *Book) GroupName(gid uint32) string { return b.nameOf(&b.group, gid) }
+func (b *Book) GroupName(gid uint32) string { return b.nameOf(&b.group, "group", gid) }
 
-func (b *Book) nameOf(table *table, id uint32) string {
+func (b *Book) nameOf(table *table, file string, id uint32) string {
+	if id == 0 {
+		return "root" // by far the most frequent, and what it is called everywhere
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.refresh()
+	table.refresh(filepath.Join(b.dir, file))
 	number := strconv.FormatUint(uint64(id), 10)
 	for _, row := range table.rows {
 		if len(row) > 2 && row[2] == number {
@@ -121,7 +127,7 @@ func (b *Book) gid(group string) (uint32, error) {
 
 func (b *Book) groupsOf(account Account) []uint32 {
 	groups := []uint32{account.GID}
-	if account.Name == "" {
+	if account.Name == "" || account.Name == "root" {
 		return groups
 	}
 	for _, row := range b.group.rows {
@@ -133,11 +139,6 @@ func (b *Book) groupsOf(account Account) []uint32 {
 		}
 	}
 	return groups
-}
-
-func (b *Book) refresh() {
-	b.passwd.refresh(filepath.Join(b.dir, "passwd"))
-	b.group.refresh(filepath.Join(b.dir, "group"))
 }
 
 func (t *table) refresh(path string) {

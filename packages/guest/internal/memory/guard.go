@@ -53,6 +53,7 @@ func (g *Guard) Started() {
 }
 
 func (g *Guard) look() {
+	time.Sleep(lookFirst) // most commands end before, and should not pay for a look
 	for g.wanted() {
 		use, err := Read()
 		if err != nil {

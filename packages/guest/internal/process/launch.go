@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"torpor/guest/internal/account"
@@ -136,8 +137,15 @@ func Locate(path, workdir, home string) string {
 
 const bash = "/bin/bash"
 
+// seenBash saves a look on every start; a bash that was there and is removed makes later starts fail with its name.
+var seenBash atomic.Bool
+
 func shell() string {
+	if seenBash.Load() {
+		return bash
+	}
 	if _, err := os.Stat(bash); err == nil {
+		seenBash.Store(true)
 		return bash
 	}
 	return "/bin/sh"

@@ -39,6 +39,7 @@ type Process struct {
 	program  program
 	children *spawn.Children
 	ready    *Ready
+	spare    *spare
 	settled  chan struct{} // closed when the process is over and its output is complete
 	stop     chan struct{} // closed when it is not to be restarted
 
@@ -111,37 +112,32 @@ func (p *Process) Settled() <-chan struct{} { return p.settled }
 
 // launch starts the program once and begins to read its output.
 func (p *Process) launch() (*spawn.Child, *pumps, error) {
-	if child, mine := p.ready.answer(p.ask, p.program); child != nil {
-		return p.attach(child, mine)
+	if child, running := p.ready.answer(p.ask, p.program); child != nil {
+		p.attach(child, running)
+		return child, running, nil
 	}
-	theirs, mine, err := openEnds(p.ask, p.program.uid)
+	ready, err := p.spare.ends(p.ask, p.program.uid)
 	if err != nil {
 		return nil, nil, err
 	}
-	child, err := p.program.start(p.children, theirs)
-	theirs.close()
+	child, err := p.program.start(p.children, ready.theirs)
+	ready.theirs.close()
 	if err != nil {
-		mine.close()
+		ready.pumps.abandon()
 		return nil, nil, err
 	}
-	return p.attach(child, mine)
+	p.attach(child, ready.pumps)
+	return child, ready.pumps, nil
 }
 
 // attach makes a started child the process's present incarnation.
-func (p *Process) attach(child *spawn.Child, mine kept) (*spawn.Child, *pumps, error) {
-	pumps, err := openPumps(p.Log, mine)
-	if err != nil {
-		mine.close()
-		_ = p.children.Signal(child, syscall.SIGKILL, true) // nobody would read it; ESRCH means that it ended by itself
-		return nil, nil, err
-	}
-	go pumps.run()
+func (p *Process) attach(child *spawn.Child, running *pumps) {
+	go running.run(p.Log)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.child = child
-	p.input = mine.input
-	p.inputOpen = mine.input != nil
-	return child, pumps, nil
+	p.input = running.input
+	p.inputOpen = running.input != nil
 }
 
 // begin is called once, after the first launch.
@@ -230,6 +226,7 @@ func (p *Process) finish(exit spawn.Exit, endedAt time.Time, last *pumps, over f
 	p.Log.End()
 	over()
 	close(p.settled)
+	p.spare.refill()
 	<-last.done // left-over descendants may hold the output open as long as they live
 	p.Log.Rest()
 }

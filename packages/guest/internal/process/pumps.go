@@ -23,26 +23,27 @@ type pumps struct {
 	epoll    *os.File
 	streams  map[int32]output.Stream // by descriptor, the open ones
 	buffer   []byte
+	input    *os.File      // what belongs to the same ends; see kept
 	done     chan struct{} // closed when every stream ended
 	lastByte atomic.Int64  // unix nanoseconds
 }
 
 const pumpBytes = 32 << 10
 
-func openPumps(log *output.Log, from kept) (*pumps, error) {
+// openPumps takes over the reading ends. Nothing is read before run.
+func openPumps(from kept) (*pumps, error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("make an epoll: %w", err)
 	}
-	opened := &pumps{
-		log: log, epoll: pollable(epoll, "epoll"), streams: map[int32]output.Stream{},
-		buffer: make([]byte, pumpBytes), done: make(chan struct{}),
-	}
+	opened := &pumps{epoll: pollable(epoll, "epoll"), streams: map[int32]output.Stream{}, input: from.input, done: make(chan struct{})}
 	for fd, stream := range map[int]output.Stream{from.stdout: output.Stdout, from.stderr: output.Stderr} {
 		if fd < 0 {
 			continue
 		}
-		if err := watch(epoll, fd); err != nil {
+		// The descriptors stay blocking: they are read only when the epoll says so.
+		err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
+		if err != nil {
 			opened.epoll.Close()
 			return nil, fmt.Errorf("watch the output: %w", err)
 		}
@@ -51,14 +52,19 @@ func openPumps(log *output.Log, from kept) (*pumps, error) {
 	return opened, nil
 }
 
-func watch(epoll, fd int) error {
-	if err := syscall.SetNonblock(fd, true); err != nil {
-		return err
+// abandon closes pumps that never ran.
+func (r *pumps) abandon() {
+	r.epoll.Close()
+	for fd := range r.streams {
+		syscall.Close(int(fd))
 	}
-	return unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
+	if r.input != nil {
+		r.input.Close()
+	}
 }
 
-func (r *pumps) run() {
+func (r *pumps) run(log *output.Log) {
+	r.log, r.buffer = log, make([]byte, pumpBytes)
 	defer close(r.done)
 	defer r.epoll.Close()
 	waiting, err := r.epoll.SyscallConn()

@@ -1,7 +1,6 @@
 package process
 
 import (
-	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -33,18 +32,19 @@ type Ready struct {
 
 const readyKept = 10 * time.Second
 
-// readyShell waits on descriptor 3 for a length and that many bytes of script.
+// readyShell waits on descriptor 3 for its script.
 type readyShell struct {
 	child   *spawn.Child
 	control int
-	mine    kept
+	pumps   *pumps
 }
 
-// readyScript reads eight digits, then that many bytes, and evaluates them as line 1 of `bash -c`.
-const readyScript = `LC_ALL=C read -r -N 8 -u 3 REPLY && LC_ALL=C read -r -N "$REPLY" -u 3 REPLY || exit; exec 3<&-; eval "$REPLY"`
+// readyScript reads until the pipe ends and evaluates that as line 1 of `bash -c`. Descriptor 3, REPLY and OLDPWD stay set:
+// a builtin line has no redirection and no variable that would show them.
+const readyScript = `LC_ALL=C read -r -N 32768 -u 3 REPLY; eval "$REPLY"`
 
-// scriptBytes keeps a script within what a pipe takes at once.
-const scriptBytes = 32 << 10
+// scriptBytes keeps a script within what readyScript reads, and a pipe takes at once.
+const scriptBytes = 32<<10 - 1
 
 // NewReady starts the first shell in the background.
 func NewReady(children *spawn.Children, template map[string]string, book *account.Book, enabled bool) *Ready {
@@ -74,31 +74,30 @@ func (r *Ready) Claimed(forked bool) {
 }
 
 // answer gives the line to the waiting shell. Nil when there is none or the line needs a fresh one.
-func (r *Ready) answer(ask Ask, program program) (*spawn.Child, kept) {
+func (r *Ready) answer(ask Ask, program program) (*spawn.Child, *pumps) {
 	if !r.enabled || !program.line.builtin || ask.Stdin || ask.Pty != nil || program.credential != nil {
-		return nil, kept{}
+		return nil, nil
 	}
 	script, same := r.script(program)
 	if !same {
-		return nil, kept{}
+		return nil, nil
 	}
 	taken := r.take()
 	if taken == nil {
 		go r.refill()
-		return nil, kept{}
+		return nil, nil
 	}
-	message := fmt.Sprintf("%08d%s", len(script), script)
-	written, err := syscall.Write(taken.control, []byte(message))
+	written, err := syscall.Write(taken.control, []byte(script))
 	syscall.Close(taken.control)
-	if err != nil || written != len(message) {
+	if err != nil || written != len(script) {
 		taken.end(r.children)
-		return nil, kept{}
+		return nil, nil
 	}
 	go func() {
 		<-taken.child.Done
 		r.refill()
 	}()
-	return taken.child, taken.mine
+	return taken.child, taken.pumps
 }
 
 // IsWaiting says whether the pid is the shell that waits.
@@ -130,10 +129,12 @@ func (r *Ready) script(program program) (string, bool) {
 	if program.env["PWD"] != program.cwd {
 		return "", false
 	}
-	if info, err := os.Stat(program.cwd); err != nil || !info.IsDir() {
-		return "", false
+	if program.cwd != "/" {
+		if info, err := os.Stat(program.cwd); err != nil || !info.IsDir() {
+			return "", false
+		}
+		script.WriteString("cd " + quote(program.cwd) + "||exit;")
 	}
-	script.WriteString("cd " + quote(program.cwd) + "||exit;unset -v REPLY OLDPWD;SECONDS=0;")
 	script.WriteString(program.argv[2])
 	return script.String(), script.Len() <= scriptBytes
 }
@@ -208,7 +209,7 @@ func (r *Ready) discard() {
 
 func (s *readyShell) end(children *spawn.Children) {
 	_ = children.Signal(s.child, syscall.SIGKILL, true) // ESRCH: it ended by itself
-	s.mine.close()
+	s.pumps.abandon()
 }
 
 func (r *Ready) start() (*readyShell, error) {
@@ -217,9 +218,14 @@ func (r *Ready) start() (*readyShell, error) {
 		return nil, err
 	}
 	defer theirs.close()
+	prepared, err := openPumps(mine)
+	if err != nil {
+		mine.close()
+		return nil, err
+	}
 	var control [2]int
 	if err := syscall.Pipe2(control[:], syscall.O_CLOEXEC); err != nil {
-		mine.close()
+		prepared.abandon()
 		return nil, err
 	}
 	defer syscall.Close(control[0])
@@ -229,10 +235,10 @@ func (r *Ready) start() (*readyShell, error) {
 	})
 	if err != nil {
 		syscall.Close(control[1])
-		mine.close()
+		prepared.abandon()
 		return nil, err
 	}
-	return &readyShell{child: child, control: control[1], mine: mine}, nil
+	return &readyShell{child: child, control: control[1], pumps: prepared}, nil
 }
 
 // changesBash says whether some variable changes what bash does when it starts.

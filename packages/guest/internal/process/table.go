@@ -26,6 +26,7 @@ const (
 type Table struct {
 	children    *spawn.Children
 	ready       *Ready
+	spare       *spare
 	book        *account.Book
 	template    map[string]string
 	dir         string
@@ -44,11 +45,13 @@ type Table struct {
 
 // NewTable keeps outputs below dir, outputBytes in total at most.
 func NewTable(children *spawn.Children, ready *Ready, book *account.Book, template map[string]string, dir string, outputBytes int64) *Table {
-	return &Table{
+	table := &Table{
 		Started:  func() {},
-		children: children, ready: ready, book: book, template: template, dir: dir, outputBytes: outputBytes,
+		children: children, ready: ready, spare: &spare{}, book: book, template: template, dir: dir, outputBytes: outputBytes,
 		byID: map[string]*Process{}, names: map[string]*Process{}, idle: make(chan struct{}),
 	}
+	table.spare.refill()
+	return table
 }
 
 // Start starts a process. A name may be used by one running process only.
@@ -86,7 +89,7 @@ func (t *Table) enter(ask Ask, program program) (*Process, error) {
 	t.count++
 	id := "prc-" + strconv.Itoa(t.count)
 	process := &Process{
-		ID: id, ask: ask, program: program, children: t.children, ready: t.ready,
+		ID: id, ask: ask, program: program, children: t.children, ready: t.ready, spare: t.spare,
 		Log:     output.NewLog(filepath.Join(t.dir, id), min(streamBytes, t.outputBytes/2)),
 		settled: make(chan struct{}), stop: make(chan struct{}),
 	}
