@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { mkdir } from 'node:fs/promises';
 import { failpointsFrom, fileJournalStore } from './journal/index.ts';
 import { nodeAgent } from './node-agent.ts';
+import { forwardNames } from './names/forwarder.ts';
 import { fileNote } from './note.ts';
 import type { Recipe } from './parts.ts';
 
@@ -52,6 +53,12 @@ export async function startRoom(
     failpoints: failpointsFrom(env['TORPOR_FAILPOINTS']),
   });
   lifetime.own('node-agent', () => room.close());
+  if (config.driver.kind === 'gvisor') {
+    const { dnsPort, subnet } = config.driver;
+    const ours = subnet.slice(0, subnet.indexOf('.0.0/') + 1); // `10.83.` of `10.83.0.0/16`
+    const names = await forwardNames({ port: dnsPort, isInstance: (address) => address.startsWith(ours), onTrouble: trouble });
+    lifetime.own('names', () => names.close());
+  }
   const health = async () => ({ ...(await room.health()), bus: wire.isConnected() });
   const observe = await serveObserve(config.observe, telemetry, health);
   lifetime.own('observe', () => observe.close());

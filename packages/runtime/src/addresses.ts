@@ -3,9 +3,18 @@
  * (packages/hostd/PROTOCOL.md, "Names").
  */
 export function instanceAddress(subnet: string, slot: number): string {
+  return addressIn(subnet, slot, 2);
+}
+
+/** The host's end of the same pair: the instance's gateway, and its name server. */
+export function hostAddress(subnet: string, slot: number): string {
+  return addressIn(subnet, slot, 1);
+}
+
+function addressIn(subnet: string, slot: number, place: 1 | 2): string {
   const match = /^(\d+)\.(\d+)\.0\.0\/16$/.exec(subnet);
   if (!match) throw new Error(`the subnet "${subnet}" is no /16 such as 10.83.0.0/16`);
   if (!Number.isInteger(slot) || slot < 0 || slot > 16_383) throw new Error(`the slot ${slot} lies outside 0 … 16383`);
-  const offset = slot * 4 + 2;
+  const offset = slot * 4 + place;
   return `${match[1]}.${match[2]}.${offset >> 8}.${offset & 255}`;
 }

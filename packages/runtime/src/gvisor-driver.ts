@@ -5,7 +5,7 @@
 import type { InstanceId } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
 import { lookup } from 'node:dns/promises';
-import { instanceAddress } from './addresses.ts';
+import { hostAddress, instanceAddress } from './addresses.ts';
 import { guestAnswers } from './guest-health.ts';
 import { http2Guest } from './guest-http2.ts';
 import { hostdClient, type HostdClient } from './hostd-client.ts';
@@ -59,7 +59,8 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
     if (!template) throw new Failure('not_found', `this node has no template "${spec.template}"`);
     const { lower } = template;
     const limits = { memoryMib: shape.memoryMib, cpus: shape.cpus, pids: shape.pids, nofile: OPEN_FILES_MAX };
-    const argv = ['/torpor/guest', '--listen', `0.0.0.0:${settings.guestPort}`];
+    const nameserver = hostAddress(settings.subnet, slot);
+    const argv = ['/torpor/guest', '--listen', `0.0.0.0:${settings.guestPort}`, '--nameserver', nameserver];
     const env = [`PATH=${PATH}`, `TORPOR_BOOT_TOKEN=${bootToken}`];
     const sandbox = { id, slot, lower, hostname: id, limits, argv, env, volumeDir: true };
     return [

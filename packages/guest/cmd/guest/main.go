@@ -39,6 +39,7 @@ type options struct {
 	exitOnSigterm  bool
 	readyShell     bool
 	memoryGuard    bool
+	nameserver     string
 }
 
 func main() {
@@ -62,6 +63,7 @@ func parse(args []string) options {
 	flags.BoolVar(&o.exitOnSigterm, "exit-on-sigterm", false, "end at SIGTERM instead of ignoring it")
 	flags.BoolVar(&o.readyShell, "ready-shell", true, "keep a bash waiting for the next simple command line")
 	flags.BoolVar(&o.memoryGuard, "memory-guard", os.Getpid() == 1, "end the largest program before the instance's memory is used up")
+	flags.StringVar(&o.nameserver, "nameserver", "", "address that resolv.conf names; it stays as it is when empty")
 	flags.Parse(args) // ends the program by itself on a mistake
 	return o
 }
@@ -77,6 +79,9 @@ func run(o options) error {
 		return err
 	}
 	outliveSignals(o.exitOnSigterm)
+	if err := nameResolver(o.etcDir, o.nameserver); err != nil {
+		return err
+	}
 
 	listener, err := net.Listen("tcp", o.listen)
 	if err != nil {

@@ -1,0 +1,75 @@
+import { createSocket, type Socket } from 'node:dgram';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { forwardNames, refusal, type Forwarder } from './forwarder.ts';
+
+/** A resolver that answers each query by itself with the answer bit set and one byte more. */
+async function openResolver(answers: boolean): Promise<{ socket: Socket; at: string; asked: number }> {
+  const resolver = { socket: createSocket('udp4'), at: '', asked: 0 };
+  await new Promise<void>((resolve) => resolver.socket.bind(0, '127.0.0.1', resolve));
+  resolver.at = `127.0.0.1:${resolver.socket.address().port}`;
+  resolver.socket.on('message', (query, from) => {
+    resolver.asked++;
+    const answer = Buffer.concat([query, Buffer.from([42])]);
+    answer[2] = (answer[2] ?? 0) | 0x80;
+    if (answers) resolver.socket.send(answer, from.port, from.address);
+  });
+  return resolver;
+}
+
+const query = Buffer.from([0xab, 0xcd, 0x01, 0x00, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0x61, 0, 0, 1, 0, 1]);
+let good: Awaited<ReturnType<typeof openResolver>>;
+let mute: Awaited<ReturnType<typeof openResolver>>;
+let forwarder: Forwarder | undefined;
+
+beforeEach(async () => {
+  good = await openResolver(true);
+  mute = await openResolver(false);
+});
+afterEach(async () => {
+  await forwarder?.close();
+  good.socket.close();
+  mute.socket.close();
+});
+
+async function open(upstream: string[], isInstance = () => true): Promise<Forwarder> {
+  forwarder = await forwardNames({ port: 0, isInstance, onTrouble: () => {}, upstream, answerMs: 50 });
+  return forwarder;
+}
+
+function ask(port: number, waitMs = 2_000): Promise<Buffer | undefined> {
+  const socket = createSocket('udp4');
+  return new Promise((resolve) => {
+    const end = (answer?: Buffer) => {
+      clearTimeout(bell);
+      socket.close();
+      resolve(answer);
+    };
+    const bell = setTimeout(() => end(), waitMs);
+    socket.once('message', (answer) => end(answer));
+    socket.send(query, port, '127.0.0.1');
+  });
+}
+
+it("carries a question to the host's resolver and the answer back", async () => {
+  const { port } = await open([good.at]);
+  expect((await ask(port))?.at(-1)).toBe(42);
+});
+
+it('asks the next resolver when one is mute', async () => {
+  const { port } = await open([mute.at, good.at]);
+  expect((await ask(port))?.at(-1)).toBe(42);
+  expect(mute.asked).toBe(1);
+});
+
+it('says SERVFAIL rather than nothing when no resolver answers', async () => {
+  const { port } = await open([mute.at]);
+  const answer = await ask(port);
+  expect(answer).toEqual(refusal(query));
+  expect((answer?.[3] ?? 0) & 0x0f).toBe(2);
+});
+
+it('is no resolver for anybody but instances', async () => {
+  const { port } = await open([good.at], () => false);
+  expect(await ask(port, 100)).toBeUndefined();
+  expect(good.asked).toBe(0);
+});

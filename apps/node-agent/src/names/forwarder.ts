@@ -1,0 +1,145 @@
+/**
+ * The DNS forwarder of a node. Instances ask the host's end of their own veth at port 53, which the node's firewall leads here; we ask the host's
+ * resolvers and carry the answer back. We read only the header and the question's length: what names mean is the resolver's affair.
+ *
+ * Only addresses of the node's own instances are answered, so that the port is no open resolver for anybody else who reaches this host.
+ */
+import { createSocket, type RemoteInfo, type Socket } from 'node:dgram';
+import { getServers } from 'node:dns';
+import { createConnection, createServer, isIPv6, type Server, type Socket as TcpSocket } from 'node:net';
+import { explain } from '@torpor/kernel';
+
+export interface ForwarderOptions {
+  readonly port: number;
+  /** Whether this IPv4 address is an instance's. */
+  readonly isInstance: (address: string) => boolean;
+  readonly onTrouble: (what: string, error: unknown) => void;
+  /** `address` or `address:port`, asked in turn; default the host's own. */
+  readonly upstream?: readonly string[];
+  /** How long one resolver may take before the next is asked. Default 2 s. */
+  readonly answerMs?: number;
+}
+
+export interface Forwarder {
+  readonly port: number;
+  close(): Promise<void>;
+}
+
+const HEADER_BYTES = 12;
+const LARGEST_QUERY_BYTES = 4_096;
+const PENDING_MAX = 1_024;
+const TCP_MAX = 128;
+const TCP_IDLE_MS = 5_000;
+const SERVFAIL = 2;
+
+export async function forwardNames(options: ForwarderOptions): Promise<Forwarder> {
+  const udp = createSocket('udp4');
+  await new Promise<void>((resolve, reject) => udp.once('error', reject).bind(options.port, '0.0.0.0', resolve));
+  const { port } = udp.address();
+  udp.removeAllListeners('error').on('error', (error) => options.onTrouble('the DNS socket', error));
+  const asking = new Set<Socket>();
+  udp.on('message', (query, from) => {
+    if (!options.isInstance(from.address) || !isQuery(query)) return;
+    if (asking.size >= PENDING_MAX) return reply(udp, refusal(query), from);
+    askInTurn(query, options, asking).then(
+      (answer) => reply(udp, answer, from),
+      (error: unknown) => {
+        options.onTrouble(`a name was not resolved: ${explain(error)}`, error);
+        reply(udp, refusal(query), from);
+      },
+    );
+  });
+  const tcp = await listenTcp(port, options);
+  return {
+    port,
+    close: async () => {
+      for (const socket of asking) socket.close();
+      udp.close();
+      await new Promise((resolve) => tcp.close(resolve));
+    },
+  };
+}
+
+/** A standard query has the QR bit clear and at least a header. */
+function isQuery(message: Buffer): boolean {
+  return message.length >= HEADER_BYTES && message.length <= LARGEST_QUERY_BYTES && ((message[2] ?? 0x80) & 0x80) === 0;
+}
+
+/** The query given back as an answer that says SERVFAIL (RFC 1035 §4.1.1), so that the asker need not wait for its own timer. */
+export function refusal(query: Buffer): Buffer {
+  const answer = Buffer.from(query);
+  answer[2] = (answer[2] ?? 0) | 0x80;
+  answer[3] = 0x80 | SERVFAIL;
+  return answer;
+}
+
+async function askInTurn(query: Buffer, options: ForwarderOptions, asking: Set<Socket>): Promise<Buffer> {
+  let last: unknown = new Error('this host has no resolver; see /etc/resolv.conf');
+  for (const server of options.upstream ?? getServers()) {
+    try {
+      return await askOne(query, server, options.answerMs ?? 2_000, asking);
+    } catch (error) {
+      last = error;
+    }
+  }
+  throw last;
+}
+
+/** A socket of its own for each question: its random source port is half of what protects an answer from being forged. */
+function askOne(query: Buffer, server: string, answerMs: number, asking: Set<Socket>): Promise<Buffer> {
+  const { host, port } = hostAndPort(server);
+  const socket = createSocket(isIPv6(host) ? 'udp6' : 'udp4');
+  asking.add(socket);
+  return new Promise<Buffer>((resolve, reject) => {
+    const bell = setTimeout(() => end(() => reject(new Error(`the resolver ${server} did not answer; the timer "name" ended after ${answerMs} ms`))), answerMs);
+    const end = (then: () => void) => {
+      clearTimeout(bell);
+      if (asking.delete(socket)) socket.close();
+      then();
+    };
+    socket.on('message', (answer) => {
+      // Same id, and an answer: anything else was not for this question.
+      if (answer.length >= HEADER_BYTES && answer.readUInt16BE(0) === query.readUInt16BE(0) && ((answer[2] ?? 0) & 0x80) !== 0) end(() => resolve(answer));
+    });
+    socket.once('error', (error) => end(() => reject(error)));
+    socket.connect(port, host, () => socket.send(query));
+  });
+}
+
+function reply(udp: Socket, answer: Buffer, to: RemoteInfo): void {
+  // An instance that is gone by now misses nothing.
+  udp.send(answer, to.port, to.address, () => {});
+}
+
+/** Answers too long for a datagram are asked for again over TCP; bytes are carried both ways to the first resolver that takes the connection. */
+async function listenTcp(port: number, options: ForwarderOptions): Promise<Server> {
+  const server = createServer((inside) => {
+    if (!options.isInstance(inside.remoteAddress ?? '')) return void inside.destroy();
+    carry(inside, options);
+  });
+  server.maxConnections = TCP_MAX;
+  await new Promise<void>((resolve, reject) => server.once('error', reject).listen(port, '0.0.0.0', resolve));
+  server.on('error', (error) => options.onTrouble('the DNS listener', error));
+  return server;
+}
+
+function carry(inside: TcpSocket, options: ForwarderOptions): void {
+  const [first] = options.upstream ?? getServers();
+  if (first === undefined) return void inside.destroy();
+  const outside = createConnection(hostAndPort(first));
+  for (const [socket, other] of [[inside, outside], [outside, inside]] as const) {
+    socket.setTimeout(TCP_IDLE_MS, () => socket.destroy());
+    socket.once('close', () => other.destroy());
+    // The close that follows is what ends the pair.
+    socket.on('error', () => {});
+    socket.pipe(other);
+  }
+}
+
+function hostAndPort(server: string): { host: string; port: number } {
+  const bracketed = /^\[(.+)\]:(\d+)$/.exec(server);
+  if (bracketed?.[1]) return { host: bracketed[1], port: Number(bracketed[2]) };
+  if (isIPv6(server)) return { host: server, port: 53 };
+  const [host = '', port] = server.split(':');
+  return { host, port: port === undefined ? 53 : Number(port) };
+}
