@@ -5,6 +5,7 @@ package e2e
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -51,6 +52,12 @@ func run(m *testing.M) int {
 			fmt.Fprintf(os.Stderr, "building %s: %v: %s\n", what, err, text)
 			return 1
 		}
+	}
+	program, err := os.ReadFile(filepath.Join(built.template, "init"))
+	suid := filepath.Join(built.template, "suid")
+	if err = errors.Join(err, os.WriteFile(suid, program, 0o755), os.Chmod(suid, 0o755|os.ModeSetuid)); err != nil {
+		fmt.Fprintln(os.Stderr, "making the template:", err)
+		return 1
 	}
 	return m.Run()
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -385,6 +386,52 @@ func memTotalMib(t *testing.T, meminfo string) int {
 	}
 	t.Fatalf("no MemTotal in %q", meminfo)
 	return 0
+}
+
+func TestSetUserIDProgramsWorkInside(t *testing.T) {
+	n := newNode(t)
+	if euid := n.up(0).mustGet("/elevated", nil); euid != "0" {
+		t.Errorf("a set-user-id program of root runs as %s", euid)
+	}
+}
+
+// A reboot takes processes, mounts, namespaces and rules; the pool file and, where /run is no tmpfs, hostd's records stay.
+func TestAfterARebootTheFilesAreThere(t *testing.T) {
+	n := newNode(t)
+	i := n.up(0)
+	i.mustGet("/write", map[string]string{"path": "/kept", "text": "through the night"})
+	n.kill()
+	processes := "/sys/fs/cgroup/freezer/torpor-" + n.scope + "/" + i.id + "/cgroup.procs"
+	if _, err := os.Stat(processes); err != nil {
+		processes = "/sys/fs/cgroup/torpor-" + n.scope + "/" + i.id + "/cgroup.procs"
+	}
+	command(t, "sh", "-c", "xargs -r kill -9 < "+processes+"; while [ -n \"$(cat "+processes+")\" ]; do sleep 0.01; done")
+	command(t, "umount", filepath.Join(n.dir, "run/bundles", i.id, "rootfs"))
+	command(t, "umount", filepath.Join(n.dir, "pool"))
+	command(t, "ip", "netns", "del", "tp"+n.scope+"-0")
+	command(t, "nft", "delete", "table", "inet", "torpor_"+n.scope)
+	n.start()
+	n.refused("not_found", "node.usage", args{})
+	n.must("node.prepare", n.prepare)
+	if state := i.state(); state["runsc"] != "stopped" {
+		t.Errorf("state after the reboot: %v", state)
+	}
+	n.must("sandbox.delete", i.ref())
+	n.must("disk.create", i.diskArgs())
+	n.must("net.create", i.slotArgs())
+	n.must("sandbox.create", i.sandboxArgs())
+	n.must("sandbox.start", i.ref())
+	i.answers()
+	if text := i.mustGet("/read", map[string]string{"path": "/kept"}); text != "through the night" {
+		t.Errorf("the file reads %q", text)
+	}
+}
+
+func command(t *testing.T, line ...string) {
+	t.Helper()
+	if out, err := exec.Command(line[0], line[1:]...).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v: %s", line, err, out)
+	}
 }
 
 func TestASandboxThatEatsItsMemoryIsToldApart(t *testing.T) {

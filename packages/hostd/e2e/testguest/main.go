@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,6 +15,10 @@ import (
 )
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == "euid" {
+		fmt.Print(os.Geteuid())
+		return
+	}
 	answer("/", func(*http.Request) (string, error) { return os.Hostname() })
 	answer("/spin", spin)
 	answer("/dial", dial)
@@ -37,6 +42,7 @@ func main() {
 	answer("/unbind", func(r *http.Request) (string, error) { return "", syscall.Unmount(r.FormValue("at"), 0) })
 	answer("/eat", eat)
 	answer("/fetch", fetch)
+	answer("/elevated", elevated)
 	fmt.Fprintln(os.Stderr, http.ListenAndServe(":8080", nil))
 	os.Exit(1)
 }
@@ -174,6 +180,14 @@ func eat(r *http.Request) (string, error) {
 		eaten = append(eaten, piece)
 	}
 	return "", nil
+}
+
+// elevated runs a set-user-id program as somebody else and gives the user that it finds itself to be.
+func elevated(*http.Request) (string, error) {
+	command := exec.Command("/suid", "euid")
+	command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1000, Gid: 1000}}
+	out, err := command.CombinedOutput()
+	return string(out), err
 }
 
 func fetch(r *http.Request) (string, error) {
