@@ -68,6 +68,13 @@ export const SandboxView = z.object({
   reason: z.string().optional(),
   /** As its node last said; absent when nobody knows. */
   state: InstanceState.optional(),
+  /** Why it is awake or asleep, in its node's words. */
+  because: z.string().optional(),
+  /** How it is kept apart from the host, as its node says. */
+  isolation: Isolation.optional(),
+  memoryMib: z.number().optional(),
+  /** Its name on the host (cgroup, namespace, journal): that of the pooled instance it was made from. */
+  hostId: InstanceId.optional(),
   instanceId: InstanceId,
   generation: Generation,
   nodeId: NodeId,

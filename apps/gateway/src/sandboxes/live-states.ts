@@ -4,16 +4,14 @@ import {
   describeInstance,
   instanceChanged,
   type InstanceId,
-  type InstanceState,
+  type InstanceReport,
   type Sandbox,
 } from '@torpor/contracts';
 import type { Lifetime } from '@torpor/kernel';
 import type { z } from 'zod';
 
-export interface LiveState {
-  readonly state: InstanceState;
-  readonly lastUsedAtMs: number;
-}
+/** The part of a node's report that callers are shown. */
+export type LiveState = Pick<InstanceReport, 'state' | 'lastUsedAtMs' | 'because' | 'isolation' | 'hostId' | 'memoryMib'>;
 
 export type InstanceEvent = z.infer<typeof instanceChanged.body>;
 
@@ -46,7 +44,7 @@ export async function openLiveStates(parts: { wire: Wire; lifetime: Lifetime }):
     const options = { node: sandbox.nodeId, deadlineMs, ...(traceparent === undefined ? {} : { traceparent }) };
     try {
       const { instance } = await wire.ask(describeInstance, { instanceId: sandbox.instanceId }, options);
-      if (instance) keep(sandbox.instanceId, { state: instance.state, lastUsedAtMs: instance.lastUsedAtMs });
+      if (instance) keep(sandbox.instanceId, liveStateOf(instance));
     } catch {
       // A node that cannot say leaves what was heard before; the caller is told less, and nothing wrong.
     }
@@ -54,8 +52,7 @@ export async function openLiveStates(parts: { wire: Wire; lifetime: Lifetime }):
   }
 
   const ear = await wire.hear(instanceChanged, (event) => {
-    const { instanceId, state, lastUsedAtMs } = event.instance;
-    keep(instanceId, { state, lastUsedAtMs });
+    keep(event.instance.instanceId, liveStateOf(event.instance));
     for (const listener of listeners) listener(event);
   });
   lifetime.own('the ear for instances', () => ear.close());
@@ -76,5 +73,16 @@ export async function openLiveStates(parts: { wire: Wire; lifetime: Lifetime }):
       listeners.add(listener);
       return () => listeners.delete(listener);
     },
+  };
+}
+
+function liveStateOf({ state, lastUsedAtMs, because, isolation, hostId, memoryMib }: InstanceReport): LiveState {
+  return {
+    state,
+    lastUsedAtMs,
+    because,
+    isolation,
+    ...(hostId === undefined ? {} : { hostId }),
+    ...(memoryMib === undefined ? {} : { memoryMib }),
   };
 }

@@ -244,7 +244,7 @@ function sandboxView(sandbox: Sandbox, publicUrl: string, live: LiveState | unde
   const { ports: _, extra: __, terminatedRetentionMs: ___, updatedAtMs: ____, ...rest } = sandbox;
   return {
     ...rest,
-    ...(live === undefined ? {} : { state: live.state }),
+    ...live,
     lastUsedAtMs: Math.max(sandbox.lastUsedAtMs, live?.lastUsedAtMs ?? 0),
     url: dataPlaneUrl(publicUrl, sandbox.workspace, sandbox.name),
   };
