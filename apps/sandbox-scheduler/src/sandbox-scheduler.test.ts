@@ -55,7 +55,10 @@ const beat = (node: FakeNode) => clock.until(node.beat());
 let lives: number;
 let kill: () => void;
 const openRoom = async () => {
-  const [theStore, theClock] = [severable(store), severable(clock)];
+  const [theStore, theClock] = [
+    severable(store, { sync: ['workspace'] }),
+    severable(clock, { sync: ['nowMs', 'monotonicMs'] }),
+  ];
   kill = () => {
     theStore.sever();
     theClock.sever();

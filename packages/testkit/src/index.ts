@@ -1,3 +1,3 @@
 export { startPostgres, type TestPostgres } from './postgres.ts';
 export { VirtualClock } from './virtual-clock.ts';
-export { severable } from './severable.ts';
+export { severable, type SeverableOptions } from './severable.ts';

@@ -1,0 +1,41 @@
+/** What the clients were told, and so what must hold in the end. */
+import type { InstanceId, Sandbox, SandboxName } from '@torpor/contracts';
+
+export interface AnsweredCreate {
+  readonly sandbox: Sandbox;
+  readonly askedAtMs: number;
+}
+
+/** A span of time in which something may have befallen every sandbox of a name. Open ends are Infinity. */
+interface Doing {
+  readonly name: SandboxName;
+  readonly what: 'delete' | 'restart' | 'host fault';
+  readonly fromMs: number;
+  untilMs: number;
+}
+
+export class Ledger {
+  readonly creates: AnsweredCreate[] = [];
+  /** Instances of which a delete was answered, and when. */
+  readonly deletedAtMs = new Map<InstanceId, number>();
+  /** Files whose writing was answered, per incarnation. */
+  readonly files = new Map<string, { path: string; text: string }[]>();
+  readonly #doings: Doing[] = [];
+
+  begins(doing: Omit<Doing, 'untilMs'>): Doing {
+    const open = { ...doing, untilMs: Infinity };
+    this.#doings.push(open);
+    return open;
+  }
+
+  /** Whether such a thing may have befallen the sandbox since it was asked for. */
+  mayHave(what: Doing['what'], create: AnsweredCreate): boolean {
+    return this.#doings.some(
+      (doing) => doing.what === what && doing.name === create.sandbox.name && doing.untilMs >= create.askedAtMs,
+    );
+  }
+
+  wrote(incarnation: string, file: { path: string; text: string }): void {
+    this.files.set(incarnation, [...(this.files.get(incarnation) ?? []), file]);
+  }
+}

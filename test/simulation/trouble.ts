@@ -1,0 +1,42 @@
+/** The bad luck of one seed: what befalls messages, and when rooms are killed, cut off or slowed down. All of it drawn from the seed's own chance. */
+import type { Fates } from '@torpor/bus';
+import type { Chance } from '@torpor/kernel';
+
+export interface Trouble {
+  readonly fates: Fates;
+  /** Rooms that the bus does not reach at present. */
+  readonly cutOff: Set<string>;
+  /** Whether a room dies at this await of it. */
+  strikes(): boolean;
+  /** How long a call into the outside takes, ms. */
+  latencyMs(): number;
+  /** From now on nothing bad happens. */
+  end(): void;
+}
+
+export function drawTrouble(chance: Chance): Trouble {
+  let over = false;
+  const cutOff = new Set<string>();
+  const level = (most: number) => (chance.fraction() < 0.3 ? 0 : chance.fraction() * most);
+  const [loss, duplicates, late, kills, slow] = [level(0.06), level(0.1), level(0.05), level(0.002), level(0.01)];
+  const hits = (share: number) => !over && chance.fraction() < share;
+  const delayMs = () => (hits(late) ? chance.fraction() * 4_000 : chance.fraction() * 3);
+
+  return {
+    cutOff,
+    fates: ({ subject, kind, from }) => {
+      const to = /^node\.([^.]+)\./.exec(subject)?.[1];
+      const end = kind === 'reply' ? undefined : to;
+      if (cutOff.has(from) || (end !== undefined && cutOff.has(end)) || hits(loss)) return { arrivals: [] };
+      // Asks of the gateway are not repeated: NATS does not, and a create by name cannot know that it is the echo of another.
+      const twice = !subject.startsWith('scheduler.sandbox.') && hits(duplicates);
+      return { arrivals: twice ? [delayMs(), delayMs()] : [delayMs()] };
+    },
+    strikes: () => hits(kills),
+    latencyMs: () => (hits(slow) ? chance.fraction() * 800 : chance.fraction() * 2),
+    end: () => {
+      over = true;
+      cutOff.clear();
+    },
+  };
+}

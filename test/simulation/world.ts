@@ -1,0 +1,135 @@
+/** The rooms of several boxes in one process: a scheduler, node-agents on fake hosts, one record, one bus, one clock that only the story moves. */
+import { MemoryBus } from '@torpor/bus';
+import { NodeId, type Shape } from '@torpor/contracts';
+import { Failure, seededChance, withDeadline, type Chance } from '@torpor/kernel';
+import { MemoryJournalStore, memoryNote, nodeAgent, type NodeAgent } from '@torpor/node-agent';
+import { fakeDriver, FakeHost, type Guest } from '@torpor/runtime';
+import { openScheduler, type Scheduler } from '@torpor/sandbox-scheduler';
+import { memoryStore, type Store } from '@torpor/store';
+import { silentTelemetry } from '@torpor/telemetry';
+import { VirtualClock } from '@torpor/testkit';
+import { Room, type Stage } from './room.ts';
+import { Story } from './story.ts';
+import { drawTrouble } from './trouble.ts';
+
+export const SHAPE: Shape = { memoryMib: 512, cpus: 1, diskMib: 1_024, pids: 256 };
+const DRIVER_SYNC = ['createSteps', 'destroySteps', 'handle', 'guest', 'close', 'covers'];
+const HTTP_MS = 20_000;
+
+export interface Box {
+  readonly id: NodeId;
+  readonly host: FakeHost;
+  readonly agent: Room<NodeAgent>;
+}
+
+export class World implements Stage {
+  readonly clock = new VirtualClock();
+  readonly story = new Story(this.clock);
+  readonly chance: Chance;
+  readonly trouble;
+  readonly bus: MemoryBus;
+  readonly store: Store = memoryStore();
+  readonly scheduler: Room<Scheduler>;
+  readonly boxes: readonly Box[];
+
+  constructor(seed: number) {
+    this.chance = seededChance(seed);
+    this.trouble = drawTrouble(this.#fork());
+    this.bus = new MemoryBus({ clock: this.clock, fates: this.trouble.fates });
+    this.scheduler = this.#schedulerRoom();
+    this.boxes = ['a', 'b', 'c']
+      .slice(0, 2 + Math.floor(this.chance.fraction() * 2))
+      .map((id) => this.#box(NodeId.parse(id)));
+  }
+
+  async open(): Promise<void> {
+    for (const room of this.rooms()) void room.start(); // one that dies at once is started again
+    await this.clock.untilTrue(() => this.rooms().every((room) => room.living !== undefined));
+    await this.clock.advance(5_000);
+  }
+
+  rooms(): (Room<Scheduler> | Room<NodeAgent>)[] {
+    return [this.scheduler, ...this.boxes.map((box) => box.agent)];
+  }
+
+  box(id: NodeId): Box {
+    const box = this.boxes.find((one) => one.id === id);
+    if (!box) throw new Error(`there is no box ${id}`);
+    return box;
+  }
+
+  /** A request on a node's data plane, with the network's own troubles: refused while the node is down, or hanging until it is given up. */
+  async reach<T>(
+    id: NodeId,
+    target: { instanceId: string; generation: number },
+    use: (guest: Guest) => Promise<T>,
+  ): Promise<T> {
+    const timer = { name: `request to node ${id}`, ms: HTTP_MS, clock: this.clock };
+    return withDeadline(timer, async (signal) => {
+      await this.clock.after(this.chance.fraction() * 2, signal);
+      const agent = this.box(id).agent.living;
+      if (!agent) throw new Failure('unavailable', `node ${id} refuses connections`, { retryable: true });
+      // Ids on the wire are the agent's own, so its brand is theirs.
+      const stay = await agent.standby.at(target.instanceId as never, target.generation).enter('request', signal);
+      try {
+        return await use(stay.guest);
+      } finally {
+        stay.leave();
+      }
+    });
+  }
+
+  /** A chance of its own for each part, so that one part's draws do not shift another's. */
+  #fork(): Chance {
+    return seededChance(Math.floor(this.chance.fraction() * 2 ** 32));
+  }
+
+  #schedulerRoom(): Room<Scheduler> {
+    const base = this.chance.fraction() * 2 ** 31;
+    return new Room('scheduler', this, ({ lend, wire, clock, number }) =>
+      openScheduler({
+        store: lend(this.store, ['workspace']),
+        wire,
+        clock,
+        chance: seededChance(base + number),
+        telemetry: silentTelemetry(),
+      }),
+    );
+  }
+
+  #box(id: NodeId): Box {
+    const latency = this.#fork();
+    const quick = [0.5, 4] as const;
+    const latencyMs = {
+      'disk.create': quick,
+      'net.create': quick,
+      'sandbox.create': [20, 200],
+      'sandbox.pause': quick,
+      'sandbox.resume': quick,
+      'sandbox.delete': [5, 60],
+    } as const;
+    const host = new FakeHost({ clock: this.clock, chance: latency, latencyMs });
+    const journal = new MemoryJournalStore();
+    const notes = { lease: memoryNote(), metering: memoryNote() };
+    const base = this.chance.fraction() * 2 ** 31;
+    const agent = new Room<NodeAgent>(id, this, ({ lend, wire, clock, number }) =>
+      nodeAgent({
+        nodeId: id,
+        url: `http://${id}`,
+        isolation: 'none',
+        dataKey: 'key',
+        pools: [{ template: 'base', shape: SHAPE, size: 2 }],
+        refillCpuShare: 0.5,
+        recipeOf: (template) => ({ template, workdir: '/blaxel', user: 'root', env: {} }),
+        clock,
+        chance: seededChance(base + number),
+        wire,
+        driver: lend(fakeDriver(host), DRIVER_SYNC),
+        telemetry: silentTelemetry(),
+        journalStore: lend(journal),
+        notes: { lease: lend(notes.lease), metering: lend(notes.metering) },
+      }),
+    );
+    return { id, host, agent };
+  }
+}
