@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -23,6 +22,9 @@ type handle struct {
 	client  *urpc.Client
 	// tasks is what is known of the sentry's own pause, which nests and panics when resumed once too often.
 	tasks taskState
+	// pending is an order that outlived its verb's deadline. The sentry will still carry it out, perhaps much later
+	// when its processor quota is used up, so nothing else is asked of it before the outcome is known.
+	pending *order
 }
 
 type taskState int
@@ -33,16 +35,29 @@ const (
 	tasksPaused
 )
 
+type order struct {
+	method string
+	then   taskState
+	done   chan error
+}
+
 func (h *handle) close() {
 	h.freezer.Close()
 	h.hangUp()
 }
 
+// hangUp ends a pending order's wait too, since its answer cannot come any more.
 func (h *handle) hangUp() {
-	if h.client != nil {
-		h.client.Close()
-		h.client = nil
+	if h.client == nil {
+		return
 	}
+	h.client.Socket.Shutdown()
+	if h.pending != nil {
+		<-h.pending.done
+		h.pending = nil
+	}
+	h.client.Close()
+	h.client = nil
 }
 
 func (h *handle) dial() error {
@@ -57,36 +72,46 @@ func (h *handle) dial() error {
 	return nil
 }
 
-// call asks the sentry over the kept connection, or a new one. When it breaks or times out it is unknown whether the
-// sentry did as asked.
-func (h *handle) call(ctx context.Context, method string, result any) error {
+// ask has the sentry do something after which its tasks are as then says; result may take an answer.
+func (h *handle) ask(ctx context.Context, method string, then taskState, result any) error {
+	if err := h.settle(ctx); err != nil {
+		return err
+	}
 	if err := h.dial(); err != nil {
 		return err
 	}
-	done := make(chan error, 1)
-	connection := h.client
-	go func() { done <- connection.Call(method, nil, result) }()
-	select {
-	case err := <-done:
-		if err != nil && !isRemote(err) {
-			h.hangUp()
-		}
-		return err
-	case <-ctx.Done():
-		connection.Socket.Shutdown()
-		<-done
-		h.hangUp()
-		return wire.Errorf(wire.Deadline, "the sandbox did not answer %s in time", method)
-	}
+	h.tasks = tasksUnknown
+	h.pending = &order{method: method, then: then, done: make(chan error, 1)}
+	go func(connection *urpc.Client, done chan error) { done <- connection.Call(method, nil, result) }(h.client, h.pending.done)
+	return h.settle(ctx)
 }
 
-func isRemote(err error) bool {
-	var remote urpc.RemoteError
-	return errors.As(err, &remote)
+// settle waits for a pending order's outcome.
+func (h *handle) settle(ctx context.Context) error {
+	if h.pending == nil {
+		return nil
+	}
+	select {
+	case err := <-h.pending.done:
+		settled := h.pending
+		h.pending = nil
+		if err == nil {
+			h.tasks = settled.then
+			return nil
+		}
+		h.hangUp()
+		return fmt.Errorf("%s: %w", settled.method, err)
+	case <-ctx.Done():
+		return wire.Errorf(wire.Deadline, "the sandbox did not answer %s in time", h.pending.method)
+	}
 }
 
 // learn finds out whether the sentry's tasks are paused, where it is not known: after a restart of hostd, or a verb that broke in the middle.
 func (h *handle) learn(ctx context.Context) error {
+	// A failed order is no reason not to look: what it left is what is to be found out.
+	if err := h.settle(ctx); err != nil && h.pending != nil {
+		return err
+	}
 	if h.tasks != tasksUnknown {
 		return nil
 	}
@@ -98,47 +123,72 @@ func (h *handle) learn(ctx context.Context) error {
 		h.tasks = tasksPaused // The freezer is only ever turned on over paused tasks.
 		return nil
 	}
-	var stacks string
-	if err := h.call(ctx, boot.DebugStacks, &stacks); err != nil {
-		return fmt.Errorf("asking the sandbox whether it is paused: %w", err)
-	}
-	h.tasks = tasksRunning
-	if allTasksStopped(stacks) {
-		h.tasks = tasksPaused
-	}
-	return nil
+	return h.look(ctx)
 }
 
-// allTasksStopped reads the sentry's goroutine stacks: each task is a goroutine in (*Task).run, and a stopped one
-// stands in (*Task).doStop. Only a pause stops them all: PID 1 of a sandbox cannot be stopped from inside.
-func allTasksStopped(stacks string) bool {
-	tasks := 0
-	for _, stack := range strings.Split(stacks, "\n\n") {
-		if !strings.Contains(stack, "kernel.(*Task).run(") {
-			continue
+// look reads the sentry's stacks until no order of an earlier hostd is under way there.
+func (h *handle) look(ctx context.Context) error {
+	for {
+		var stacks string
+		if err := h.ask(ctx, boot.DebugStacks, tasksUnknown, &stacks); err != nil {
+			return fmt.Errorf("asking the sandbox whether it is paused: %w", err)
 		}
-		tasks++
-		if !strings.Contains(stack, "kernel.(*Task).doStop(") {
-			return false
+		found := tasksIn(stacks)
+		if found == tasksUnknown {
+			select {
+			case <-time.After(2 * time.Millisecond):
+				continue
+			case <-ctx.Done():
+				return wire.Errorf(wire.Deadline, "an earlier pause or resume of the sandbox did not end in time")
+			}
+		}
+		h.tasks = found
+		return nil
+	}
+}
+
+// tasksIn reads the sentry's goroutine stacks. Each task is a goroutine in (*Task).run, and a stopped one waits in
+// (*Task).doStop on a condition. Only a pause stops them all: PID 1 of a sandbox cannot be stopped from inside. It is
+// not to be known, and to be looked at again, while a pause or resume is under way, or while tasks are on their way
+// into the stop or out of it: those are in doStop but do not wait.
+func tasksIn(stacks string) taskState {
+	if strings.Contains(stacks, "boot.(*containerManager).Pause(") || strings.Contains(stacks, "boot.(*containerManager).Resume(") {
+		return tasksUnknown
+	}
+	stopped, moving := 0, 0
+	for _, stack := range strings.Split(stacks, "\n\n") {
+		switch {
+		case !strings.Contains(stack, "kernel.(*Task).run("):
+		case !strings.Contains(stack, "kernel.(*Task).doStop("):
+			return tasksRunning
+		case strings.Contains(strings.SplitN(stack, "\n", 2)[0], "[sync.Cond.Wait"):
+			stopped++
+		default:
+			moving++
 		}
 	}
-	return tasks > 0
+	switch {
+	case moving > 0:
+		return tasksUnknown
+	case stopped > 0:
+		return tasksPaused
+	default: // Nothing was started yet.
+		return tasksRunning
+	}
 }
 
 // rollbackDeadline is for undoing half a pause, whatever became of the verb's own deadline.
 const rollbackDeadline = 3 * time.Second
 
-// pause stops the tasks, then freezes the processes. When the second half fails the first is undone, and the error says what came of it.
+// pause stops the tasks, then freezes the processes. When either half fails all is undone, and the error says what came of it.
 func (h *handle) pause(ctx context.Context) error {
 	if err := h.learn(ctx); err != nil {
 		return err
 	}
 	if h.tasks == tasksRunning {
-		h.tasks = tasksUnknown
-		if err := h.call(ctx, boot.ContMgrPause, nil); err != nil {
+		if err := h.ask(ctx, boot.ContMgrPause, tasksPaused, nil); err != nil {
 			return h.undo(fmt.Errorf("pausing the sandbox's tasks: %w", err))
 		}
-		h.tasks = tasksPaused
 	}
 	if err := h.freezer.Freeze(ctx); err != nil {
 		return h.undo(fmt.Errorf("freezing the sandbox's processes: %w", err))
@@ -158,7 +208,8 @@ func (h *handle) undo(cause error) error {
 // resume thaws the processes, then lets the tasks go on. It tells how long each took.
 func (h *handle) resume(ctx context.Context) (thaw, tasks time.Duration, err error) {
 	begin := time.Now()
-	if h.tasks == tasksUnknown {
+	// Frozen processes answer nothing, so what is not known is learnt after the thaw; that they were frozen is known already.
+	if h.tasks == tasksUnknown && h.pending == nil {
 		if err := h.learn(ctx); err != nil {
 			return 0, 0, err
 		}
@@ -167,12 +218,13 @@ func (h *handle) resume(ctx context.Context) (thaw, tasks time.Duration, err err
 		return 0, 0, fmt.Errorf("thawing the sandbox's processes: %w", err)
 	}
 	thawed := time.Now()
+	if err := h.learn(ctx); err != nil {
+		return 0, 0, err
+	}
 	if h.tasks == tasksPaused {
-		h.tasks = tasksUnknown
-		if err := h.call(ctx, boot.ContMgrResume, nil); err != nil {
+		if err := h.ask(ctx, boot.ContMgrResume, tasksRunning, nil); err != nil {
 			return 0, 0, fmt.Errorf("resuming the sandbox's tasks: %w", err)
 		}
-		h.tasks = tasksRunning
 	}
 	return thawed.Sub(begin), time.Since(thawed), nil
 }

@@ -251,7 +251,14 @@ func (s *Sandboxes) Resume(ctx context.Context, id names.ID) (Wake, error) {
 		return Wake{}, s.explained(id, h, err)
 	}
 	if h.tasks == tasksRunning {
-		return Wake{Already: true}, nil
+		// Nobody resumes what runs, unless what we believe is wrong: so look.
+		h.tasks = tasksUnknown
+		if err := h.learn(ctx); err != nil {
+			return Wake{}, s.explained(id, h, err)
+		}
+		if h.tasks == tasksRunning {
+			return Wake{Already: true}, nil
+		}
 	}
 	thaw, tasks, err := h.resume(ctx)
 	if err != nil {

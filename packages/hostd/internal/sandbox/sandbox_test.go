@@ -81,20 +81,26 @@ func TestLowerDirectoriesThatWouldBreakOutOfTheMountOptionsAreRefused(t *testing
 }
 
 const (
-	stoppedTask  = "goroutine 5 [select]:\ngvisor.dev/gvisor/pkg/sentry/kernel.(*Task).doStop(0x1)\n\tx.go:1\ngvisor.dev/gvisor/pkg/sentry/kernel.(*Task).run(0x1, 0x2)\n\tx.go:2"
+	inDoStop     = "gvisor.dev/gvisor/pkg/sentry/kernel.(*Task).doStop(0x1)\n\tx.go:1\ngvisor.dev/gvisor/pkg/sentry/kernel.(*Task).run(0x1, 0x2)\n\tx.go:2"
+	stoppedTask  = "goroutine 5 [sync.Cond.Wait, 2 minutes]:\n" + inDoStop
+	leavingTask  = "goroutine 5 [runnable]:\n" + inDoStop
 	runningTask  = "goroutine 6 [syscall]:\ngvisor.dev/gvisor/pkg/sentry/platform/systrap.(*context).Switch(0x1)\n\tx.go:1\ngvisor.dev/gvisor/pkg/sentry/kernel.(*Task).run(0x1, 0x2)\n\tx.go:2"
 	otherRoutine = "goroutine 1 [running]:\nmain.main()\n\tx.go:1"
+	pausing      = "goroutine 7 [semacquire]:\ngvisor.dev/gvisor/pkg/sentry/kernel.(*Kernel).Pause(0x1)\n\tx.go:1\ngvisor.dev/gvisor/runsc/boot.(*containerManager).Pause(0x1, 0x0, 0x0)\n\tx.go:2"
 )
 
-func TestASandboxIsPausedWhenAllItsTasksStand(t *testing.T) {
+// Believing in a pause that is over would resume once too often, which kills the sandbox.
+func TestASandboxIsPausedWhenAllItsTasksStandStill(t *testing.T) {
 	for _, c := range []struct {
 		stacks []string
-		want   bool
+		want   taskState
 	}{
-		{[]string{otherRoutine, stoppedTask, stoppedTask}, true}, {[]string{stoppedTask, runningTask}, false},
-		{[]string{runningTask}, false}, {[]string{otherRoutine}, false}, {nil, false},
+		{[]string{otherRoutine, stoppedTask, stoppedTask}, tasksPaused}, {[]string{stoppedTask, runningTask}, tasksRunning},
+		{[]string{runningTask}, tasksRunning}, {[]string{otherRoutine}, tasksRunning}, {nil, tasksRunning},
+		{[]string{leavingTask, stoppedTask}, tasksUnknown}, {[]string{leavingTask, runningTask}, tasksRunning},
+		{[]string{stoppedTask, pausing}, tasksUnknown},
 	} {
-		if got := allTasksStopped(strings.Join(c.stacks, "\n\n")); got != c.want {
+		if got := tasksIn(strings.Join(c.stacks, "\n\n")); got != c.want {
 			t.Errorf("%v: %v", c.stacks, got)
 		}
 	}
