@@ -33,6 +33,15 @@ describe.skipIf(missing)('the gVisor driver on a host that loses hostd', () => {
     await host?.close();
   });
 
+  it('says so when what is started ends instead of answering', async () => {
+    const driver = host.makeDriver();
+    await driver.prepare();
+    const id = newInstanceId(systemChance);
+    const spec = { instanceId: id, slot: 2, template: 'base', shape, bootToken: '' }; // the guest refuses an empty token and ends
+    await expect(runSteps(driver.createSteps(spec), anyIntent(id))).rejects.toThrow(/ended before its guest answered/);
+    await runSteps(driver.destroySteps(spec), anyIntent(id));
+  });
+
   it('keeps sleeping and waking instances through the successor of a killed hostd, over the connections it had', async () => {
     const driver = host.makeDriver();
     await driver.prepare();

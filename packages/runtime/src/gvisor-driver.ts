@@ -73,7 +73,14 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
         after: ['sandbox.start'],
         async run(intent) {
           assertCovered(intent, 'guest.health', id);
-          await guestAnswers(handle(spec), bootToken, HEALTH_MS);
+          const { host, port } = handle(spec);
+          await guestAnswers({
+            host,
+            port,
+            token: bootToken,
+            deadlineMs: HEALTH_MS,
+            isAlive: async () => (await inspect(id)).state !== 'absent',
+          });
         },
       },
     ];
@@ -106,6 +113,10 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
     return { instanceId, slot, host: instanceAddress(settings.subnet, slot), port: settings.guestPort };
   }
 
+  async function inspect(id: InstanceId): Promise<InstanceFacts> {
+    return factsOf(await hostd.ask('sandbox.state', { id }, LOOK_MS));
+  }
+
   async function rest(name: 'sandbox.pause' | 'sandbox.resume', id: InstanceId): Promise<{ tookMs: number }> {
     const beforeMs = performance.now();
     await hostd.ask(name, { id }, REST_MS);
@@ -132,7 +143,7 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
     handle,
     pause: (id) => rest('sandbox.pause', id),
     resume: (id) => rest('sandbox.resume', id),
-    inspect: async (id) => factsOf(await hostd.ask('sandbox.state', { id }, LOOK_MS)),
+    inspect,
     async usage(ids) {
       const stats = await hostd.ask('sandbox.stats', { ids }, LOOK_MS);
       return new Map(ids.flatMap((id) => (stats[id] ? [[id, stats[id]] as const] : [])));
