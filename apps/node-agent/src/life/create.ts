@@ -26,7 +26,7 @@ export async function createOnHost(parts: Parts, body: Body, what: { template: s
   const { pid, startTicks } = await driver.inspect(body.hostId);
   await journal.createDone(body.hostId, { ...(pid ? { pid } : {}), ...(startTicks ? { startTicks } : {}) });
   const guest = driver.guest(driver.handle({ instanceId: body.hostId, slot: body.slot }), bootToken);
-  return { ...body, ...what, guest };
+  return { hostId: body.hostId, slot: body.slot, template: what.template, shape: what.shape, guest };
 }
 
 /** Makes it this sandbox. When it rejects, the instance may have half an identity: it must be destroyed. */

@@ -114,7 +114,7 @@ export class Instance implements StayHost {
   async make(work: (use: (body: Body) => void) => Promise<Hosted>): Promise<void> {
     await this.#operate(async () => {
       try {
-        this.#guest = (await work((body) => (this.#body = body))).guest;
+        this.#guest = (await work(({ hostId, slot }) => (this.#body = { hostId, slot }))).guest;
       } catch (error) {
         this.#reason = explain(error);
         this.#happen('create-failed');
