@@ -44,7 +44,7 @@ const MAKE_MS = 30_000;
 const REMOVE_MS = 30_000;
 const REST_MS = 10_000;
 const LOOK_MS = 10_000;
-const HEALTH_MS = 15_000;
+const HEALTH_MS = 20_000;
 const OPEN_FILES_MAX = 65_536;
 
 export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = openHostd(settings)): InstanceDriver {
