@@ -56,7 +56,11 @@ export async function startRoom(
   if (config.driver.kind === 'gvisor') {
     const { dnsPort, subnet } = config.driver;
     const ours = subnet.slice(0, subnet.indexOf('.0.0/') + 1); // `10.83.` of `10.83.0.0/16`
-    const names = await forwardNames({ port: dnsPort, isInstance: (address) => address.startsWith(ours), onTrouble: trouble });
+    const names = await forwardNames({
+      port: dnsPort,
+      isInstance: (address) => address.startsWith(ours),
+      onTrouble: trouble,
+    });
     lifetime.own('names', () => names.close());
   }
   const health = async () => ({ ...(await room.health()), bus: wire.isConnected() });

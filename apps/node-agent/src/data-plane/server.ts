@@ -85,7 +85,7 @@ export async function serveDataPlane(options: DataPlaneOptions): Promise<DataPla
       const answered = (status: number) => {
         options.events.served({ part: part.kind, status, found, headMs: options.clock.monotonicMs() - since });
         // Perhaps it is not the guest's fault; perhaps there is no guest any more.
-        if (status >= 502) void instance?.check();
+        if (status >= 502) void instance?.check('trouble');
       };
       const { clock, chance } = options;
       await dispatch({ target, instance, stay, request, response, signal: gone.signal, clock, chance, answered });
@@ -118,7 +118,7 @@ export async function serveDataPlane(options: DataPlaneOptions): Promise<DataPla
       refuse(response, failure);
     }
     if (failure.code === 'bad_gateway' || failure.code === 'unavailable' || failure.code === 'internal')
-      void instance?.check();
+      void instance?.check('trouble');
   }
 
   async function upgradeOne(request: IncomingMessage, client: Duplex, head: Buffer): Promise<void> {

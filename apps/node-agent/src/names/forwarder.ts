@@ -91,7 +91,13 @@ function askOne(query: Buffer, server: string, answerMs: number, asking: Set<Soc
   const socket = createSocket(isIPv6(host) ? 'udp6' : 'udp4');
   asking.add(socket);
   return new Promise<Buffer>((resolve, reject) => {
-    const bell = setTimeout(() => end(() => reject(new Error(`the resolver ${server} did not answer; the timer "name" ended after ${answerMs} ms`))), answerMs);
+    const bell = setTimeout(
+      () =>
+        end(() =>
+          reject(new Error(`the resolver ${server} did not answer; the timer "name" ended after ${answerMs} ms`)),
+        ),
+      answerMs,
+    );
     const end = (then: () => void) => {
       clearTimeout(bell);
       if (asking.delete(socket)) socket.close();
@@ -99,7 +105,12 @@ function askOne(query: Buffer, server: string, answerMs: number, asking: Set<Soc
     };
     socket.on('message', (answer) => {
       // Same id, and an answer: anything else was not for this question.
-      if (answer.length >= HEADER_BYTES && answer.readUInt16BE(0) === query.readUInt16BE(0) && ((answer[2] ?? 0) & 0x80) !== 0) end(() => resolve(answer));
+      if (
+        answer.length >= HEADER_BYTES &&
+        answer.readUInt16BE(0) === query.readUInt16BE(0) &&
+        ((answer[2] ?? 0) & 0x80) !== 0
+      )
+        end(() => resolve(answer));
     });
     socket.once('error', (error) => end(() => reject(error)));
     socket.connect(port, host, () => socket.send(query));
@@ -127,7 +138,10 @@ function carry(inside: TcpSocket, options: ForwarderOptions): void {
   const [first] = options.upstream ?? getServers();
   if (first === undefined) return void inside.destroy();
   const outside = createConnection(hostAndPort(first));
-  for (const [socket, other] of [[inside, outside], [outside, inside]] as const) {
+  for (const [socket, other] of [
+    [inside, outside],
+    [outside, inside],
+  ] as const) {
     socket.setTimeout(TCP_IDLE_MS, () => socket.destroy());
     socket.once('close', () => other.destroy());
     // The close that follows is what ends the pair.

@@ -19,6 +19,9 @@ const WAKE_HOLD_MS = 15_000;
 const PAUSE_MS = 10_000;
 const WAKE_MS = 10_000;
 const WAKE_ATTEMPTS = 3;
+const GUEST_MS = 5_000;
+/** Looks are two seconds apart (`rounds.ts`). */
+const GUEST_REFUSALS = 3;
 
 /** What carries an instance and speaks to it. */
 export interface Hosted extends Body {
@@ -56,6 +59,7 @@ export class Instance implements StayHost {
   #inLine = 0;
   /** Pauses, and destructions, that failed in a row. */
   #troubles = 0;
+  #refusals = 0;
   #watch: { stop: AbortController; sleep: SleepWatch } | undefined;
   #asking: Promise<void> | undefined;
 
@@ -187,10 +191,18 @@ export class Instance implements StayHost {
     this.#die(reason);
   }
 
-  /** Looks whether its process still lives: a guest did not answer, or it is time to look. Asking while asking is once. */
-  check(): Promise<void> {
-    this.#asking ??= this.#checkNow().finally(() => (this.#asking = undefined));
+  /**
+   * Looks whether it still lives. `round`: it is time to look at its process. `trouble`: its guest did not answer somebody, so the guest is asked as well.
+   * Asking while asking is once.
+   */
+  check(why: 'round' | 'trouble' = 'round'): Promise<void> {
+    this.#asking ??= this.#checkNow(why === 'trouble' || this.isSuspect).finally(() => (this.#asking = undefined));
     return this.#asking;
+  }
+
+  /** Its process lives, but its guest refused the last call. */
+  get isSuspect(): boolean {
+    return this.#refusals > 0;
   }
 
   change(from: UseKind, to: UseKind): void {
@@ -390,12 +402,25 @@ export class Instance implements StayHost {
     }
   }
 
-  async #checkNow(): Promise<void> {
+  async #checkNow(guestToo: boolean): Promise<void> {
     try {
       const gone = await this.#findGone();
-      if (gone) this.#died(gone);
+      if (gone) return this.#died(gone);
+      if (guestToo && this.#state === 'running') await this.#askGuest();
     } catch (error) {
       this.#parts.events.uncheckable({ ...this.#who(), reason: explain(error) });
+    }
+  }
+
+  /** A guest that is slow may be starved, and lives. One that refuses connection after connection has ended, and with it all that it started. */
+  async #askGuest(): Promise<void> {
+    try {
+      await this.guest.json('GET', '/v1/health', undefined, { headMs: GUEST_MS });
+      this.#refusals = 0;
+    } catch (error) {
+      if (!(error instanceof Failure) || error.code !== 'unavailable' || this.#state !== 'running') return;
+      this.#refusals++;
+      if (this.#refusals >= GUEST_REFUSALS) this.#died(`its guest is gone: ${explain(error)}`);
     }
   }
 

@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { rehearse, settle, stage, startAsk, StillClock, type Rehearsal, type Stage } from '../rehearsal.ts';
 import type { Instance } from './instance.ts';
+import { makeRounds } from './rounds.ts';
 
 let clock: StillClock;
 let set: Stage;
@@ -254,6 +255,18 @@ describe('a wake', () => {
     await clock.go(10);
     await entered;
     expect(instance.wakeTimes.predictedMs).toBe(4);
+  });
+});
+
+describe('a guest that is gone while its process lingers', () => {
+  it('is noticed after a few refusals, and not after one', async () => {
+    const instance = await started({ idle: { kind: 'never' } });
+    void makeRounds(room.parts, () => room.standby.all());
+    for (const sandbox of set.host.sandboxes.values()) sandbox.started = false; // it is on the host, and nothing listens
+    await instance.check('trouble');
+    expect([instance.state, instance.isSuspect]).toEqual(['running', true]);
+    await clock.go(5_000);
+    expect([instance.state, instance.reason]).toEqual(['failed', expect.stringContaining('its guest is gone')]);
   });
 });
 
