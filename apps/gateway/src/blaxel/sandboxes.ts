@@ -186,7 +186,7 @@ function show(
   sandbox: Sandbox,
   more: {
     env?: SandboxAsk['env'] | Readonly<Record<string, string>> | undefined;
-    live?: LiveState | undefined;
+    live?: Pick<LiveState, 'state' | 'lastUsedAtMs'> | undefined;
     showSecrets?: boolean;
   },
 ): unknown {
@@ -199,7 +199,7 @@ function show(
   });
 }
 
-function freshlyMade(sandbox: Sandbox): LiveState {
+function freshlyMade(sandbox: Sandbox): Pick<LiveState, 'state' | 'lastUsedAtMs'> {
   return { state: 'running', lastUsedAtMs: sandbox.lastUsedAtMs };
 }
 

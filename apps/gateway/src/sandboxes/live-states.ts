@@ -11,7 +11,10 @@ import type { Lifetime } from '@torpor/kernel';
 import type { z } from 'zod';
 
 /** The part of a node's report that callers are shown. */
-export type LiveState = Pick<InstanceReport, 'state' | 'lastUsedAtMs' | 'because' | 'isolation' | 'hostId' | 'memoryMib'>;
+export type LiveState = Pick<
+  InstanceReport,
+  'state' | 'lastUsedAtMs' | 'because' | 'isolation' | 'hostId' | 'memoryMib'
+>;
 
 export type InstanceEvent = z.infer<typeof instanceChanged.body>;
 
