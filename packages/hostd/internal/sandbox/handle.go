@@ -148,8 +148,8 @@ func (h *handle) look(ctx context.Context) error {
 }
 
 // tasksIn reads the sentry's goroutine stacks. Each task is a goroutine in (*Task).run, and a stopped one waits in
-// (*Task).doStop on a condition. Only a pause stops them all: PID 1 of a sandbox cannot be stopped from inside. It is
-// not to be known, and to be looked at again, while a pause or resume is under way, or while tasks are on their way
+// (*Task).doStop on a condition. Only a pause stops them all, or a tenant that sends SIGSTOP to every process of its own,
+// PID 1 included: its sandbox may then be resumed once too often, and die of it. It is not to be known, and to be looked at again, while a pause or resume is under way, or while tasks are on their way
 // into the stop or out of it: those are in doStop but do not wait.
 func tasksIn(stacks string) taskState {
 	if strings.Contains(stacks, "boot.(*containerManager).Pause(") || strings.Contains(stacks, "boot.(*containerManager).Resume(") {
