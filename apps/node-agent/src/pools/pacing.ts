@@ -9,3 +9,12 @@ export function refillRestMs(facts: { workMs: number; cpuShare: number; fill: nu
   const share = facts.fill < LOW ? Math.min(1, facts.cpuShare * 2) : facts.cpuShare;
   return facts.workMs * (1 / share - 1);
 }
+
+/** How long refilling stands aside after a claim: whoever asks for one sandbox often asks for its first command next, and for another. */
+const YIELD_MS = 250;
+/** Below this fill it does not stand aside. */
+const YIELD_ABOVE = 0.5;
+
+export function refillYieldMs(facts: { sinceClaimMs: number; fill: number }): number {
+  return facts.fill > YIELD_ABOVE ? Math.max(0, YIELD_MS - facts.sinceClaimMs) : 0;
+}

@@ -7,7 +7,7 @@ import { explain } from '@torpor/kernel';
 import { createOnHost, newBody, type Made } from '../life/create.ts';
 import { destroySurely } from '../life/destroy.ts';
 import type { Parts } from '../parts.ts';
-import { refillRestMs } from './pacing.ts';
+import { refillRestMs, refillYieldMs } from './pacing.ts';
 
 export interface PoolTarget {
   readonly template: string;
@@ -32,6 +32,7 @@ export class Pools {
   readonly #hasRoom: () => boolean;
   readonly #pools = new Map<string, Pool>();
   #nudge: (() => void) | undefined;
+  #lastClaimMs = -Infinity;
 
   constructor(options: { parts: Parts; targets: readonly PoolTarget[]; cpuShare: number; hasRoom: () => boolean }) {
     this.#parts = options.parts;
@@ -47,6 +48,7 @@ export class Pools {
   take(template: string, shape: Shape): Made | undefined {
     const pool = this.#pools.get(keyOf(template, shape));
     const made = pool?.members.shift();
+    this.#lastClaimMs = this.#parts.clock.monotonicMs();
     this.#parts.events.poolClaim(made ? 'hit' : 'miss');
     if (pool) this.#told(pool);
     this.#nudge?.();
@@ -76,11 +78,16 @@ export class Pools {
     const { clock, closing } = this.#parts;
     while (!closing.aborted) {
       const pool = this.#hasRoom() ? this.#emptiest() : undefined;
-      const restMs = pool && this.#cpuShare > 0 ? await this.#refill(pool) : LOOK_AGAIN_MS;
+      const restMs = pool && this.#cpuShare > 0 ? this.#yieldMs(pool) || (await this.#refill(pool)) : LOOK_AGAIN_MS;
       // With something to refill the rest is our pacing; with nothing, a claim ends it.
       if (pool) await clock.after(restMs, closing).catch(() => {});
       else await this.#rest(restMs);
     }
+  }
+
+  #yieldMs(pool: Pool): number {
+    const sinceClaimMs = this.#parts.clock.monotonicMs() - this.#lastClaimMs;
+    return refillYieldMs({ sinceClaimMs, fill: pool.members.length / pool.size });
   }
 
   /** Adds one. Answers how long to rest so that the share of the processor is kept. */
