@@ -1,5 +1,5 @@
 /** What this node does for other rooms: the calls of packages/contracts, in terms of the standby engine. */
-import type { Subscription, Wire } from '@torpor/bus';
+import type { CallContext, Subscription, Wire } from '@torpor/bus';
 import {
   describeInstance,
   pauseInstance,
@@ -7,11 +7,13 @@ import {
   setInstancePolicy,
   startInstance,
   stopInstance,
+  type Call,
   type InstanceReport,
   type NodeId,
 } from '@torpor/contracts';
 import type { Clock } from '@torpor/kernel';
 import type { InstanceDriver } from '@torpor/runtime';
+import type { Telemetry } from '@torpor/telemetry';
 import type { Instance } from './standby/instance.ts';
 import type { Standby } from './standby/standby.ts';
 
@@ -21,9 +23,23 @@ export async function serveCalls(room: {
   nodeId: NodeId;
   standby: Standby;
   driver: InstanceDriver;
+  telemetry: Telemetry;
 }): Promise<Subscription> {
-  const { wire, clock, standby, driver } = room;
+  const { wire, clock, standby, driver, telemetry } = room;
   const node = { node: room.nodeId };
+
+  /** Goes on with the trace that the asking room began. */
+  function serve<Request extends { instanceId: string }, Reply>(
+    call: Call<Request, Reply>,
+    handler: (body: Request, context: CallContext) => Promise<Reply>,
+  ): Promise<Subscription> {
+    const traced = (body: Request, context: CallContext) => {
+      const { traceparent } = context;
+      const options = { kind: 'server', traceparent, attributes: { instanceId: body.instanceId } } as const;
+      return telemetry.span(call.subject, options, () => handler(body, context));
+    };
+    return wire.serve(call, traced, node);
+  }
 
   async function timed(instance: Instance, work: Promise<void>) {
     const since = clock.monotonicMs();
@@ -32,44 +48,26 @@ export async function serveCalls(room: {
   }
 
   const served = await Promise.all([
-    wire.serve(startInstance, async (ask) => ({ ...(await standby.start(ask)), isolation: driver.isolation }), node),
-    wire.serve(
-      stopInstance,
-      async ({ instanceId, generation, reason }) => ({ existed: await standby.stop(instanceId, generation, reason) }),
-      node,
-    ),
-    wire.serve(
-      setInstancePolicy,
-      async ({ instanceId, generation, idle }) => {
-        await standby.at(instanceId, generation).setPolicy(idle);
-        return {};
-      },
-      node,
-    ),
-    wire.serve(
-      pauseInstance,
-      async ({ instanceId, generation }) => {
-        const instance = standby.at(instanceId, generation);
-        return await timed(instance, instance.pause());
-      },
-      node,
-    ),
-    wire.serve(
-      resumeInstance,
-      async ({ instanceId, generation }, { signal }) => {
-        const instance = standby.at(instanceId, generation);
-        return await timed(instance, instance.wake(signal));
-      },
-      node,
-    ),
-    wire.serve(
-      describeInstance,
-      async ({ instanceId }) => {
-        const instance = standby.find(instanceId);
-        return instance ? { instance: await described(driver, instance) } : {};
-      },
-      node,
-    ),
+    serve(startInstance, async (ask) => ({ ...(await standby.start(ask)), isolation: driver.isolation })),
+    serve(stopInstance, async ({ instanceId, generation, reason }) => ({
+      existed: await standby.stop(instanceId, generation, reason),
+    })),
+    serve(setInstancePolicy, async ({ instanceId, generation, idle }) => {
+      await standby.at(instanceId, generation).setPolicy(idle);
+      return {};
+    }),
+    serve(pauseInstance, async ({ instanceId, generation }) => {
+      const instance = standby.at(instanceId, generation);
+      return await timed(instance, instance.pause());
+    }),
+    serve(resumeInstance, async ({ instanceId, generation }, { signal }) => {
+      const instance = standby.at(instanceId, generation);
+      return await timed(instance, instance.wake(signal));
+    }),
+    serve(describeInstance, async ({ instanceId }) => {
+      const instance = standby.find(instanceId);
+      return instance ? { instance: await described(driver, instance) } : {};
+    }),
   ]);
   return { close: async () => void (await Promise.all(served.map((one) => one.close()))) };
 }

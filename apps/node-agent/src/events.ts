@@ -1,4 +1,5 @@
 /** Everything this room tells of itself: the metric, the log line and their attributes together. */
+import { InstanceState } from '@torpor/contracts';
 import type { Telemetry } from '@torpor/telemetry';
 
 export type NodeEvents = ReturnType<typeof nodeEvents>;
@@ -92,12 +93,26 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
       poolRefillsFailed.add(1, { template: pool.template });
       log.warn('pool not refilled', pool);
     },
-    instanceCount: (state: string, count: number) => instances.set(count, { state }),
+    instanceCounts: (states: readonly string[]) => {
+      for (const state of InstanceState.options) {
+        instances.set(states.filter((one) => one === state).length, { state });
+      }
+    },
     adopted: (found: Readonly<Record<string, number>> & { tookMs: number }) => log.info('journal adopted', found),
     strayDestroyed: (stray: { hostId: string; slot: number }) => log.warn('destroyed what no journal knows', stray),
-    served: (request: { part: string; status: number; found: string; headMs: number }) => {
+    /** Requests that woke something are worth a line; of the others there are too many. */
+    served: (request: {
+      instanceId: string;
+      part: string;
+      status: number;
+      found: string;
+      heldMs: number;
+      headMs: number;
+      traceId: string | undefined;
+    }) => {
       requests.add(1, { part: request.part, status: String(request.status) });
       requestMs.observe(request.headMs, { part: request.part, found: request.found });
+      log[request.found === 'running' ? 'debug' : 'info']('request served', request);
     },
     requestBroke: (who: Who & { part: string; reason: string }) => log.warn('data-plane request broke off', who),
     leaseLost: (at: { instances: number }) => log.error('the lease on this node ended: instances are frozen', at),

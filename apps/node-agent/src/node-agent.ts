@@ -108,6 +108,8 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     nodeId,
     tell: async () => {
       const capacity = await admission.look();
+      const instances = standby.reports();
+      events.instanceCounts(instances.map(({ state }) => state));
       return {
         nodeId,
         url: options.url,
@@ -115,7 +117,7 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
         templates: [...driver.templates],
         capacity: { ...capacity, slotsFree: parts.slots.freeCount },
         pool: pools.depths().map(({ template, shape, ready, size }) => ({ template, shape, ready, target: size })),
-        instances: standby.reports(),
+        instances,
       };
     },
     answered: (sentMs, leaseMs) => lease.renew(sentMs, leaseMs),
@@ -135,10 +137,18 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
   lifetime.own('the metering', () => meter.flush());
   lifetime.own('the standby engine', () => standby.close());
   const dataPlane = options.listen
-    ? await serveDataPlane({ listen: options.listen, dataKey: options.dataKey, standby, clock, chance, events })
+    ? await serveDataPlane({
+        listen: options.listen,
+        dataKey: options.dataKey,
+        standby,
+        clock,
+        chance,
+        events,
+        telemetry,
+      })
     : undefined;
   if (dataPlane) lifetime.own('the data plane', () => dataPlane.close());
-  const calls = await serveCalls({ wire, clock, nodeId, standby, driver });
+  const calls = await serveCalls({ wire, clock, nodeId, standby, driver, telemetry });
   lifetime.own('the calls', () => calls.close());
   inBackground('pools', pools.keepFull());
   inBackground('heartbeat', heartbeat.beat());

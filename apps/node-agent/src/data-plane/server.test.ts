@@ -60,6 +60,7 @@ beforeEach(async () => {
     clock: systemClock,
     chance: seededChance(1),
     events: nodeEvents(silentTelemetry()),
+    telemetry: silentTelemetry(),
   });
 });
 

@@ -3,6 +3,7 @@
  * the key and names an instance that is here wakes it at once, while its body is still on the way; any other thaws nothing.
  */
 import { explain, Failure, type Chance, type Clock } from '@torpor/kernel';
+import type { OpenSpan, Telemetry } from '@torpor/telemetry';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -25,6 +26,7 @@ export interface DataPlaneOptions {
   readonly clock: Clock;
   readonly chance: Chance;
   readonly events: NodeEvents;
+  readonly telemetry: Telemetry;
 }
 
 export interface DataPlane {
@@ -37,6 +39,7 @@ const HEADERS_BYTES_MAX = 64 * 1024;
 const IDLE_CONNECTION_MS = 120_000;
 
 export async function serveDataPlane(options: DataPlaneOptions): Promise<DataPlane> {
+  const { telemetry } = options;
   const key = Buffer.from(options.dataKey);
   const upgraded = new Set<Duplex>();
   const server = createServer({
@@ -46,8 +49,8 @@ export async function serveDataPlane(options: DataPlaneOptions): Promise<DataPla
     noDelay: true,
     shouldUpgradeCallback: (request) => /^\/d\/[^/]+\/\d+\/port\//.test(request.url ?? ''),
   });
-  server.on('request', (request, response) => void serveOne(request, response));
-  server.on('checkContinue', (request, response) => void serveOne(request, response));
+  server.on('request', (request, response) => void traced(request, response));
+  server.on('checkContinue', (request, response) => void traced(request, response));
   server.on('upgrade', (request, socket, head) => void upgradeOne(request, socket, head));
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
@@ -62,7 +65,14 @@ export async function serveDataPlane(options: DataPlaneOptions): Promise<DataPla
     return { target, instance: options.standby.at(target.instanceId, target.generation) };
   }
 
-  async function serveOne(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  /** Goes on with the trace that the gateway began. */
+  function traced(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { traceparent } = request.headers;
+    const options = { kind: 'server', ...(typeof traceparent === 'string' ? { traceparent } : {}) } as const;
+    return telemetry.span('data-plane request', options, (span) => serveOne(request, response, span));
+  }
+
+  async function serveOne(request: IncomingMessage, response: ServerResponse, span: OpenSpan): Promise<void> {
     const since = options.clock.monotonicMs();
     let target: Target | undefined;
     let instance: Instance | undefined;
@@ -82,8 +92,11 @@ export async function serveDataPlane(options: DataPlaneOptions): Promise<DataPla
       if (request.headers.expect !== undefined) response.writeContinue();
       const { part } = target;
       const found = stay.found;
+      const { instanceId, heldMs } = { instanceId: target.instanceId, heldMs: stay.heldMs };
+      span.set({ instanceId, part: part.kind, found, heldMs });
       const answered = (status: number) => {
-        options.events.served({ part: part.kind, status, found, headMs: options.clock.monotonicMs() - since });
+        const headMs = options.clock.monotonicMs() - since;
+        options.events.served({ instanceId, part: part.kind, status, found, heldMs, headMs, traceId: span.traceId });
         // Perhaps it is not the guest's fault; perhaps there is no guest any more.
         if (status >= 502) void instance?.check('trouble');
       };
@@ -134,7 +147,17 @@ export async function serveDataPlane(options: DataPlaneOptions): Promise<DataPla
       stay = await instance.enter('request', gone.signal);
       stay.onEnd = () => client.destroy();
       const tunnel = await stay.guest.tunnel(target.part.port, gone.signal);
-      options.events.served({ part: 'port', status: 101, found: stay.found, headMs: stay.heldMs });
+      const { found, heldMs } = stay;
+      const { instanceId } = target;
+      options.events.served({
+        instanceId,
+        part: 'port',
+        status: 101,
+        found,
+        heldMs,
+        headMs: heldMs,
+        traceId: undefined,
+      });
       await joinSockets({ client, head, request, rest: target.rest, stay }, tunnel);
     } catch (error) {
       const failure = failureOf(error);
