@@ -1,7 +1,13 @@
 import { checkout, findStack, type Stack } from '../bench/lib/stack.ts';
 
-/** The environment in which `./torpor` means the tests' own installation, beside any that the checkout's user runs. */
-export const testEnv: NodeJS.ProcessEnv = { ...process.env, TORPOR_INSTALLATION: `tests of ${checkout}` };
+/**
+ * The environment in which `./torpor` means the tests' own installation, beside any that the checkout's user runs.
+ * Two runs at once each need a name: TORPOR_TEST_INSTALLATION.
+ */
+export const testEnv: NodeJS.ProcessEnv = {
+  ...process.env,
+  TORPOR_INSTALLATION: process.env.TORPOR_TEST_INSTALLATION ?? `tests of ${checkout}`,
+};
 
 export const isFull = process.env.TORPOR_TEST_TIER === 'full' || process.env.TORPOR_TEST_TIER === 'soak';
 
