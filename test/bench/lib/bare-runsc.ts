@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as after } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { checkout } from './stack.ts';
+import { torpor } from './stack.ts';
 
 const exec = promisify(execFile);
 const PORT = 7070;
@@ -18,10 +18,7 @@ interface Tools {
 
 /** Milliseconds from `runsc run` to the first answer, `count` times. Root, network and overlay are made outside the clock. */
 export async function bareRunsc(count: number): Promise<number[]> {
-  const { stdout } = await exec(process.execPath, [join(checkout, 'apps/cli/src/setup/main.ts'), 'up'], {
-    maxBuffer: 16 << 20,
-  });
-  const tools = JSON.parse(stdout) as Tools; // printed by our own set-up
+  const tools = JSON.parse(await torpor(['setup', '--json'])) as Tools; // printed by our own set-up
   const all: number[] = [];
   for (let n = 0; n < count; n++) all.push(await once(tools, n));
   return all;

@@ -7,6 +7,7 @@ import { addEnvCommand } from './env.ts';
 import { addKeyCommands } from './key.ts';
 import { addNodeCommands } from './node.ts';
 import { addSandboxCommands } from './sandbox.ts';
+import { addSetupCommand } from './setup.ts';
 import { addStackCommands } from './stack.ts';
 import { addTestCommand } from './test.ts';
 
@@ -22,6 +23,7 @@ export function program(): Command {
   addKeyCommands(torpor);
   addNodeCommands(torpor);
   addDoctorCommand(torpor);
+  addSetupCommand(torpor);
   addTestCommand(torpor);
   addBenchCommand(torpor);
   addEnvCommand(torpor);

@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { cacheDirectory } from '../setup/cache.ts';
 import { runsc } from '../setup/steps/binaries.ts';
 import { judge, type Finding } from './findings.ts';
@@ -8,5 +9,6 @@ export { renderFindings } from './render.ts';
 /** Looks at this host and says what it can do for Torpor. Takes a second or so; changes nothing. */
 export async function examineHost(): Promise<Finding[]> {
   const cacheDir = cacheDirectory();
-  return judge(await viewHost({ cacheDir, runsc: runsc(cacheDir).path }));
+  const { path } = await runsc(cacheDir, join(import.meta.dirname, '../../../..'));
+  return judge(await viewHost({ cacheDir, runsc: path }));
 }

@@ -21,7 +21,8 @@ import { template, type Template } from './steps/template.ts';
 import { roomsUser, systemUser } from './steps/user.ts';
 
 /** `up`, `demo` and `test` want the whole stack; the rest are parts of it. */
-export type Want = 'up' | 'demo' | 'test' | 'runsc' | 'nats-server' | 'guest' | 'hostd' | 'templates';
+export const WANTS = ['up', 'demo', 'test', 'runsc', 'nats-server', 'guest', 'hostd', 'templates'] as const;
+export type Want = (typeof WANTS)[number];
 
 export interface Toolchain {
   readonly cacheDir: string;
@@ -79,7 +80,7 @@ async function defineParts(cacheDir: string): Promise<{ steps: Step[]; toolchain
     ownProgram(cacheDir, repoDir, 'hostd'),
     template(cacheDir, repoDir, 'base'),
   ]);
-  const gvisor = runsc(cacheDir);
+  const gvisor = await runsc(cacheDir, repoDir);
   const nats = natsServer(cacheDir);
   const above = guestLayer(cacheDir, guest);
   const host = await hostLayer(cacheDir, base.template);

@@ -1,7 +1,7 @@
 /** What the set-up fetches, and exactly which. A pin is part of the key of everything made from it. */
 export const pins = {
   /** gVisor's module version: runsc itself prints only VERSION_MISSING, so this names the build. */
-  runsc: 'gvisor.dev/gvisor/runsc@v0.0.0-20260905035102-160fafc42237',
+  gvisor: 'gvisor.dev/gvisor@v0.0.0-20260905035102-160fafc42237',
   natsServer: 'github.com/nats-io/nats-server/v2@v2.15.2',
   /** The oldest Go that builds both. */
   goMin: '1.26.3',
@@ -9,4 +9,5 @@ export const pins = {
   goFallback: '1.26.6',
 } as const;
 
-export const runscVersion = pins.runsc.slice(pins.runsc.indexOf('@') + 1);
+/** Which build of runsc: its module version, and the name of our change to it. Stands beside every image. */
+export const runscVersion = `${pins.gvisor.slice(pins.gvisor.indexOf('@') + 1)}+freezer`;
