@@ -1,6 +1,11 @@
+import { unlinkSync } from 'node:fs';
+import { join } from 'node:path';
+
 /**
  * Places where a test may kill this process. `TORPOR_FAILPOINTS=journal:create:after-fsync=kill,journal:destroy:step:net.delete:before=kill:2`
- * kills it by SIGKILL when it comes by (the second time, for `:2`). In-process tests pass a `die` of their own, which never resolves.
+ * kills it by SIGKILL when it comes by (the second time, for `:2`). An absolute path is a directory instead: a file in it that is named as a point
+ * kills whoever comes by next and is removed first, so that the successor lives; a test arms points there without restarting anybody.
+ * In-process tests pass a `die` of their own, which never resolves.
  */
 export interface Failpoints {
   hit(name: string): Promise<void> | undefined;
@@ -16,6 +21,7 @@ export function failpointsFrom(
   },
 ): Failpoints {
   if (!text) return noFailpoints;
+  if (text.startsWith('/')) return { hit: (name) => (disarm(join(text, name)) ? die() : undefined) };
   const left = new Map(text.split(',').map(readPoint));
   return {
     hit(name) {
@@ -25,6 +31,17 @@ export function failpointsFrom(
       return times === 1 ? die() : undefined;
     },
   };
+}
+
+/** Whether it was armed. Removing is the question itself, so that of several who come by only one dies. */
+function disarm(file: string): boolean {
+  try {
+    unlinkSync(file);
+    return true;
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return false;
+    throw error;
+  }
 }
 
 function readPoint(text: string): [string, number] {

@@ -116,6 +116,16 @@ describe('the journal', () => {
     expect(deaths).toBe(2);
     expect(() => failpointsFrom('a=explode')).toThrow(/expected/);
   });
+
+  it('dies once at each point that a file in the directory arms', async () => {
+    let deaths = 0;
+    const failpoints = failpointsFrom(dir, async () => void deaths++);
+    failpoints.hit('journal:create:before-fsync');
+    expect(deaths).toBe(0);
+    await appendFile(join(dir, 'journal:create:before-fsync'), '');
+    for (const name of ['x', 'journal:create:before-fsync', 'journal:create:before-fsync']) failpoints.hit(name);
+    expect([deaths, await readdir(dir)]).toEqual([1, []]);
+  });
 });
 
 it('a crash loses no durable line of the memory store', async () => {

@@ -4,7 +4,7 @@ import "testing"
 
 func TestFailpointsAreReadOrRefused(t *testing.T) {
 	points, err := Parse(" net.create:after=exit,sandbox.pause:before=error ,")
-	if err != nil || len(points) != 2 || points["net.create:after"] != "exit" {
+	if err != nil || len(points.what) != 2 || points.what["net.create:after"] != "exit" {
 		t.Errorf("got %v, %v", points, err)
 	}
 	if points.Reach("sandbox.pause", "before") == nil || points.Reach("sandbox.pause", "after") != nil {
