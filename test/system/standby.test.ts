@@ -98,7 +98,7 @@ it('is not thawed by a request that is refused', async () => {
   const refused = await Promise.all([
     timed(via, `${sandbox.url}/process`, { headers: wrong }),
     timed(via, `${sandbox.url}/process`),
-    timed(via, `${sandbox.url}/port/3000/`, { headers: { ...stack.headers, 'x-blaxel-workspace': 'elsewhere' } }),
+    timed(via, sandbox.url.replace(`/${stack.workspace}/`, '/elsewhere/'), { headers: { ...stack.headers } }),
   ]);
   for (const { status } of refused) expect([401, 403, 404]).toContain(status);
   expect(await isFrozen(stack.scope, sandbox.hostId)).toBe(true);
