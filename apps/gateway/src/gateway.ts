@@ -6,7 +6,6 @@ import type { GatewayConfig, GatewaySecrets } from '@torpor/config';
 import { Lifetime, type Chance, type Clock } from '@torpor/kernel';
 import type { PreviewWay, Store } from '@torpor/store';
 import { serveObserve, type Telemetry } from '@torpor/telemetry';
-import { Agent } from 'undici';
 import { controlRows } from './blaxel/rows.ts';
 import { openAdmission } from './callers/admission.ts';
 import { openKeyring } from './callers/keyring.ts';
@@ -22,6 +21,7 @@ import { serveRpc } from './services/rpc.ts';
 import { Remembered } from './ways/remembered.ts';
 import { RouteBook } from './ways/route-book.ts';
 import type { Carrier } from './run-plane/carry.ts';
+import { NodeConnections } from './run-plane/node-connections.ts';
 
 export interface GatewayParts {
   readonly config: Pick<GatewayConfig, 'listen' | 'publicUrl' | 'observe'>;
@@ -44,6 +44,8 @@ export interface Gateway {
 }
 
 const CONNECT_MS = 2_000;
+/** Shorter than the 5 s that a node keeps a silent connection. */
+const KEEP_MS = 4_000;
 
 export async function openGateway(parts: GatewayParts): Promise<Gateway> {
   const { config, secrets, clock, chance, wire, store, telemetry } = parts;
@@ -72,17 +74,10 @@ export async function openGateway(parts: GatewayParts): Promise<Gateway> {
   const sandboxes = openSandboxes({ wire, store, clock, routes, quotas: parts.quotas ?? unlimited });
   const audit = openAudit({ store, nowMs: () => clock.nowMs(), lifetime, onTrouble });
 
-  // No limit of connections: one that waits for another's stream to end would wait for ever.
-  const dispatcher = new Agent({
-    pipelining: 1,
-    headersTimeout: 0,
-    bodyTimeout: 0,
-    keepAliveTimeout: 4_000,
-    connect: { timeout: CONNECT_MS, noDelay: true },
-  });
-  lifetime.own('the connections to nodes', () => dispatcher.destroy());
+  const nodes = new NodeConnections({ connectMs: CONNECT_MS, keepMs: KEEP_MS });
+  lifetime.own('the connections to nodes', () => nodes.close());
   const timers = { bodyIdleMs: 60_000, drainMs: 120_000, reachMs: CONNECT_MS, lingerMs: 5_000, ...parts.limits };
-  const carrier: Carrier = { dispatcher, clock, dataKey: secrets.dataKey, timers };
+  const carrier: Carrier = { nodes, clock, dataKey: secrets.dataKey, timers };
 
   const bodyMs = parts.limits?.controlBodyMs ?? 30_000;
   const shared = { sandboxes, live, offers, store, audit, clock, chance, publicUrl, keyring, admission };

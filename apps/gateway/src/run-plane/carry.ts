@@ -5,11 +5,11 @@
 import type { DataPlanePart, Route } from '@torpor/contracts';
 import { dataPlanePath } from '@torpor/contracts';
 import { explain, Failure, type Clock } from '@torpor/kernel';
-import type { Dispatcher } from 'undici';
 import type { Ending, Exchange } from '../front/exchange.ts';
 import { takeBody, type OutgoingBody } from './body.ts';
 import { forward, type Outcome } from './forward.ts';
 import { headersForNode } from './headers.ts';
+import type { NodeConnections } from './node-connections.ts';
 
 export interface Way {
   /** As far as it is known; may be out of date. */
@@ -29,7 +29,7 @@ export interface Load {
 }
 
 export interface Carrier {
-  readonly dispatcher: Dispatcher;
+  readonly nodes: NodeConnections;
   readonly clock: Clock;
   readonly dataKey: string;
   readonly timers: Readonly<Record<'bodyIdleMs' | 'drainMs' | 'reachMs' | 'lingerMs', number>>;
@@ -49,19 +49,14 @@ export async function carry(carrier: Carrier, exchange: Exchange, load: Load): P
     notes['attempts'] = attempt;
     notes['node'] = route.nodeId;
     notes['instance'] = route.instanceId;
-    const outcome = await forward(
-      { dispatcher: carrier.dispatcher, clock, drainMs: timers.drainMs },
-      request,
-      response,
-      {
-        origin: route.nodeUrl,
-        path: dataPlanePath(route, load.part, load.rest),
-        headers,
-        body,
-        answerHeaders: { ...load.answerHeaders, 'x-request-id': exchange.id },
-        cookie: load.cookie,
-      },
-    );
+    const outcome = await forward({ nodes: carrier.nodes, clock, drainMs: timers.drainMs }, request, response, {
+      origin: route.nodeUrl,
+      path: dataPlanePath(route, load.part, load.rest),
+      headers,
+      body,
+      answerHeaders: { ...load.answerHeaders, 'x-request-id': exchange.id },
+      cookie: load.cookie,
+    });
     const next = whatNext(outcome, {
       method: request.method ?? 'GET',
       attempt,

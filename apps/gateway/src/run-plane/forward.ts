@@ -4,9 +4,10 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Failure, type Clock } from '@torpor/kernel';
-import type { Dispatcher } from 'undici';
 import { headersForCaller } from './headers.ts';
+import type { AnswerHead } from './answer-parser.ts';
 import type { OutgoingBody } from './body.ts';
+import { Unreachable, type NodeAnswerListener, type NodeConnections, type Ongoing } from './node-connections.ts';
 
 export interface Errand {
   readonly origin: string;
@@ -41,45 +42,33 @@ export type Outcome =
   | { readonly kind: 'stalled'; readonly failure: Failure };
 
 export function forward(
-  parts: { dispatcher: Dispatcher; clock: Clock; drainMs: number },
+  parts: { nodes: NodeConnections; clock: Clock; drainMs: number },
   request: IncomingMessage,
   response: ServerResponse,
   errand: Errand,
 ): Promise<Outcome> {
   return new Promise((resolve) => {
+    if (response.destroyed) return resolve({ kind: 'caller gone' });
     const passing = new Passing(parts, response, errand, resolve);
-    const { body } = errand;
-    try {
-      parts.dispatcher.dispatch(
-        {
-          origin: errand.origin,
-          path: errand.path,
-          // The parser of our server knows the same methods as undici.
-          method: request.method as Dispatcher.HttpMethod,
-          headers: errand.headers,
-          body: body.kind === 'none' ? null : body.kind === 'whole' ? body.bytes : (body.chunks() as never), // undici takes async iterables; its types do not say so
-        },
-        passing,
-      );
-    } catch (error) {
-      passing.onResponseError(undefined, error);
-    }
+    const { origin, path, headers, body } = errand;
+    passing.begin(parts.nodes.send({ origin, path, headers, body, method: request.method ?? 'GET' }, passing));
   });
 }
 
-class Passing implements Dispatcher.DispatchHandler {
+class Passing implements NodeAnswerListener {
   readonly #response: ServerResponse;
   readonly #errand: Errand;
   readonly #resolve: (outcome: Outcome) => void;
   readonly #clock: Clock;
   readonly #drainMs: number;
-  #controller: Dispatcher.DispatchController | undefined;
+  #ongoing: Ongoing | undefined;
   #status = 0;
   #bytes = 0;
   #serverTiming: string | undefined;
   #misdirected = false;
-  #ended = false;
   #gone = false;
+  #blockedAtMs: number | undefined;
+  #bell: AbortController | undefined;
 
   constructor(
     parts: { clock: Clock; drainMs: number },
@@ -92,28 +81,21 @@ class Passing implements Dispatcher.DispatchHandler {
     this.#response = response;
     this.#errand = errand;
     this.#resolve = resolve;
-    response.once('close', this.#onCallerClosed);
-    if (response.destroyed) this.#gone = true;
   }
 
-  onRequestStart(controller: Dispatcher.DispatchController): void {
-    this.#controller = controller;
-    if (this.#gone) controller.abort(CALLER_GONE);
+  begin(ongoing: Ongoing): void {
+    this.#ongoing = ongoing;
+    this.#response.once('close', this.#onCallerClosed);
   }
 
-  onResponseStart(
-    _controller: Dispatcher.DispatchController,
-    status: number,
-    headers: Record<string, string | string[] | undefined>,
-  ): void {
-    if (status < 200) return;
+  onHead({ status, headers }: AnswerHead): void {
     if (status === 421) {
       this.#misdirected = true;
       return;
     }
     this.#status = status;
     const timing = headers['server-timing'];
-    this.#serverTiming = typeof timing === 'string' ? timing : timing?.join(', ');
+    this.#serverTiming = Array.isArray(timing) ? timing.join(', ') : timing;
     const response = this.#response;
     response.writeHead(status, headersForCaller(headers, this.#errand.answerHeaders, this.#errand.cookie));
     // A short answer leaves in one packet with its head; the head of a stream must not wait for its first byte.
@@ -122,21 +104,26 @@ class Passing implements Dispatcher.DispatchHandler {
     });
   }
 
-  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    if (this.#misdirected) return;
+  onData(chunk: Buffer): boolean {
+    if (this.#misdirected) return true;
     this.#bytes += chunk.length;
-    if (this.#response.write(chunk)) return;
-    controller.pause();
-    void this.#resumeOnceDrained(controller);
+    if (this.#response.write(chunk)) return true;
+    this.#blockedAtMs = this.#clock.monotonicMs();
+    if (!this.#bell) {
+      this.#bell = new AbortController();
+      // Its only rejection is the bell, which rings when the answer is over.
+      this.#watchHoldUps(this.#bell.signal).catch(() => undefined);
+    }
+    return false;
   }
 
-  onResponseEnd(): void {
+  onEnd(): void {
     if (this.#misdirected) return this.#end({ kind: 'misdirected' });
-    this.#response.end();
     this.#end({ kind: 'answered', status: this.#status, bytes: this.#bytes, serverTiming: this.#serverTiming });
+    this.#response.end();
   }
 
-  onResponseError(_controller: unknown, error: unknown): void {
+  onError(error: unknown): void {
     if (this.#gone) return this.#end({ kind: 'caller gone' });
     if (this.#status !== 0) {
       this.#end({ kind: 'broken', status: this.#status, bytes: this.#bytes, cause: error });
@@ -147,51 +134,35 @@ class Passing implements Dispatcher.DispatchHandler {
     if (error instanceof Failure && error.code === 'request_timeout') {
       return this.#end({ kind: 'stalled', failure: error });
     }
-    this.#end({ kind: isUnreachable(error) ? 'unreachable' : 'unanswered', cause: error });
+    this.#end({ kind: error instanceof Unreachable ? 'unreachable' : 'unanswered', cause: error });
   }
 
   readonly #onCallerClosed = (): void => {
     if (this.#response.writableFinished) return;
     this.#gone = true;
-    this.#controller?.abort(CALLER_GONE);
+    this.#ongoing?.abort(new Error('the caller has closed its connection'));
   };
 
-  async #resumeOnceDrained(controller: Dispatcher.DispatchController): Promise<void> {
-    const bell = new AbortController();
-    const drained = () => bell.abort();
-    this.#response.once('drain', drained).once('close', drained);
-    const late = await this.#clock.after(this.#drainMs, bell.signal).then(
-      () => true,
-      () => false,
-    );
-    this.#response.off('drain', drained).off('close', drained);
-    if (late) {
-      controller.abort(
-        new Failure('client_closed', `the timer "answer taken" ended: the caller took no byte for ${this.#drainMs} ms`),
-      );
-    } else controller.resume();
+  readonly #onDrained = (): void => {
+    this.#blockedAtMs = undefined;
+    this.#ongoing?.resume();
+  };
+
+  /** Gives up a caller that takes nothing for too long. Begun with the first hold-up, for most answers have none. */
+  async #watchHoldUps(bell: AbortSignal): Promise<void> {
+    this.#response.on('drain', this.#onDrained);
+    for (;;) {
+      const heldMs = this.#blockedAtMs === undefined ? 0 : this.#clock.monotonicMs() - this.#blockedAtMs;
+      if (heldMs >= this.#drainMs) break;
+      await this.#clock.after(this.#drainMs - heldMs, bell);
+    }
+    const message = `the timer "answer taken" ended: the caller took no byte for ${this.#drainMs} ms`;
+    this.#ongoing?.abort(new Failure('client_closed', message));
   }
 
   #end(outcome: Outcome): void {
-    if (this.#ended) return;
-    this.#ended = true;
-    this.#response.off('close', this.#onCallerClosed);
+    this.#response.off('close', this.#onCallerClosed).off('drain', this.#onDrained);
+    this.#bell?.abort();
     this.#resolve(outcome);
   }
-}
-
-const CALLER_GONE = new Error('the caller has closed its connection');
-
-const UNREACHABLE = new Set([
-  'ECONNREFUSED',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'UND_ERR_CONNECT_TIMEOUT',
-]);
-
-function isUnreachable(error: unknown): boolean {
-  const code: unknown = error instanceof Error && 'code' in error ? error.code : undefined;
-  return typeof code === 'string' && UNREACHABLE.has(code);
 }

@@ -65,7 +65,8 @@ export function headersForNode(raw: readonly string[], passage: Passage): string
   }
   out.push('x-request-id', passage.requestId, 'traceparent', passage.traceparent, DATA_KEY_HEADER, passage.dataKey);
   out.push('x-forwarded-proto', passage.isTls ? 'https' : 'http');
-  if (host !== undefined) out.push('x-forwarded-host', host);
+  if (host === undefined) out.push('host', 'sandbox');
+  else out.push('x-forwarded-host', host);
   if (passage.callerAddress) out.push('x-forwarded-for', passage.callerAddress);
   for (const [name, value] of Object.entries(passage.extra ?? {})) {
     const lower = name.toLowerCase();
