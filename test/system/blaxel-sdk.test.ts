@@ -14,7 +14,13 @@ const name = freshName('sdk');
 beforeAll(async () => {
   stack = await testStack();
   blaxel = await loadBlaxel(stack);
-  sandbox = await blaxel.SandboxInstance.create({ name, image: 'blaxel/base-image:latest', memory: 4096, envs: [{ name: 'FOO', value: "a 'quoted' $value" }], labels: { a: 'b' } });
+  sandbox = await blaxel.SandboxInstance.create({
+    name,
+    image: 'blaxel/base-image:latest',
+    memory: 4096,
+    envs: [{ name: 'FOO', value: "a 'quoted' $value" }],
+    labels: { a: 'b' },
+  });
 });
 
 afterAll(async () => {
@@ -38,7 +44,9 @@ describe('SandboxInstance', () => {
 
   it('gives one sandbox to ten concurrent createIfNotExists', async () => {
     const shared = freshName('shared');
-    const all = await Promise.all(Array.from({ length: 10 }, () => blaxel.SandboxInstance.createIfNotExists({ name: shared })));
+    const all = await Promise.all(
+      Array.from({ length: 10 }, () => blaxel.SandboxInstance.createIfNotExists({ name: shared })),
+    );
     expect(new Set(all.map((each) => each.metadata.createdAt)).size).toBe(1);
     await blaxel.SandboxInstance.delete(shared);
   });
@@ -47,7 +55,10 @@ describe('SandboxInstance', () => {
     await expect(blaxel.SandboxInstance.get('never-was')).rejects.toMatchObject({ code: 404 });
     const brief = freshName('brief');
     await blaxel.SandboxInstance.create({ name: brief, ttl: '1s' });
-    await vi.waitFor(async () => expect((await blaxel.SandboxInstance.get(brief)).status).toBe('TERMINATED'), { timeout: 3_000, interval: 50 });
+    await vi.waitFor(async () => expect((await blaxel.SandboxInstance.get(brief)).status).toBe('TERMINATED'), {
+      timeout: 3_000,
+      interval: 50,
+    });
   });
 
   it('refuses an image nobody has, and leaves no record of the try', async () => {
@@ -59,13 +70,20 @@ describe('SandboxInstance', () => {
 
 describe('process', () => {
   it('runs a command to its end with its environment and both streams', async () => {
-    const result = await sandbox.process.exec({ command: 'echo "$FOO"; echo problem >&2; exit 3', waitForCompletion: true });
+    const result = await sandbox.process.exec({
+      command: 'echo "$FOO"; echo problem >&2; exit 3',
+      waitForCompletion: true,
+    });
     expect(result).toMatchObject({ exitCode: 3, status: 'failed', stdout: "a 'quoted' $value\n", stderr: 'problem\n' });
   });
 
   it('streams output as it comes', async () => {
     const lines: string[] = [];
-    const result = await sandbox.process.exec({ command: 'for i in 1 2 3; do echo n$i; sleep 0.1; done', waitForCompletion: true, onLog: (line: string) => lines.push(line) });
+    const result = await sandbox.process.exec({
+      command: 'for i in 1 2 3; do echo n$i; sleep 0.1; done',
+      waitForCompletion: true,
+      onLog: (line: string) => lines.push(line),
+    });
     expect(result.exitCode).toBe(0);
     expect(lines.join('\n')).toMatch(/n1[^]*n2[^]*n3/);
   });
@@ -80,7 +98,11 @@ describe('process', () => {
   });
 
   it('waits for a port that the program opens', async () => {
-    const server = await sandbox.process.exec({ name: 'server', command: 'python3 -m http.server 3000 --directory /blaxel', waitForPorts: [3000] });
+    const server = await sandbox.process.exec({
+      name: 'server',
+      command: 'python3 -m http.server 3000 --directory /blaxel',
+      waitForPorts: [3000],
+    });
     expect(server.status).toBe('running');
     await sandbox.fs.write('/blaxel/hello.txt', 'hello over HTTP');
     const answer = await sandbox.fetch(3000, '/hello.txt');
@@ -96,12 +118,20 @@ describe('fs', () => {
     await sandbox.fs.writeBinary('/tmp/b.bin', bytes);
     const back = await sandbox.fs.readBinary('/tmp/b.bin');
     expect(Buffer.from(await back.arrayBuffer())).toEqual(bytes);
-    await sandbox.fs.writeTree([{ path: 'x/y.txt', content: '1' }, { path: 'z.txt', content: '2' }], '/tmp/tree');
+    await sandbox.fs.writeTree(
+      [
+        { path: 'x/y.txt', content: '1' },
+        { path: 'z.txt', content: '2' },
+      ],
+      '/tmp/tree',
+    );
     expect(await sandbox.fs.read('/tmp/tree/x/y.txt')).toBe('1');
     await sandbox.fs.mkdir('/tmp/made');
     const listing = await sandbox.fs.ls('/tmp');
     expect(listing.files.map((file) => file.name)).toContain('a.txt');
-    expect(listing.subdirectories.map((each) => each.path.split('/').at(-1))).toEqual(expect.arrayContaining(['made', 'tree']));
+    expect(listing.subdirectories.map((each) => each.path.split('/').at(-1))).toEqual(
+      expect.arrayContaining(['made', 'tree']),
+    );
     await sandbox.fs.cp('/tmp/a.txt', '/tmp/c.txt');
     expect(await sandbox.fs.read('/tmp/c.txt')).toBe('héllo');
     await sandbox.fs.rm('/tmp/c.txt');
@@ -111,7 +141,10 @@ describe('fs', () => {
   it('uploads what is too large for one request in parts', async () => {
     const large = Buffer.alloc(12 << 20, 'large ');
     await sandbox.fs.writeBinary('/tmp/large.bin', large);
-    const { exitCode, stdout } = await sandbox.process.exec({ command: 'stat -c %s /tmp/large.bin', waitForCompletion: true });
+    const { exitCode, stdout } = await sandbox.process.exec({
+      command: 'stat -c %s /tmp/large.bin',
+      waitForCompletion: true,
+    });
     expect({ exitCode, stdout }).toEqual({ exitCode: 0, stdout: `${large.length}\n` });
   });
 });
@@ -132,9 +165,18 @@ describe('previews', () => {
 
 describe('packages', () => {
   it('installs from the registries that the host uses', { timeout: 180_000 }, async () => {
-    const npm = await sandbox.process.exec({ command: 'mkdir -p /tmp/n && cd /tmp/n && npm init -y >/dev/null && npm install is-number 2>&1 && node -e "console.log(require(\'is-number\')(5))"', waitForCompletion: true, timeout: 150 });
+    const npm = await sandbox.process.exec({
+      command:
+        'mkdir -p /tmp/n && cd /tmp/n && npm init -y >/dev/null && npm install is-number 2>&1 && node -e "console.log(require(\'is-number\')(5))"',
+      waitForCompletion: true,
+      timeout: 150,
+    });
     expect(npm.logs).toContain('true');
-    const pip = await sandbox.process.exec({ command: 'pip install six 2>&1 && python3 -c "import six; print(six.__name__)"', waitForCompletion: true, timeout: 150 });
+    const pip = await sandbox.process.exec({
+      command: 'pip install six 2>&1 && python3 -c "import six; print(six.__name__)"',
+      waitForCompletion: true,
+      timeout: 150,
+    });
     expect(pip.logs).toMatch(/six$/m);
   });
 });

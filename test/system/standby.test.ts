@@ -51,32 +51,45 @@ beforeAll(async () => {
     headers: { ...stack.headers, 'content-type': 'application/json' },
     body: JSON.stringify({ command: 'python3 program.py', name: 'program' }),
   });
-  await until('the program listens', async () => (await timed(via, `${sandbox.url}/port/3000/`, { headers: { ...stack.headers } })).status === 200);
+  await until(
+    'the program listens',
+    async () => (await timed(via, `${sandbox.url}/port/3000/`, { headers: { ...stack.headers } })).status === 200,
+  );
 });
 
 afterAll(() => deleteMany(stack, [sandbox]));
 
-it(`keeps memory, files, sockets and processes through ${CYCLES} sleeps, and uses no CPU in any`, { timeout: 600_000 }, async () => {
-  const via = dispatcher();
-  const ask = async (path: string) => JSON.parse((await expectOk(via, `${sandbox.url}/port/3000${path}`, { headers: { ...stack.headers } })).body.toString()) as unknown;
-  const before = await ask('/');
-  for (let cycle = 0; cycle < CYCLES; cycle++) {
-    await ask('/gap'); // sets the longest gap back
-    await api(stack).pause(sandbox.name);
-    expect(await isFrozen(stack.scope, sandbox.hostId)).toBe(true);
-    const used = await cpuUsageNs(stack.scope, sandbox.hostId);
-    await after(ASLEEP_MS); // the sleep itself: nothing may happen in it
-    expect(await cpuUsageNs(stack.scope, sandbox.hostId)).toBe(used);
-    const { gapMs } = (await ask('/gap')) as { gapMs: number };
-    expect(gapMs).toBeGreaterThanOrEqual(ASLEEP_MS);
-    expect(await isFrozen(stack.scope, sandbox.hostId)).toBe(false);
-    expect(await ask('/')).toEqual(before);
-  }
-});
+it(
+  `keeps memory, files, sockets and processes through ${CYCLES} sleeps, and uses no CPU in any`,
+  { timeout: 600_000 },
+  async () => {
+    const via = dispatcher();
+    const ask = async (path: string) =>
+      JSON.parse(
+        (await expectOk(via, `${sandbox.url}/port/3000${path}`, { headers: { ...stack.headers } })).body.toString(),
+      ) as unknown;
+    const before = await ask('/');
+    for (let cycle = 0; cycle < CYCLES; cycle++) {
+      await ask('/gap'); // sets the longest gap back
+      await api(stack).pause(sandbox.name);
+      expect(await isFrozen(stack.scope, sandbox.hostId)).toBe(true);
+      const used = await cpuUsageNs(stack.scope, sandbox.hostId);
+      await after(ASLEEP_MS); // the sleep itself: nothing may happen in it
+      expect(await cpuUsageNs(stack.scope, sandbox.hostId)).toBe(used);
+      const { gapMs } = (await ask('/gap')) as { gapMs: number };
+      expect(gapMs).toBeGreaterThanOrEqual(ASLEEP_MS);
+      expect(await isFrozen(stack.scope, sandbox.hostId)).toBe(false);
+      expect(await ask('/')).toEqual(before);
+    }
+  },
+);
 
 it('says in Server-Timing whether the request woke it', async () => {
   const via = dispatcher();
-  const read = () => expectOk(via, `${sandbox.url}/filesystem/%2Ftmp%2Fheld`, { headers: { ...stack.headers, accept: 'application/octet-stream' } });
+  const read = () =>
+    expectOk(via, `${sandbox.url}/filesystem/%2Ftmp%2Fheld`, {
+      headers: { ...stack.headers, accept: 'application/octet-stream' },
+    });
   await api(stack).pause(sandbox.name);
   expect((await read()).headers['server-timing']).toMatch(/^wake;desc="paused";dur=\d/);
   expect((await read()).headers['server-timing']).not.toMatch(/desc="paused"/);
@@ -86,7 +99,11 @@ it('wakes once for a hundred requests at the same moment, and answers all', asyn
   const via = client(stack.url, 100);
   await api(stack).pause(sandbox.name);
   const answers = await Promise.all(
-    Array.from({ length: 100 }, () => expectOk(via, `${sandbox.url}/filesystem/%2Ftmp%2Fheld`, { headers: { ...stack.headers, accept: 'application/octet-stream' } })),
+    Array.from({ length: 100 }, () =>
+      expectOk(via, `${sandbox.url}/filesystem/%2Ftmp%2Fheld`, {
+        headers: { ...stack.headers, accept: 'application/octet-stream' },
+      }),
+    ),
   );
   expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]));
 });
@@ -104,28 +121,32 @@ it('is not thawed by a request that is refused', async () => {
   expect(await isFrozen(stack.scope, sandbox.hostId)).toBe(true);
 });
 
-it('falls asleep within a second of its idle policy, and a keep-alive process holds it awake', { timeout: 60_000 }, async () => {
-  const via = dispatcher();
-  const quick = await createOne(stack, freshName('idle'), { idle: { kind: 'after', idleMs: 2_000 } });
-  try {
-    const start = performance.now();
-    await putFile(via, stack, quick, '/tmp/x', 'x');
-    await until('it sleeps', () => isFrozen(stack.scope, quick.hostId));
-    const slept = performance.now() - start;
-    expect(slept).toBeGreaterThan(1_900);
-    expect(slept).toBeLessThan(3_500);
-    await expectOk(via, `${quick.url}/process`, {
-      method: 'POST',
-      headers: { ...stack.headers, 'content-type': 'application/json' },
-      body: JSON.stringify({ command: 'sleep 5', keepAlive: true, name: 'holder' }),
-    });
-    await after(4_000); // longer than its idle time
-    expect(await isFrozen(stack.scope, quick.hostId)).toBe(false);
-    await until('it sleeps when the process has ended', () => isFrozen(stack.scope, quick.hostId));
-  } finally {
-    await deleteMany(stack, [quick]);
-  }
-});
+it(
+  'falls asleep within a second of its idle policy, and a keep-alive process holds it awake',
+  { timeout: 60_000 },
+  async () => {
+    const via = dispatcher();
+    const quick = await createOne(stack, freshName('idle'), { idle: { kind: 'after', idleMs: 2_000 } });
+    try {
+      const start = performance.now();
+      await putFile(via, stack, quick, '/tmp/x', 'x');
+      await until('it sleeps', () => isFrozen(stack.scope, quick.hostId));
+      const slept = performance.now() - start;
+      expect(slept).toBeGreaterThan(1_900);
+      expect(slept).toBeLessThan(3_500);
+      await expectOk(via, `${quick.url}/process`, {
+        method: 'POST',
+        headers: { ...stack.headers, 'content-type': 'application/json' },
+        body: JSON.stringify({ command: 'sleep 5', keepAlive: true, name: 'holder' }),
+      });
+      await after(4_000); // longer than its idle time
+      expect(await isFrozen(stack.scope, quick.hostId)).toBe(false);
+      await until('it sleeps when the process has ended', () => isFrozen(stack.scope, quick.hostId));
+    } finally {
+      await deleteMany(stack, [quick]);
+    }
+  },
+);
 
 async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
   const end = performance.now() + 20_000;

@@ -66,7 +66,11 @@ export function describeWire(name: string, open: () => Promise<Ends>): void {
         if (n === 1) throw new Failure('conflict', 'taken', { retryable: true, details: { by: 'x' } });
         throw new TypeError('a bug');
       });
-      await expect(ends.asking.ask(double, { n: 1 })).rejects.toMatchObject({ code: 'conflict', retryable: true, details: { by: 'x' } });
+      await expect(ends.asking.ask(double, { n: 1 })).rejects.toMatchObject({
+        code: 'conflict',
+        retryable: true,
+        details: { by: 'x' },
+      });
       await expect(ends.asking.ask(double, { n: 2 })).rejects.toMatchObject({ code: 'internal' });
       await fail.close();
     });

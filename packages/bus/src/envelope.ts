@@ -24,7 +24,10 @@ export function packRequest<Request>(
 }
 
 /** Opens what a caller sent. A body of the wrong shape is the caller's fault: `bad_request`. */
-export function openRequest<Request>(call: Call<Request, unknown>, raw: unknown): { envelope: Envelope; body: Request } {
+export function openRequest<Request>(
+  call: Call<Request, unknown>,
+  raw: unknown,
+): { envelope: Envelope; body: Request } {
   const envelope = Envelope.safeParse(raw);
   if (!envelope.success) throw new Failure('bad_request', `${call.subject}: expected an envelope of version 1`);
   return { envelope: envelope.data, body: checked(call.request, envelope.data.body, `the request of ${call.subject}`) };

@@ -59,11 +59,24 @@ export class MemoryBus {
     };
   }
 
-  async #ask<Request, Reply>(room: string, call: Call<Request, Reply>, body: Request, options: AskOptions = {}): Promise<Reply> {
+  async #ask<Request, Reply>(
+    room: string,
+    call: Call<Request, Reply>,
+    body: Request,
+    options: AskOptions = {},
+  ): Promise<Reply> {
     const subject = subjectOf(call, options.node);
     const deadlineMs = Math.min(options.deadlineMs ?? call.deadlineMs, call.deadlineMs);
-    const envelope = packRequest(call, body, { traceparent: options.traceparent, deadlineAtMs: this.#clock.nowMs() + deadlineMs });
-    const timer = { name: subject, ms: deadlineMs, clock: this.#clock, ...(options.signal ? { outer: options.signal } : {}) };
+    const envelope = packRequest(call, body, {
+      traceparent: options.traceparent,
+      deadlineAtMs: this.#clock.nowMs() + deadlineMs,
+    });
+    const timer = {
+      name: subject,
+      ms: deadlineMs,
+      clock: this.#clock,
+      ...(options.signal ? { outer: options.signal } : {}),
+    };
     const raw = await withDeadline(timer, (signal) => this.#carry(room, subject, structuredClone(envelope), signal));
     return openReply(call, raw);
   }
@@ -73,7 +86,9 @@ export class MemoryBus {
     return new Promise((resolve, reject) => {
       const servers = this.#handlers.get(subject) ?? [];
       if (servers.length === 0 && !this.#severed.has(room)) {
-        return reject(new Failure('unavailable', `no room serves ${subject} at present; it may be starting`, { retryable: true }));
+        return reject(
+          new Failure('unavailable', `no room serves ${subject} at present; it may be starting`, { retryable: true }),
+        );
       }
       const { arrivals } = this.#fates({ subject, kind: 'request', from: room });
       for (const delayMs of arrivals) {

@@ -7,7 +7,11 @@ import type { Hints } from './wire.ts';
 export async function natsHints(connection: NatsConnection): Promise<Hints> {
   let bucket: KV | undefined;
   const open = async () => {
-    bucket ??= await new Kvm(connection).create('hints', { storage: StorageType.Memory, history: 1, max_bytes: 64 << 20 });
+    bucket ??= await new Kvm(connection).create('hints', {
+      storage: StorageType.Memory,
+      history: 1,
+      max_bytes: 64 << 20,
+    });
     return bucket;
   };
   const gently = async <T>(work: (kv: KV) => Promise<T>): Promise<T | undefined> => {

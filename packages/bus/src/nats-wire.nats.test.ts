@@ -55,7 +55,11 @@ async function startServer() {
     { user: 'gateway', ...roomPermissions('gateway', 'gateway') },
     { user: 'scheduler', ...roomPermissions('scheduler', 'scheduler') },
     { user: 'node-a', ...roomPermissions('node', 'node-a', 'a') },
-  ].map(({ user, publish, subscribe }) => ({ user, password: 'p', permissions: { publish, subscribe, allow_responses: true } }));
+  ].map(({ user, publish, subscribe }) => ({
+    user,
+    password: 'p',
+    permissions: { publish, subscribe, allow_responses: true },
+  }));
   const config = { host: '127.0.0.1', port, jetstream: { store_dir: dir }, authorization: { users } };
   writeFileSync(join(dir, 'nats.json'), JSON.stringify(config));
   const child = spawn(binary, ['-c', join(dir, 'nats.json')], { stdio: 'ignore' });

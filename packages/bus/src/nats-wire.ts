@@ -1,4 +1,10 @@
-import { connect, PermissionViolationError, RequestError, type NatsConnection, type Subscription as NatsSubscription } from '@nats-io/transport-node';
+import {
+  connect,
+  PermissionViolationError,
+  RequestError,
+  type NatsConnection,
+  type Subscription as NatsSubscription,
+} from '@nats-io/transport-node';
 import type { Call, Fact } from '@torpor/contracts';
 import { systemClock, Failure, type Clock } from '@torpor/kernel';
 import { checked, openReply, openRequest, packFailure, packReply, packRequest, subjectOf } from './envelope.ts';
@@ -146,11 +152,15 @@ function askFailure(error: unknown, subject: string, deadlineMs: number): Failur
   if (error instanceof Error && error.cause instanceof PermissionViolationError) {
     return new Failure('forbidden', `this room may not speak on ${subject}`, { cause: error });
   }
-  return new Failure('deadline_exceeded', `${subject} did not answer; the timer "${subject}" ended after ${deadlineMs} ms`, {
-    retryable: true,
-    details: { timer: subject, ms: deadlineMs },
-    cause: error,
-  });
+  return new Failure(
+    'deadline_exceeded',
+    `${subject} did not answer; the timer "${subject}" ended after ${deadlineMs} ms`,
+    {
+      retryable: true,
+      details: { timer: subject, ms: deadlineMs },
+      cause: error,
+    },
+  );
 }
 
 function untilAborted<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {

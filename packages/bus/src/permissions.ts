@@ -4,14 +4,32 @@
  */
 export type RoomName = 'gateway' | 'scheduler' | 'node' | 'observer';
 
-const HINTS = ['$JS.API.STREAM.INFO.KV_hints', '$JS.API.STREAM.CREATE.KV_hints', '$JS.API.DIRECT.GET.KV_hints.>', '$KV.hints.>', '$JS.API.INFO', '$JS.API.STREAM.MSG.GET.KV_hints'];
+const HINTS = [
+  '$JS.API.STREAM.INFO.KV_hints',
+  '$JS.API.STREAM.CREATE.KV_hints',
+  '$JS.API.DIRECT.GET.KV_hints.>',
+  '$KV.hints.>',
+  '$JS.API.INFO',
+  '$JS.API.STREAM.MSG.GET.KV_hints',
+];
 
-export function roomPermissions(room: RoomName, user: string, nodeId?: string): { publish: string[]; subscribe: string[] } {
+export function roomPermissions(
+  room: RoomName,
+  user: string,
+  nodeId?: string,
+): { publish: string[]; subscribe: string[] } {
   const inbox = `_INBOX_${user}.>`;
   switch (room) {
     case 'gateway':
       return {
-        publish: ['scheduler.sandbox.>', 'node.*.instance.pause.v1', 'node.*.instance.resume.v1', 'node.*.instance.describe.v1', 'events.key.>', ...HINTS],
+        publish: [
+          'scheduler.sandbox.>',
+          'node.*.instance.pause.v1',
+          'node.*.instance.resume.v1',
+          'node.*.instance.describe.v1',
+          'events.key.>',
+          ...HINTS,
+        ],
         subscribe: [inbox, 'events.>'],
       };
     case 'scheduler':
@@ -22,7 +40,13 @@ export function roomPermissions(room: RoomName, user: string, nodeId?: string): 
     case 'node': {
       if (nodeId === undefined) throw new Error('a node speaks under its own id');
       return {
-        publish: ['scheduler.node.heartbeat.v1', 'scheduler.usage.book.v1', 'events.instance.v1', '_INBOX_*.>', ...HINTS],
+        publish: [
+          'scheduler.node.heartbeat.v1',
+          'scheduler.usage.book.v1',
+          'events.instance.v1',
+          '_INBOX_*.>',
+          ...HINTS,
+        ],
         subscribe: [inbox, `node.${nodeId}.>`],
       };
     }

@@ -27,7 +27,11 @@ export class Failure extends Error {
 /** Says what went wrong in one line, with the causes behind it. */
 export function explain(error: unknown): string {
   const lines: string[] = [];
-  for (let at: unknown = error; at !== undefined && at !== null && lines.length < 6; at = at instanceof Error ? at.cause : undefined) {
+  for (
+    let at: unknown = error;
+    at !== undefined && at !== null && lines.length < 6;
+    at = at instanceof Error ? at.cause : undefined
+  ) {
     lines.push(at instanceof Error ? at.message || at.name : String(at));
   }
   return lines.join(': ');

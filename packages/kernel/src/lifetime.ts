@@ -21,7 +21,7 @@ export class Lifetime {
   async #closeAll(): Promise<void> {
     this.#ended.abort(new Error('the room is closing'));
     const failures: unknown[] = [];
-    for (const { name, close } of this.#open.reverse()) {
+    for (const { name, close } of this.#open.toReversed()) {
       try {
         await close();
       } catch (error) {

@@ -1,6 +1,6 @@
 /** What the kernel says of a sandbox, read past all of our processes. */
 import { existsSync } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 const ROOT = '/sys/fs/cgroup';
@@ -30,11 +30,4 @@ export async function memoryBytes(scope: string, instanceId: string): Promise<nu
     ? cgroupFile(scope, instanceId, '', 'memory.current')
     : cgroupFile(scope, instanceId, 'memory', 'memory.usage_in_bytes');
   return Number(await readFile(file, 'utf8'));
-}
-
-/** The ids of all instances that have a cgroup, pooled ones included. */
-export async function instancesOnHost(scope: string): Promise<string[]> {
-  const directory = isV2 ? join(ROOT, `torpor-${scope}`) : join(ROOT, 'freezer', `torpor-${scope}`);
-  const entries = await readdir(directory, { withFileTypes: true }).catch(() => []); // no instance was ever made
-  return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
 }

@@ -88,7 +88,7 @@ export class Supervisor {
   /** Ends the services, those that others need last. */
   async stop(): Promise<void> {
     this.#stopping.abort(new Error('the supervisor is stopping'));
-    for (const group of startOrder(this.#services).reverse()) {
+    for (const group of startOrder(this.#services).toReversed()) {
       await Promise.all(group.map((name) => this.#end(this.#keptOf(name))));
     }
     await this.#writing;
@@ -107,7 +107,7 @@ export class Supervisor {
       cwd: service.cwd ?? '/',
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe'],
-      ...(service.user ?? {}),
+      ...service.user,
     });
     const running = { child, startedAtMs: performance.now() };
     kept.running = running;
@@ -160,12 +160,13 @@ export class Supervisor {
 
   /** One write after another, each whole: a half-written list would hide an orphan. */
   #writePids(): void {
-    this.#writing = this.#writing.then(async () => {
+    const write = async () => {
       const children = await Promise.all([...this.#kept.values()].map(nameChild));
       const aside = `${this.#pidFile}.new`;
       await writeFile(aside, JSON.stringify(children.filter((child) => child !== undefined)));
       await rename(aside, this.#pidFile);
-    });
+    };
+    this.#writing = this.#writing.then(write);
   }
 }
 

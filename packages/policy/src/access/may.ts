@@ -55,7 +55,8 @@ export function may(subject: Subject, action: Action, resource: { readonly works
 export function mayGrant(subject: Subject, key: Pick<Subject, 'role' | 'scopes'>): Verdict {
   if (key.role === 'admin' && subject.role !== 'admin') return refused('only an admin makes a key of the role admin');
   const wider = ACTIONS.find((action) => covered(key.scopes, action) && !covered(subject.scopes, action));
-  if (wider !== undefined) return refused(`the new key would reach "${wider}", which is not among this key's own scopes`);
+  if (wider !== undefined)
+    return refused(`the new key would reach "${wider}", which is not among this key's own scopes`);
   return { kind: 'allowed' };
 }
 
