@@ -13,7 +13,10 @@ import { roomPermissions } from './permissions.ts';
 const binary = process.env.TORPOR_NATS_SERVER ?? '';
 
 describe.skipIf(!existsSync(binary))('with a real nats-server (TORPOR_NATS_SERVER names the binary)', () => {
-  const server = startServer();
+  let server: ReturnType<typeof startServer>;
+  beforeAll(() => {
+    server = startServer();
+  });
   afterAll(async () => (await server).stop());
 
   describeWire('the NATS wire', async () => {
