@@ -40,12 +40,12 @@ export class Client {
   /** Until `stop`; resolves when the last thing it did was answered or given up. */
   async live(): Promise<void> {
     while (!this.#over) {
-      await this.#world.clock.after(this.#chance.fraction() * 3_000);
+      await this.#world.clock.after(this.#chance.fraction() * 2_000);
       if (this.#over) return;
       const name = this.#pick(NAMES);
       const dice = this.#chance.fraction();
       if (dice < 0.3) await this.#attempt('create', name, () => this.#create(name));
-      else if (dice < 0.75) await this.#attempt('use', name, () => this.#use(name));
+      else if (dice < 0.75) await this.#attempt('use', name, () => this.#useAtOnce(name));
       else if (dice < 0.82) await this.#attempt('pause', name, () => this.#pause(name));
       else if (dice < 0.9) await this.#attempt('update', name, () => this.#update(name));
       else await this.#attempt('delete', name, () => this.#delete(name));
@@ -87,6 +87,7 @@ export class Client {
       createdBy: this.#name,
     };
     const askedAtMs = this.#world.clock.nowMs();
+    this.#ledger.asks.push({ name, askedAtMs });
     const { kind, sandbox, route } = await this.#wire().ask(createSandbox, ask);
     this.#ledger.creates.push({ sandbox, askedAtMs });
     if ((this.#ledger.deletedAtMs.get(sandbox.instanceId) ?? Infinity) < askedAtMs) {
@@ -96,9 +97,19 @@ export class Client {
     return `${kind} ${sandbox.instanceId}/${sandbox.generation} on ${route.nodeId}`;
   }
 
+  /** Often several requests come together: they share one wake. */
+  async #useAtOnce(name: SandboxName): Promise<string> {
+    const requests = Array.from({ length: this.#chance.fraction() < 0.4 ? 4 : 1 }, (_, n) => this.#use(name, n));
+    const [first, ...others] = await Promise.allSettled(requests);
+    for (const other of others)
+      if (other.status === 'rejected' && !(other.reason instanceof Failure)) throw other.reason;
+    if (first?.status === 'fulfilled') return `${first.value}${others.length > 0 ? ' and three more' : ''}`;
+    throw first?.reason;
+  }
+
   /** Writes a file and reads an older one back. */
-  async #use(name: SandboxName): Promise<string> {
-    const path = `/blaxel/${this.#name}-${this.#count}`;
+  async #use(name: SandboxName, n: number): Promise<string> {
+    const path = `/blaxel/${this.#name}-${this.#count}-${n}`;
     const text = `${path} of ${name}`;
     return this.#withGuest(name, async (guest, { instanceId, generation }) => {
       const deletedAtMs = this.#ledger.deletedAtMs.get(instanceId) ?? Infinity;

@@ -16,6 +16,8 @@ interface Doing {
 
 export class Ledger {
   readonly creates: AnsweredCreate[] = [];
+  /** Creates that were asked for, answered or not. */
+  readonly asks: { readonly name: SandboxName; readonly askedAtMs: number }[] = [];
   /** Instances of which a delete was answered, and when. */
   readonly deletedAtMs = new Map<InstanceId, number>();
   /** Files whose writing was answered, per incarnation. */
@@ -33,6 +35,11 @@ export class Ledger {
     return this.#doings.some(
       (doing) => doing.what === what && doing.name === create.sandbox.name && doing.untilMs >= create.askedAtMs,
     );
+  }
+
+  /** Whether somebody asked for one of the name afterwards, who may have replaced it if it had failed. */
+  wasAskedAgain({ sandbox, askedAtMs }: AnsweredCreate): boolean {
+    return this.asks.some((ask) => ask.name === sandbox.name && ask.askedAtMs > askedAtMs);
   }
 
   wrote(incarnation: string, file: { path: string; text: string }): void {

@@ -5,13 +5,19 @@ import { expectFile, WORKSPACE } from './client.ts';
 import type { Ledger } from './ledger.ts';
 import type { Box, World } from './world.ts';
 
-/** Holds at every instant: one incarnation is awake on one node at most. */
-export function lookNow(world: World): void {
+/** A node whose lease has ended freezes what it holds; the death of its agent may put that off until the agent is back. */
+const FREEZE_MS = 9_000;
+
+/** Holds at every instant: one incarnation is awake on one node at most, and none on a node without its lease. */
+export async function lookNow(world: World): Promise<void> {
   const awake = new Map<string, string>();
   for (const box of world.boxes) {
+    const leaseUntilMs = (await world.store.fleet.get(box.id))?.leaseUntilMs ?? 0;
+    const isFenced = leaseUntilMs > 0 && leaseUntilMs + FREEZE_MS < world.clock.nowMs();
     for (const report of reports(box)) {
       const key = `${report.instanceId}/${report.generation}`;
       if (!isAwakeOnHost(box, report)) continue;
+      if (isFenced) world.story.breaks(`${key} of "${report.name}" is awake on ${box.id}, whose lease has ended`);
       const other = awake.get(key);
       if (other) world.story.breaks(`${key} of "${report.name}" is awake on ${other} and on ${box.id}`);
       awake.set(key, box.id);
@@ -66,7 +72,7 @@ async function everyAnsweredCreateIsThere({ store, story, clock }: World, ledger
     const mayHaveFailed = ledger.mayHave('restart', create) || ledger.mayHave('host fault', create);
     const kept = now?.createdAtMs === createdAtMs ? now : undefined;
     // A create over a failed sandbox replaces it, and may then come to nothing itself.
-    if (!kept && mayHaveFailed) continue;
+    if (!kept && mayHaveFailed && ledger.wasAskedAgain(create)) continue;
     if (!kept) story.breaks(`${told} is lost: ${now ? `${now.instanceId} has its name` : 'there is no record'}`);
     else if (kept.phase === 'failed' && mayHaveFailed && kept.reason) continue;
     else if (kept.phase !== 'ready') story.breaks(`${told} is ${kept.phase}: ${kept.reason ?? 'no reason'}`);

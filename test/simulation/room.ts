@@ -5,7 +5,7 @@ import type { Story } from './story.ts';
 import type { Trouble } from './trouble.ts';
 
 /** How a room gets the things that it is given, so that its death cuts it off from all of them. */
-export type Lend = <T extends object>(thing: T, sync?: readonly string[]) => T;
+export type Lend = <T extends object>(thing: T, more?: { sync?: readonly string[]; weight?: number }) => T;
 
 export interface Stage {
   readonly clock: Clock;
@@ -38,14 +38,17 @@ export class Room<Living> {
     const number = (this.#lives += 1);
     const severs: (() => void)[] = [];
     this.#sever = () => severs.forEach((sever) => sever());
-    const dies = () => {
-      if (number === this.#lives && trouble.strikes()) this.kill('at an await');
+    const dies = (at: string, weight = 1) => {
+      if (number === this.#lives && trouble.strikes(weight)) this.kill(at);
     };
-    const lend: Lend = (thing, sync = []) => {
+    const lend: Lend = (thing, { sync = [], weight } = {}) => {
       const options: SeverableOptions = {
         sync,
-        before: async () => (dies(), await clock.after(trouble.latencyMs())),
-        after: async () => dies(),
+        before: async (method) => {
+          dies(`before ${method}`, weight);
+          await clock.after(trouble.latencyMs());
+        },
+        after: async (method) => dies(`after ${method}`, weight),
       };
       const { held, sever } = severable(thing, options);
       severs.push(sever);
@@ -54,7 +57,7 @@ export class Room<Living> {
     const own = severable(clock, { sync: ['nowMs', 'monotonicMs'] });
     severs.push(own.sever);
     bus.mend(this.name);
-    const wire = severable(bus.as(this.name), { sync: ['publish'], after: async () => dies() });
+    const wire = severable(bus.as(this.name), { sync: ['publish'], after: async (method) => dies(`after ${method}`) });
     severs.push(wire.sever);
     const living = await this.#open({ lend, wire: wire.held, clock: own.held, number });
     if (number !== this.#lives) return; // killed as it was just opened: nothing of it counts

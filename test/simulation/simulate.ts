@@ -14,7 +14,7 @@ export async function simulate(seed: number): Promise<Story> {
   const world = new World(seed);
   const ledger = new Ledger();
   await world.open();
-  const clients = ['x', 'y', 'z'].map((name) => new Client(world, ledger, name));
+  const clients = ['u', 'v', 'w', 'x', 'y', 'z'].map((name) => new Client(world, ledger, name));
   const lives = clients.map((client) => client.live());
   const watches = world.boxes.map((box) => {
     const watch = new WakeWatch(world, box);
@@ -25,7 +25,7 @@ export async function simulate(seed: number): Promise<Story> {
     for (let passed = 0; passed < ms; passed += LOOK_MS) {
       each();
       await world.clock.advance(LOOK_MS);
-      lookNow(world);
+      await lookNow(world);
       for (const watch of watches) watch.look();
     }
   };

@@ -6,8 +6,8 @@ export interface Trouble {
   readonly fates: Fates;
   /** Rooms that the bus does not reach at present. */
   readonly cutOff: Set<string>;
-  /** Whether a room dies at this await of it. */
-  strikes(): boolean;
+  /** Whether a room dies at this await of it. `weight`: awaits around the record are where it hurts. */
+  strikes(weight: number): boolean;
   /** How long a call into the outside takes, ms. */
   latencyMs(): number;
   /** From now on nothing bad happens. */
@@ -18,9 +18,12 @@ export function drawTrouble(chance: Chance): Trouble {
   let over = false;
   const cutOff = new Set<string>();
   const level = (most: number) => (chance.fraction() < 0.3 ? 0 : chance.fraction() * most);
-  const [loss, duplicates, late, kills, slow] = [level(0.06), level(0.1), level(0.05), level(0.002), level(0.01)];
+  const [loss, duplicates, late, kills, slow] = [level(0.06), level(0.1), level(0.05), level(0.008), level(0.01)];
   const hits = (share: number) => !over && chance.fraction() < share;
-  const delayMs = () => (hits(late) ? chance.fraction() * 4_000 : chance.fraction() * 3);
+  const delayMs = () => {
+    if (!hits(late)) return chance.fraction() * 3;
+    return chance.fraction() * (chance.fraction() < 0.2 ? 40_000 : 4_000);
+  };
 
   return {
     cutOff,
@@ -32,7 +35,7 @@ export function drawTrouble(chance: Chance): Trouble {
       const twice = !subject.startsWith('scheduler.sandbox.') && hits(duplicates);
       return { arrivals: twice ? [delayMs(), delayMs()] : [delayMs()] };
     },
-    strikes: () => hits(kills),
+    strikes: (weight) => hits(kills * weight),
     latencyMs: () => (hits(slow) ? chance.fraction() * 800 : chance.fraction() * 2),
     end: () => {
       over = true;

@@ -38,7 +38,7 @@ export class World implements Stage {
     this.bus = new MemoryBus({ clock: this.clock, fates: this.trouble.fates });
     this.scheduler = this.#schedulerRoom();
     this.boxes = ['a', 'b', 'c']
-      .slice(0, 2 + Math.floor(this.chance.fraction() * 2))
+      .slice(0, 1 + Math.floor(this.chance.fraction() * 3))
       .map((id) => this.#box(NodeId.parse(id)));
   }
 
@@ -88,7 +88,7 @@ export class World implements Stage {
     const base = this.chance.fraction() * 2 ** 31;
     return new Room('scheduler', this, ({ lend, wire, clock, number }) =>
       openScheduler({
-        store: lend(this.store, ['workspace']),
+        store: lend(this.store, { sync: ['workspace'], weight: 4 }),
         wire,
         clock,
         chance: seededChance(base + number),
@@ -124,7 +124,7 @@ export class World implements Stage {
         clock,
         chance: seededChance(base + number),
         wire,
-        driver: lend(fakeDriver(host), DRIVER_SYNC),
+        driver: lend(fakeDriver(host), { sync: DRIVER_SYNC }),
         telemetry: silentTelemetry(),
         journalStore: lend(journal),
         notes: { lease: lend(notes.lease), metering: lend(notes.metering) },
