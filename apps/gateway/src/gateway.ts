@@ -44,8 +44,8 @@ export interface Gateway {
 }
 
 const CONNECT_MS = 2_000;
-/** Shorter than the 5 s that a node keeps a silent connection. */
-const KEEP_MS = 4_000;
+/** Shorter than a node keeps a silent connection (120 s), so that it is not closed under a request. */
+const KEEP_MS = 60_000;
 
 export async function openGateway(parts: GatewayParts): Promise<Gateway> {
   const { config, secrets, clock, chance, wire, store, telemetry } = parts;

@@ -94,7 +94,8 @@ export class RouteBook {
       throw new Failure('unavailable', `the sandbox "${name}" is being started; ask again in a moment`, more);
     }
     if (sandbox?.phase === 'failed') {
-      throw new Failure('unavailable', `the sandbox "${name}" has failed: ${sandbox.reason ?? 'no reason is known'}`);
+      const reason = sandbox.reason ?? 'no reason is known';
+      throw new Failure('gone', `the sandbox "${name}" has failed: ${reason}. Delete it and create another.`);
     }
     throw new Failure('not_found', `there is no sandbox "${name}" in the workspace "${workspace}"`);
   }
