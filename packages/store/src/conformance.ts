@@ -391,12 +391,17 @@ export function describeStore(what: string, open: () => Promise<Store>): void {
         const expiring = await ready(sandboxIn(ws.name, { nodeId, expiry: { idleMs: 1 } }));
         const gone = await ready(sandboxIn(ws.name, { nodeId, expiry: { idleMs: 1 } }));
         await store.wanted.terminate(ws.name, gone.name, { reason: 'asked', atMs: T });
-        const ids = (list: readonly Sandbox[]) =>
+        const ids = (list: readonly Pick<Sandbox, 'workspace' | 'instanceId'>[]) =>
           list
             .filter((s) => s.workspace === ws.name)
             .map((s) => s.instanceId)
             .sort();
         expect(ids(await store.wanted.onNode(nodeId))).toEqual([creating.instanceId, expiring.instanceId].sort());
+        const { instanceId, generation, name, idle, lastUsedAtMs } = creating;
+        expect((await store.wanted.onNode(nodeId)).find((one) => one.name === name)).toEqual({
+          ...{ instanceId, generation, nodeId, workspace: ws.name, name, phase: 'creating' },
+          ...{ idle, lastUsedAtMs, memoryMib: 512 },
+        });
         expect(ids(await store.wanted.expiring())).toEqual([expiring.instanceId]);
         const stuck = async (beforeMs: number) =>
           ids((await store.wanted.stuckCreating(beforeMs)).map((one) => one.sandbox));

@@ -284,6 +284,14 @@ export interface Ending extends Incarnation {
   readonly endedAtMs?: number;
 }
 
+/** What a node's report is held against. */
+export interface Holding extends Pick<
+  Sandbox,
+  'instanceId' | 'generation' | 'nodeId' | 'workspace' | 'name' | 'phase' | 'idle' | 'lastUsedAtMs'
+> {
+  readonly memoryMib: number;
+}
+
 /** What an updated sandbox gets; absent fields stay. `expiry` and `labels` replace whole. */
 export interface SandboxChange {
   readonly labels?: Readonly<Record<string, string>>;
@@ -329,8 +337,8 @@ export interface Wanted {
   ): Promise<Sandbox | undefined>;
   /** Moves `lastUsedAtMs` forward, never back. */
   noteUse(uses: readonly (Incarnation & { lastUsedAtMs: number })[]): Promise<void>;
-  /** Living ones that this node should hold. */
-  onNode(nodeId: NodeId): Promise<readonly Sandbox[]>;
+  /** Living ones that this node should hold. Asked with every heartbeat, and so no more of each than that takes. */
+  onNode(nodeId: NodeId): Promise<readonly Holding[]>;
   /** All that live and may expire. */
   expiring(): Promise<readonly Sandbox[]>;
   /** In phase creating, unchanged since before `beforeMs`. `wasReady`: it was answered once, and is being made anew. */

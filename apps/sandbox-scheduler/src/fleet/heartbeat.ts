@@ -1,23 +1,25 @@
-import { describeInstance, setInstancePolicy, type heartbeat, type NodeId, type Sandbox } from '@torpor/contracts';
+import { describeInstance, setInstancePolicy, type heartbeat, type NodeId } from '@torpor/contracts';
 import { explain, Failure } from '@torpor/kernel';
-import type { NodeRecord } from '@torpor/store';
+import type { Holding, NodeRecord } from '@torpor/store';
 import type { z } from 'zod';
 import type { Endings } from '../changes/endings.ts';
 import type { Parts } from '../parts.ts';
 import type { FleetView } from './fleet-view.ts';
-import { judge } from './verdict.ts';
+import { judge, strangers } from './verdict.ts';
 
 type Beat = z.infer<typeof heartbeat.request>;
 type Answer = z.infer<typeof heartbeat.reply>;
 
 /** A node that was silent for this long does not count when it is asked whether the fleet is a single node. */
 const FORGOTTEN_MS = 600_000;
+const WRITE_MS = 1_000;
 
 /** Hears nodes out: renews leases, tells them what they must end, and notices what they have lost. */
 export class Heartbeats {
   readonly #parts: Parts;
   readonly #fleet: FleetView;
   readonly #endings: Endings;
+  readonly #written = new Map<NodeId, NodeRecord>();
   /** Incarnations missing from their node's last report. One report may be older than the creation; two in a row are looked into. */
   readonly #missing = new Map<NodeId, ReadonlySet<string>>();
 
@@ -34,14 +36,12 @@ export class Heartbeats {
     const { instances, nodeId: id, ...rest } = beat;
     const record: NodeRecord = { id, ...rest, heardAtMs: nowMs, leaseUntilMs: leaseMs === 0 ? 0 : nowMs + leaseMs };
     try {
-      const [, onNode, endings] = await Promise.all([
-        store.fleet.heard(record),
-        store.wanted.onNode(id),
-        store.wanted.endings({ instanceIds: instances.map((one) => one.instanceId) }),
-      ]);
+      const [onNode] = await Promise.all([store.wanted.onNode(id), this.#write(record)]);
+      const strange = strangers(instances, onNode);
+      const endings = strange.length > 0 ? await store.wanted.endings({ instanceIds: strange }) : [];
       this.#fleet.heard(
         record,
-        onNode.reduce((sum, sandbox) => sum + sandbox.shape.memoryMib, 0),
+        onNode.reduce((sum, one) => sum + one.memoryMib, 0),
       );
       const verdict = judge(instances, { onNode, endings });
       events.orphans(
@@ -62,11 +62,20 @@ export class Heartbeats {
     }
   }
 
+  /** A node that needs no lease and beats often, as during a burst of creates, is not written down each time: nothing depends on it. */
+  async #write(record: NodeRecord): Promise<void> {
+    const before = this.#written.get(record.id);
+    const isFresh = before?.url === record.url && record.heardAtMs - before.heardAtMs < WRITE_MS;
+    if (isFresh && record.leaseUntilMs === 0 && before.leaseUntilMs === 0) return;
+    await this.#parts.store.fleet.heard(record);
+    this.#written.set(record.id, record);
+  }
+
   #isAlone(id: NodeId, nowMs: number): boolean {
     return !this.#fleet.nodes().some((node) => node.id !== id && nowMs - node.heardAtMs < FORGOTTEN_MS);
   }
 
-  #lookInto(nodeId: NodeId, missing: readonly Sandbox[]): void {
+  #lookInto(nodeId: NodeId, missing: readonly Holding[]): void {
     const before = this.#missing.get(nodeId) ?? new Set();
     this.#missing.set(nodeId, new Set(missing.map(keyOf)));
     for (const sandbox of missing.filter((one) => before.has(keyOf(one)))) {
@@ -75,7 +84,7 @@ export class Heartbeats {
   }
 
   /** Asks the node itself, now: a report may have been long on its way, an answer to this cannot be older than the question. */
-  async #makeSure(sandbox: Sandbox): Promise<void> {
+  async #makeSure(sandbox: Holding): Promise<void> {
     const { instanceId, nodeId, generation } = sandbox;
     const { instance } = await this.#parts.wire.ask(
       describeInstance,
@@ -86,7 +95,7 @@ export class Heartbeats {
     if (!holds) await this.#fail(sandbox, 'its node no longer has it');
   }
 
-  #setRight(sandbox: Sandbox): void {
+  #setRight(sandbox: Holding): void {
     const { instanceId, generation, idle, nodeId } = sandbox;
     const { wire, events, closing } = this.#parts;
     wire.ask(setInstancePolicy, { instanceId, generation, idle }, { node: nodeId, signal: closing }).then(
@@ -95,7 +104,7 @@ export class Heartbeats {
     );
   }
 
-  async #fail(sandbox: Sandbox, reason: string): Promise<void> {
+  async #fail(sandbox: Holding, reason: string): Promise<void> {
     const failed = await this.#parts.store.wanted.fail(sandbox, { reason, atMs: this.#parts.clock.nowMs() });
     if (!failed) return; // it has moved on meanwhile
     this.#parts.events.failed(failed);
@@ -103,6 +112,6 @@ export class Heartbeats {
   }
 }
 
-function keyOf(sandbox: Sandbox): string {
+function keyOf(sandbox: Holding): string {
   return `${sandbox.instanceId}/${sandbox.generation}`;
 }

@@ -4,24 +4,30 @@
  * An instance is *unwanted* only if the record says so: there is an ending for it, or its sandbox has moved on to another incarnation. One that no
  * record knows is an *orphan* and is left alone: a database restored from an older copy must not cost anybody a sandbox.
  */
-import type { IdlePolicy, InstanceReport, Sandbox } from '@torpor/contracts';
-import type { Ending, Incarnation } from '@torpor/store';
+import type { IdlePolicy, InstanceId, InstanceReport } from '@torpor/contracts';
+import type { Ending, Holding, Incarnation } from '@torpor/store';
 
 export interface Verdict {
   readonly unwanted: readonly (Incarnation & { readonly why: string })[];
   readonly orphans: readonly InstanceReport[];
   /** Ready in the record, and not on the node. */
-  readonly missing: readonly Sandbox[];
+  readonly missing: readonly Holding[];
   /** Ready in the record; the node says that it is broken. */
-  readonly broken: readonly { readonly sandbox: Sandbox; readonly reason: string }[];
+  readonly broken: readonly { readonly sandbox: Holding; readonly reason: string }[];
   /** They hold another idle policy than the record. */
-  readonly misled: readonly Sandbox[];
+  readonly misled: readonly Holding[];
   readonly used: readonly (Incarnation & { readonly lastUsedAtMs: number })[];
+}
+
+/** Reported instances that are not what the record wants here: only of these need the endings be known. */
+export function strangers(reported: readonly InstanceReport[], onNode: readonly Holding[]): InstanceId[] {
+  const wanted = new Map(onNode.map((one) => [one.instanceId, one.generation]));
+  return reported.filter((one) => wanted.get(one.instanceId) !== one.generation).map((one) => one.instanceId);
 }
 
 export function judge(
   reported: readonly InstanceReport[],
-  record: { readonly onNode: readonly Sandbox[]; readonly endings: readonly Ending[] },
+  record: { readonly onNode: readonly Holding[]; readonly endings: readonly Ending[] },
 ): Verdict {
   const wanted = new Map(record.onNode.map((sandbox) => [sandbox.instanceId, sandbox]));
   const endings = new Map(record.endings.map((ending) => [keyOf(ending), ending]));

@@ -2,6 +2,7 @@ import type { InstanceId, Route, Sandbox, SandboxName, WorkspaceName } from '@to
 import { planPage, valueOf, writeCursor, type PageMark } from '../page.ts';
 import type {
   Ending,
+  Holding,
   Incarnation,
   NodeRecord,
   SandboxChange,
@@ -155,8 +156,12 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
     }
   }
 
-  async onNode(nodeId: Sandbox['nodeId']): Promise<readonly Sandbox[]> {
-    return this.#sandboxes().filter((sandbox) => sandbox.nodeId === nodeId && isLiving(sandbox));
+  async onNode(nodeId: Sandbox['nodeId']): Promise<readonly Holding[]> {
+    return this.#sandboxes()
+      .filter((sandbox) => sandbox.nodeId === nodeId && isLiving(sandbox))
+      .map(({ instanceId, generation, workspace, name, phase, idle, lastUsedAtMs, shape: { memoryMib } }) => {
+        return { instanceId, generation, nodeId, workspace, name, phase, idle, lastUsedAtMs, memoryMib };
+      });
   }
 
   async expiring(): Promise<readonly Sandbox[]> {

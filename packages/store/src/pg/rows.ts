@@ -2,7 +2,7 @@
 import type { Generation, InstanceId, NodeId, Sandbox, SandboxName, WorkspaceName } from '@torpor/contracts';
 import type { Selectable } from 'kysely';
 import type { ApiKey } from '../keys.ts';
-import type { Ending, NodeRecord, Preview } from '../store.ts';
+import type { Ending, Holding, NodeRecord, Preview } from '../store.ts';
 import type { SandboxTable, Tables } from './tables.ts';
 
 export type SandboxRow = Selectable<SandboxTable>;
@@ -33,6 +33,30 @@ export function sandboxOf(row: SandboxRow): Sandbox {
     lastUsedAtMs: row.last_used_at_ms,
     ...(row.terminated_at_ms === null ? {} : { terminatedAtMs: row.terminated_at_ms }),
     createdBy: row.created_by,
+  };
+}
+
+type HoldingColumns =
+  | 'instance_id'
+  | 'generation'
+  | 'node_id'
+  | 'workspace'
+  | 'name'
+  | 'phase'
+  | 'idle'
+  | 'last_used_at_ms';
+
+export function holdingOf(row: Pick<SandboxRow, HoldingColumns> & { memory_mib: number }): Holding {
+  return {
+    instanceId: row.instance_id as InstanceId, // this and the brands below were parsed before they were written
+    generation: row.generation as Generation,
+    nodeId: row.node_id as NodeId,
+    workspace: row.workspace as WorkspaceName,
+    name: row.name as SandboxName,
+    phase: row.phase,
+    idle: row.idle as Holding['idle'],
+    lastUsedAtMs: row.last_used_at_ms,
+    memoryMib: row.memory_mib,
   };
 }
 

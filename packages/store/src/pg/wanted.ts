@@ -3,7 +3,7 @@ import { sql, type Kysely, type RawBuilder } from 'kysely';
 import type { Sealing } from '../sealing.ts';
 import type { Incarnation, SandboxChange, Wanted } from '../store.ts';
 import { openEnv, sealEnv } from './env.ts';
-import { endingOf, sandboxOf, type SandboxRow } from './rows.ts';
+import { endingOf, holdingOf, sandboxOf, type SandboxRow } from './rows.ts';
 import type { Tables } from './tables.ts';
 
 /** Each change is one statement, and so one round trip and one commit: what it unwants is written among the endings by the same statement. */
@@ -85,10 +85,16 @@ export function pgWanted(db: Kysely<Tables>, sealing: Sealing): Wanted {
         where sandboxes.instance_id = use.instance_id and sandboxes.generation = use.generation
           and phase <> 'terminated' and last_used_at_ms < use.at_ms`.execute(db);
     },
-    onNode: async (nodeId) =>
-      (await db.selectFrom('sandboxes').selectAll().where('node_id', '=', nodeId).where(IS_LIVING).execute()).map(
-        sandboxOf,
-      ),
+    onNode: async (nodeId) => {
+      const rows = await db
+        .selectFrom('sandboxes')
+        .select(['instance_id', 'generation', 'node_id', 'workspace', 'name', 'phase', 'idle', 'last_used_at_ms'])
+        .select(sql<number>`(shape->>'memoryMib')::float8`.as('memory_mib'))
+        .where('node_id', '=', nodeId)
+        .where(IS_LIVING)
+        .execute();
+      return rows.map(holdingOf);
+    },
     expiring: async () =>
       (
         await db
