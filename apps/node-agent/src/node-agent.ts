@@ -49,8 +49,10 @@ export interface NodeAgent {
   readonly standby: Standby;
   readonly pools: Pools;
   health(): Promise<{ ok: boolean } & Record<string, unknown>>;
-  /** Leaves every instance as it is. */
+  /** Leaves every instance as it is: the node-agent ends, its sandboxes go on. */
   close(): Promise<void>;
+  /** As `close`, with every sandbox asleep: the whole stack goes down. They wake at their first use by the next node-agent. */
+  rest(): Promise<void>;
 }
 
 const WATERMARKS: Watermarks = { memoryFreeMib: 768, diskFreeMib: 512 };
@@ -136,6 +138,8 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
   await lease.recall();
   lifetime.own('the metering', () => meter.flush());
   lifetime.own('the standby engine', () => standby.close());
+  let resting = false;
+  lifetime.own('the rest of the sandboxes', () => (resting ? standby.putAllToSleep() : undefined));
   const dataPlane = options.listen
     ? await serveDataPlane({
         listen: options.listen,
@@ -159,7 +163,17 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     makeRounds(parts, () => standby.all()),
   );
 
-  return { dataPlane, standby, pools, health, close: () => lifetime.close() };
+  return {
+    dataPlane,
+    standby,
+    pools,
+    health,
+    close: () => lifetime.close(),
+    rest: () => {
+      resting = true;
+      return lifetime.close();
+    },
+  };
 
   function inBackground(where: string, work: Promise<void>): void {
     work.catch((error: unknown) => events.bug({ where, reason: explain(error) }));
@@ -168,7 +182,8 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
   async function health() {
     const heardMs = heartbeat.lastAnswerMs;
     return {
-      ok: !closing.aborted,
+      // Until the scheduler knows of this node, nothing can be placed on it.
+      ok: !closing.aborted && heardMs !== undefined,
       instances: standby.size,
       fenced: lease.isOver,
       schedulerHeardMsAgo: heardMs === undefined ? null : Math.round(clock.monotonicMs() - heardMs),

@@ -15,7 +15,7 @@ import type { Recipe } from './parts.ts';
 export async function startRoom(
   { config, secrets }: { config: NodeAgentConfig; secrets: NodeAgentSecrets },
   env: NodeJS.ProcessEnv,
-): Promise<{ close(): Promise<void> }> {
+): Promise<{ close(): Promise<void>; rest(): Promise<void> }> {
   const lifetime = new Lifetime();
   const { installation, version, logLevel, otlpEndpoint, nodeId, stateDir } = config;
   const telemetry = openTelemetry({ room: 'node-agent', version, logLevel, otlpEndpoint });
@@ -73,7 +73,13 @@ export async function startRoom(
     url: config.url,
     driver: config.driver.kind,
   });
-  return { close: () => lifetime.close() };
+  return {
+    close: () => lifetime.close(),
+    rest: async () => {
+      await room.rest();
+      await lifetime.close();
+    },
+  };
 }
 
 function driverOf(

@@ -8,11 +8,7 @@ import { openTerminal } from '../client/terminal.ts';
 type View = Awaited<ReturnType<Client['api']['sandboxes']['get']['query']>>;
 
 export function addSandboxCommands(torpor: Command): void {
-  const sandbox = torpor
-    .command('sandbox')
-    .enablePositionalOptions()
-    .alias('sbx')
-    .description('create and use sandboxes');
+  const sandbox = torpor.command('sandbox').alias('sbx').description('create and use sandboxes');
   const json = ['--json', 'for programs'] as const;
 
   sandbox
@@ -84,7 +80,7 @@ export function addSandboxCommands(torpor: Command): void {
     .option('--as <name>', 'name of the process')
     .option('--cwd <path>', 'working directory')
     .option('--env <NAME=value...>', 'environment')
-    .passThroughOptions()
+    .allowUnknownOption()
     .action(
       async (
         name: string,

@@ -15,6 +15,8 @@ export interface Service {
   readonly isHealthy: () => Promise<boolean>;
   /** How it is asked to end (default SIGTERM), and how long that may take. */
   readonly stop: { readonly signal?: NodeJS.Signals; readonly graceMs: number };
+  /** What it is sent instead when the whole stack goes down in good order: it puts to rest what it keeps, then ends. */
+  readonly restSignal?: NodeJS.Signals;
   /** How long it may take to become healthy. */
   readonly startMs: number;
 }
@@ -27,7 +29,8 @@ export interface Running {
 
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 5_000;
-const STEADY_MS = 30_000;
+/** A program that cannot start gives up well before; one that was killed at its work must be back at once, however often that happens. */
+const STEADY_MS = 2_000;
 
 /** How long to wait before the next start: doubling with each quick failure, forgotten after a steady run. Pure. */
 export function pauseBeforeRestart(quickFailures: number): number {

@@ -203,7 +203,8 @@ async function nodeAgentService(stack: Stack, needs: readonly string[]): Promise
     pools: defaultPools(settings.pool),
   };
   const secrets: NodeAgentSecrets = { ...natsSecret(stack, keys.nats.node), dataKey: keys.dataKey };
-  return room(stack, 'node-agent', config, secrets, places.ports.observeNode, needs);
+  const service = await room(stack, 'node-agent', config, secrets, places.ports.observeNode, needs);
+  return { ...service, restSignal: 'SIGUSR2' };
 }
 
 function hostAndPort(text: string): { host: string; port: number } {

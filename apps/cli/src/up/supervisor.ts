@@ -155,7 +155,8 @@ export class Supervisor {
   async #end(kept: Kept): Promise<void> {
     const pid = kept.running?.child.pid;
     const name = pid === undefined ? undefined : await nameProcess(pid);
-    if (name) await endProcess(name, kept.service.stop);
+    const { stop, restSignal } = kept.service;
+    if (name) await endProcess(name, restSignal === undefined ? stop : { ...stop, signal: restSignal });
   }
 
   /** One write after another, each whole: a half-written list would hide an orphan. */

@@ -420,7 +420,8 @@ export class Instance implements StayHost {
     } catch (error) {
       if (!(error instanceof Failure) || error.code !== 'unavailable' || this.#state !== 'running') return;
       this.#refusals++;
-      if (this.#refusals >= GUEST_REFUSALS) this.#died(`its guest is gone: it refused ${this.#refusals} connections in a row`);
+      if (this.#refusals >= GUEST_REFUSALS)
+        this.#died(`its guest is gone: it refused ${this.#refusals} connections in a row`);
     }
   }
 
