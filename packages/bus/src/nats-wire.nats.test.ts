@@ -8,6 +8,7 @@ import { deleteSandbox } from '@torpor/contracts';
 import { describeWire } from './conformance.ts';
 import { natsWire } from './nats-wire.ts';
 import { roomPermissions } from './permissions.ts';
+import type { PulseTimes } from './pulse.ts';
 
 /** The real server, as `torpor up` configures it. `./torpor test` says where its binary is. */
 const binary = process.env.TORPOR_NATS_SERVER ?? '';
@@ -34,6 +35,31 @@ describe.skipIf(!existsSync(binary))('with a real nats-server (TORPOR_NATS_SERVE
         await node.close();
       },
     };
+  });
+
+  describe('a slow answer', () => {
+    const ask = deleteSandbox.request.parse({ workspace: 'main', name: 'web', reason: 'test' });
+    const pulse = { everyMs: 50, silenceMs: 300 };
+
+    it('is waited for as long as its room lives, and no longer', async () => {
+      const { open } = await server;
+      const asking = await open('gateway', pulse);
+      const serving = await open('scheduler', pulse);
+      await serving.serve(deleteSandbox, () => new Promise(() => {}));
+      const began = performance.now();
+      let endedMs: number | undefined;
+      const ended = asking.ask(deleteSandbox, ask).catch((error: unknown) => {
+        endedMs = performance.now() - began;
+        throw error;
+      });
+      // Longer than its silence would be believed: time itself is tested.
+      await new Promise((resolve) => setTimeout(resolve, 700));
+      expect(endedMs).toBeUndefined();
+      await serving.close();
+      await expect(ended).rejects.toMatchObject({ code: 'unavailable', retryable: true });
+      expect(endedMs).toBeLessThan(5_000);
+      await asking.close();
+    });
   });
 
   describe('a room', () => {
@@ -67,8 +93,15 @@ async function startServer() {
   writeFileSync(join(dir, 'nats.json'), JSON.stringify(config));
   const child = spawn(binary, ['-c', join(dir, 'nats.json')], { stdio: 'ignore' });
   return {
-    open: (user: string) =>
-      natsWire({ url: `127.0.0.1:${port}`, user, password: 'p', room: user, onTrouble: () => {} }),
+    open: (user: string, pulse?: PulseTimes) =>
+      natsWire({
+        url: `127.0.0.1:${port}`,
+        user,
+        password: 'p',
+        room: user,
+        onTrouble: () => {},
+        ...(pulse ? { pulse } : {}),
+      }),
     stop: async () => {
       child.kill('SIGKILL');
       await new Promise((resolve) => child.once('exit', resolve));

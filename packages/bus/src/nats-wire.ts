@@ -9,6 +9,7 @@ import type { Call, Fact } from '@torpor/contracts';
 import { systemClock, Failure, type Clock } from '@torpor/kernel';
 import { checked, openReply, openRequest, packFailure, packReply, packRequest, subjectOf } from './envelope.ts';
 import { natsHints } from './nats-hints.ts';
+import { PULSE, PulseListener, withPulse, type PulseTimes } from './pulse.ts';
 import type { AskOptions, CallContext, Hints, Subscription, Wire } from './wire.ts';
 
 export interface NatsWireOptions {
@@ -18,6 +19,7 @@ export interface NatsWireOptions {
   /** Shown in the server's connection list. */
   readonly room: string;
   readonly clock?: Clock;
+  readonly pulse?: PulseTimes;
   /** Told of what cannot be answered to anybody: a fact of the wrong shape, a listener that throws. */
   readonly onTrouble: (what: string, error: unknown) => void;
 }
@@ -35,7 +37,7 @@ export async function natsWire(options: NatsWireOptions): Promise<OpenWire> {
     pass: options.password,
     name: options.room,
     // The client prefixes its reply inboxes by this; the server lets each room listen to its own prefix only.
-    inboxPrefix: `_INBOX_${options.user}`,
+    inboxPrefix: `_INBOX.${options.user}`,
     maxReconnectAttempts: -1,
     reconnectTimeWait: 200,
     waitOnFirstConnect: true,
@@ -50,26 +52,34 @@ class NatsWire implements OpenWire {
   readonly #connection: NatsConnection;
   readonly #clock: Clock;
   readonly #trouble: NatsWireOptions['onTrouble'];
+  readonly #pulse: PulseTimes;
+  readonly #pulses: PulseListener;
 
   constructor(connection: NatsConnection, hints: Hints, options: NatsWireOptions) {
     this.#connection = connection;
     this.hints = hints;
     this.#clock = options.clock ?? systemClock;
     this.#trouble = options.onTrouble;
+    this.#pulse = options.pulse ?? PULSE;
+    this.#pulses = new PulseListener(connection, options.user, this.#pulse);
   }
 
   async ask<Request, Reply>(call: Call<Request, Reply>, body: Request, options: AskOptions = {}): Promise<Reply> {
     options.signal?.throwIfAborted();
     const deadlineMs = Math.min(options.deadlineMs ?? call.deadlineMs, call.deadlineMs);
     const subject = subjectOf(call, options.node);
-    const envelope = packRequest(call, body, {
-      traceparent: options.traceparent,
-      deadlineAtMs: this.#clock.nowMs() + deadlineMs,
-    });
+    const request = (pulse?: string) => {
+      const { traceparent } = options;
+      const deadlineAtMs = this.#clock.nowMs() + deadlineMs;
+      const envelope = packRequest(call, body, { traceparent, deadlineAtMs, ...(pulse ? { pulse } : {}) });
+      return this.#connection
+        .request(subject, JSON.stringify(envelope), { timeout: deadlineMs })
+        .catch((error: unknown) => {
+          throw askFailure(error, subject, deadlineMs);
+        });
+    };
     const message = await untilAborted(options.signal, () =>
-      this.#connection.request(subject, JSON.stringify(envelope), { timeout: deadlineMs }).catch((error: unknown) => {
-        throw askFailure(error, subject, deadlineMs);
-      }),
+      deadlineMs > this.#pulse.silenceMs ? this.#pulses.during(subject, request) : request(),
     );
     return openReply(call, message.json());
   }
@@ -85,7 +95,10 @@ class NatsWire implements OpenWire {
         const leftMs = (envelope.deadlineAtMs ?? Infinity) - this.#clock.nowMs();
         if (leftMs <= 0) return; // Nobody waits for this answer any more.
         const signal = AbortSignal.timeout(Math.min(leftMs, 2 ** 31 - 1));
-        const reply = await handler(body, { signal, traceparent: envelope.traceparent });
+        const beat = { subject: envelope.pulse, everyMs: this.#pulse.everyMs };
+        const reply = await withPulse(this.#connection, this.#clock, beat, () =>
+          handler(body, { signal, traceparent: envelope.traceparent }),
+        );
         message.respond(JSON.stringify(packReply(call, reply)));
       } catch (error) {
         if (!(error instanceof Failure)) this.#trouble(`serving ${call.subject}`, error);

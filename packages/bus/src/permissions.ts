@@ -1,6 +1,7 @@
 /**
  * What each room may say and hear on NATS. The supervisor writes it into the server's configuration; the server refuses everything else,
- * on loopback too. Hints live in JetStream, hence its API subjects.
+ * on loopback too. Hints live in JetStream, hence its API subjects. Answers need no permission of their own (`allow_responses`), but the pulse of a
+ * long call does: it is more than one message.
  */
 export type RoomName = 'gateway' | 'scheduler' | 'node' | 'observer';
 
@@ -18,7 +19,7 @@ export function roomPermissions(
   user: string,
   nodeId?: string,
 ): { publish: string[]; subscribe: string[] } {
-  const inbox = `_INBOX_${user}.>`;
+  const inbox = `_INBOX.${user}.>`;
   switch (room) {
     case 'gateway':
       return {
@@ -34,7 +35,7 @@ export function roomPermissions(
       };
     case 'scheduler':
       return {
-        publish: ['node.>', '_INBOX_*.>', 'events.sandbox.>', ...HINTS],
+        publish: ['node.>', '_INBOX.*.pulse.>', 'events.sandbox.>', ...HINTS],
         subscribe: [inbox, 'scheduler.>', 'events.>'],
       };
     case 'node': {
@@ -44,7 +45,7 @@ export function roomPermissions(
           'scheduler.node.heartbeat.v1',
           'scheduler.usage.book.v1',
           'events.instance.v1',
-          '_INBOX_*.>',
+          '_INBOX.*.pulse.>',
           ...HINTS,
         ],
         subscribe: [inbox, `node.${nodeId}.>`],

@@ -33,6 +33,8 @@ export const Envelope = z.object({
   traceparent: z.string().optional(),
   /** Ms since the epoch after which nobody waits for the answer any more. */
   deadlineAtMs: z.number().optional(),
+  /** Where the server says, while it takes its time, that it still works on this. */
+  pulse: z.string().optional(),
   body: z.unknown(),
 });
 export type Envelope = z.infer<typeof Envelope>;
