@@ -18,8 +18,11 @@ export const WORKSPACE = WorkspaceName.parse('sim');
 const NAMES = ['ada', 'bob', 'cleo', 'dan'].map((name) => SandboxName.parse(name));
 /** After a delete or restart that was not answered, its message may still be on its way so long. */
 const STRAGGLER_MS = 45_000;
-/** A gateway that remembers an old way may still reach a deleted sandbox on a node that is cut off from the bus, but not after that node's lease. */
-const FENCED_MS = 25_000;
+/**
+ * A gateway that remembers an old way may still reach a deleted sandbox on a node that is cut off from the bus, but not after that node's lease.
+ * A single node has none: there it is until the node hears the scheduler again.
+ */
+const FENCED_MS = { alone: 75_000, among: 25_000 };
 
 export class Client {
   readonly #world: World;
@@ -112,8 +115,9 @@ export class Client {
     const path = `/blaxel/${this.#name}-${this.#count}-${n}`;
     const text = `${path} of ${name}`;
     return this.#withGuest(name, async (guest, { instanceId, generation }) => {
+      const boundMs = this.#world.boxes.length > 1 ? FENCED_MS.among : FENCED_MS.alone;
       const deletedAtMs = this.#ledger.deletedAtMs.get(instanceId) ?? Infinity;
-      if (this.#world.clock.nowMs() - deletedAtMs > FENCED_MS)
+      if (this.#world.clock.nowMs() - deletedAtMs > boundMs)
         this.#world.story.breaks(`the deleted ${instanceId} of "${name}" answers requests`);
       const written = await guest.send({
         method: 'PUT',
