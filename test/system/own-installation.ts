@@ -1,0 +1,78 @@
+/** An installation of one test file's own, beside the one that all system tests share: it may be killed, starved and purged. */
+import { execFile } from 'node:child_process';
+import { mkdtemp, chmod } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { checkout, findStack, torpor, type Stack } from '../bench/lib/stack.ts';
+
+export interface OwnInstallation {
+  readonly env: NodeJS.ProcessEnv;
+  /** Where failpoints are armed, see apps/node-agent/src/journal/failpoints.ts. */
+  readonly failpointsDir: string;
+  up(): Promise<Stack>;
+  down(): Promise<void>;
+  /** What `down --purge` said. */
+  purge(): Promise<string>;
+  status(): Promise<Status>;
+}
+
+export interface Status {
+  readonly pid: number;
+  readonly ready: boolean;
+  readonly services: readonly { name: string; pid?: number; restarts: number; healthy: boolean }[];
+}
+
+/** Purges what an earlier run under the same label left. */
+export async function ownInstallation(label: string, args: readonly string[]): Promise<OwnInstallation> {
+  const failpointsDir = await mkdtemp(join(tmpdir(), 'torpor-failpoints-'));
+  await chmod(failpointsDir, 0o777); // rooms run as another user, and disarm what they die of
+  const env: NodeJS.ProcessEnv = {
+    ...process.env,
+    TORPOR_INSTALLATION: `${label} of ${checkout}`,
+    TORPOR_FAILPOINTS: failpointsDir,
+  };
+  const purge = () => torpor(['down', '--purge'], env);
+  await purge();
+  return {
+    env,
+    failpointsDir,
+    purge,
+    async up() {
+      await torpor(['up', '--detach', ...args], env);
+      return findStack(env);
+    },
+    async down() {
+      await torpor(['down'], env);
+    },
+    async status() {
+      const status = JSON.parse(await torpor(['status', '--json'], env)) as Status | null; // its documented output
+      if (!status) throw new Error(`the installation "${label}" is not up`);
+      return status;
+    },
+  };
+}
+
+const exec = promisify(execFile);
+
+/** One more workspace and its first key, made the way `up` makes the first. */
+export async function anotherWorkspace(stack: Stack, workspace: string): Promise<Stack> {
+  const { stdout } = await exec(
+    process.execPath,
+    ['--disable-warning=ExperimentalWarning', join(checkout, 'apps/gateway/src/bootstrap.ts'), '--workspace', workspace],
+    {
+      env: {
+        ...process.env,
+        TORPOR_CONFIG: join(stack.stateDir, 'config/gateway.json'),
+        TORPOR_SECRETS: join(stack.stateDir, 'config/gateway.secrets.json'),
+      },
+    },
+  );
+  const { apiKey } = JSON.parse(stdout) as { apiKey: string }; // its documented output, for a workspace without a key
+  return {
+    ...stack,
+    workspace,
+    apiKey,
+    headers: { 'x-blaxel-authorization': `Bearer ${apiKey}`, 'x-blaxel-workspace': workspace },
+  };
+}
