@@ -1,7 +1,7 @@
 /**
  * How the gateway speaks to a node's data-plane listener:
  * `<nodeUrl>/d/<instanceId>/<generation>/<part><rest>`, where `rest` is the caller's raw path and query, never decoded nor normalised.
- * A node that does not hold that generation answers 421 before it reads a byte of the body.
+ * A node that does not hold that generation answers 421, with its code in `CODE_HEADER`, before it reads a byte of the body.
  */
 import type { Generation, InstanceId } from './ids.ts';
 
@@ -10,6 +10,9 @@ export type DataPlanePart = 'blaxel' | 'guest' | `port/${number}`;
 
 /** Carries the installation's data key; a request without it is refused with 401. Never passed into a sandbox. */
 export const DATA_KEY_HEADER = 'x-torpor-data-key';
+
+/** On an answer that is the node's own: the failure's code. No program inside can set it, so that its 421 is not taken for the node's. */
+export const CODE_HEADER = 'x-torpor-code';
 
 export function dataPlanePath(
   target: { readonly instanceId: InstanceId; readonly generation: Generation },

@@ -9,7 +9,13 @@ import { Failure, type Clock } from '@torpor/kernel';
 export type OutgoingBody =
   | { readonly kind: 'none' }
   | { readonly kind: 'whole'; readonly bytes: Buffer }
-  | { readonly kind: 'stream'; readonly chunks: () => AsyncIterable<Buffer>; readonly isTouched: () => boolean };
+  | {
+      readonly kind: 'stream';
+      /** As the caller announced it and our server holds it to. */
+      readonly length: number | undefined;
+      readonly chunks: () => AsyncIterable<Buffer>;
+      readonly isTouched: () => boolean;
+    };
 
 const WHOLE_MAX_BYTES = 48 * 1024;
 
@@ -27,10 +33,14 @@ export async function takeBody(
       if (Buffer.isBuffer(bytes) && bytes.length === Number(length)) return { kind: 'whole', bytes };
     }
   }
-  return streamed(request, limits);
+  return streamed(request, coding === undefined ? Number(length) : undefined, limits);
 }
 
-function streamed(request: IncomingMessage, { clock, idleMs }: { clock: Clock; idleMs: number }): OutgoingBody {
+function streamed(
+  request: IncomingMessage,
+  length: number | undefined,
+  { clock, idleMs }: { clock: Clock; idleMs: number },
+): OutgoingBody {
   let touched = false;
   async function* chunks(): AsyncIterable<Buffer> {
     const bell = new AbortController();
@@ -59,7 +69,7 @@ function streamed(request: IncomingMessage, { clock, idleMs }: { clock: Clock; i
       bell.abort(new Error('the body has ended'));
     }
   }
-  return { kind: 'stream', chunks, isTouched: () => touched };
+  return { kind: 'stream', length, chunks, isTouched: () => touched };
 }
 
 function stall(idleMs: number): Failure {

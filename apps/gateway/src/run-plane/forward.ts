@@ -6,6 +6,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Failure, type Clock } from '@torpor/kernel';
 import { headersForCaller } from './headers.ts';
 import type { AnswerHead } from './answer-parser.ts';
+import { isMisdirected } from './misdirected.ts';
 import type { OutgoingBody } from './body.ts';
 import { Unreachable, type NodeAnswerListener, type NodeConnections, type Ongoing } from './node-connections.ts';
 
@@ -89,7 +90,7 @@ class Passing implements NodeAnswerListener {
   }
 
   onHead({ status, headers }: AnswerHead): void {
-    if (status === 421) {
+    if (isMisdirected(status, headers)) {
       this.#misdirected = true;
       return;
     }

@@ -53,7 +53,7 @@ export function headersForNode(raw: readonly string[], passage: Passage): string
     const name = (raw[i] ?? '').toLowerCase();
     const value = raw[i + 1] ?? '';
     if (HOP_BY_HOP.has(name) || OURS.has(name) || name.startsWith('x-torpor-') || named?.has(name)) continue;
-    if (replaced?.has(name) && name !== 'content-length') continue;
+    if (name === 'content-length' || replaced?.has(name)) continue; // whoever sends the body frames it
     if (name === 'authorization' && isOurKey(value)) continue;
     if (name === 'host') host = value;
     if (name === 'cookie') {

@@ -16,6 +16,8 @@ beforeEach(() => {
   stage.answer = (_request, response) => response.end('from the node');
 });
 
+const NOT_HERE = { 'x-torpor-code': 'misdirected' };
+
 /** Fetch normalises paths; this does not. */
 function raw(path: string, options: { method?: string; headers?: Record<string, string | string[]> } = {}) {
   const request = httpRequest({
@@ -112,6 +114,33 @@ describe('what travels on', () => {
     request.write('chunk one, ');
     setImmediate(() => request.end('chunk two'));
     expect(await textOf(await answered)).toBe('chunk one, chunk two');
+  });
+
+  it('frames every body itself: a caller who calls its length a matter of one hop smuggles no second request in', async () => {
+    stage.answer = (request, response) => request.pipe(response);
+    const body = `GET /d/stolen/1/guest/v1/processes HTTP/1.1\r\nhost: x\r\n\r\n`;
+    const caller = speak(
+      `POST /main/sandboxes/box/x HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${stage.apiKey}\r\n` +
+        `connection: close, content-length\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+    );
+    await caller.closed;
+    expect(caller.said()).toMatch(/^HTTP\/1\.1 200 /);
+    expect(caller.said()).toContain(body);
+    expect((await stage.call('/main/sandboxes/box/y')).status).toBe(200);
+    expect(stage.seen.map(({ url }) => url.replace(/^\/d\/\w+\/1/, ''))).toEqual(['/blaxel/x', '/blaxel/y']);
+  });
+
+  it('takes a 421 of the program inside for an answer, and asks it once', async () => {
+    stage.answer = (_request, response) => {
+      response.writeHead(421, { 'content-type': 'text/plain' });
+      response.end('not my host');
+    };
+    // Not fetch, which asks again by itself.
+    const { request, answered } = raw('/main/sandboxes/box/port/80/', { method: 'POST' });
+    request.end('x');
+    const answer = await answered;
+    expect([answer.statusCode, await textOf(answer)]).toEqual([421, 'not my host']);
+    expect(stage.seen).toHaveLength(1);
   });
 
   it('gives the caller the head of a stream and each piece as it comes', async () => {
@@ -223,7 +252,7 @@ describe('when the way is out of date', () => {
   it('reads PostgreSQL after a 421 and tries once more, with the body', async () => {
     let misdirected = 0;
     stage.answer = (request, response) => {
-      if (misdirected++ === 0) return void response.writeHead(421).end('{"generation":2}');
+      if (misdirected++ === 0) return void response.writeHead(421, NOT_HERE).end('{"generation":2}');
       request.pipe(response);
     };
     const answer = await stage.call('/main/sandboxes/box/x', { method: 'POST', body: 'the body' });
@@ -232,12 +261,12 @@ describe('when the way is out of date', () => {
   });
 
   it('gives up after the second 421, and does not repeat a body that has begun to flow', async () => {
-    stage.answer = (_request, response) => response.writeHead(421).end();
+    stage.answer = (_request, response) => response.writeHead(421, NOT_HERE).end();
     const twice = await stage.call('/main/sandboxes/box/x');
     expect([twice.status, twice.headers.get('retry-after')]).toEqual([503, '1']);
     expect(stage.seen).toHaveLength(2);
     stage.seen.length = 0;
-    stage.answer = (request, response) => request.once('data', () => response.writeHead(421).end());
+    stage.answer = (request, response) => request.once('data', () => response.writeHead(421, NOT_HERE).end());
     const flowing = await stage.call('/main/sandboxes/box/x', { method: 'PUT', body: Buffer.alloc(3_000_000) });
     expect(flowing.status).toBe(503);
     expect(stage.seen).toHaveLength(1);

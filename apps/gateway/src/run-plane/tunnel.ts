@@ -2,6 +2,7 @@
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { Failure, withDeadline, type Clock } from '@torpor/kernel';
+import { isMisdirected } from './misdirected.ts';
 
 export type Handshake =
   | { readonly kind: 'opened'; readonly node: Duplex; readonly head: Buffer; readonly answer: IncomingMessage }
@@ -37,7 +38,7 @@ export function shakeHands(
         });
         request.once('upgrade', (answer, node, head) => resolve({ kind: 'opened', node, head, answer }));
         request.once('response', (answer) => {
-          if (answer.statusCode !== 421) return resolve({ kind: 'answered', answer });
+          if (!isMisdirected(answer.statusCode, answer.headers)) return resolve({ kind: 'answered', answer });
           answer.resume();
           resolve({ kind: 'misdirected' });
         });

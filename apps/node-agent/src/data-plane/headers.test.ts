@@ -52,6 +52,10 @@ describe('headers', () => {
     expect(passedOn(raw)).toEqual(['Host', 'a.example', 'X-Two', '1', 'x-two', '2', 'Authorization', 'Bearer app']);
   });
 
+  it('that only the node may set are no program’s', () => {
+    expect(passedOn(['X-Torpor-Code', 'misdirected', 'x-torpor-state', 'paused', 'ETag', 'e'])).toEqual(['ETag', 'e']);
+  });
+
   it('keep what asks for another protocol when that is what is asked', () => {
     const raw = ['Connection', 'Upgrade', 'Upgrade', 'websocket', 'Keep-Alive', '5'];
     expect(passedOn(raw, { keepUpgrade: true })).toEqual(['Connection', 'Upgrade', 'Upgrade', 'websocket']);

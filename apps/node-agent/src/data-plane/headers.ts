@@ -3,6 +3,8 @@ import { timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Stay } from '../standby/stay.ts';
 
+const OURS = 'x-torpor-';
+
 const HOP_BY_HOP = new Set([
   'connection',
   'keep-alive',
@@ -16,7 +18,8 @@ const HOP_BY_HOP = new Set([
 ]);
 
 /**
- * Raw header pairs as they came, in their order and case, less those that concern one hop only, those that `connection` names, and our key.
+ * Raw header pairs as they came, in their order and case, less those that concern one hop only, those that `connection` names, and ours, `x-torpor-…`:
+ * on the way in one is the key, and on the way out no program may speak as the node.
  * `keepUpgrade` leaves the two that ask for another protocol.
  */
 export function passedOn(raw: readonly string[], options: { keepUpgrade?: boolean } = {}): string[] {
@@ -26,7 +29,7 @@ export function passedOn(raw: readonly string[], options: { keepUpgrade?: boolea
     const [name = '', value = ''] = [raw[at], raw[at + 1]];
     const lower = name.toLowerCase();
     const isUpgrade = options.keepUpgrade === true && (lower === 'connection' || lower === 'upgrade');
-    if (lower === DATA_KEY_HEADER || (!isUpgrade && (HOP_BY_HOP.has(lower) || named.has(lower)))) continue;
+    if (lower.startsWith(OURS) || (!isUpgrade && (HOP_BY_HOP.has(lower) || named.has(lower)))) continue;
     passed.push(name, value);
   }
   return passed;

@@ -1,4 +1,4 @@
-import { statusOf } from '@torpor/contracts';
+import { CODE_HEADER, statusOf } from '@torpor/contracts';
 import { explain, Failure } from '@torpor/kernel';
 import { STATUS_CODES, type ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
@@ -28,7 +28,7 @@ export function refuse(response: ServerResponse, failure: Failure): void {
   response.writeHead(statusOf(failure.code), {
     'content-type': 'application/json; charset=utf-8',
     'content-length': Buffer.byteLength(body),
-    'x-torpor-code': failure.code,
+    [CODE_HEADER]: failure.code,
     ...(failure.retryAfterS === undefined ? {} : { 'retry-after': String(failure.retryAfterS) }),
   });
   response.end(body);
@@ -42,7 +42,7 @@ export function refuseUpgrade(socket: Duplex, failure: Failure): void {
     `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? 'Error'}`,
     'content-type: application/json; charset=utf-8',
     `content-length: ${Buffer.byteLength(body)}`,
-    `x-torpor-code: ${failure.code}`,
+    `${CODE_HEADER}: ${failure.code}`,
     'connection: close',
   ];
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
