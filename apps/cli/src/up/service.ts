@@ -25,6 +25,8 @@ export interface Service {
 export interface Running {
   readonly child: ChildProcess;
   readonly startedAtMs: number;
+  /** Resolves when it has ended and that is known here. */
+  readonly ended: Promise<void>;
 }
 
 const FIRST_PAUSE_MS = 100;

@@ -109,7 +109,10 @@ export class Supervisor {
       stdio: ['ignore', 'pipe', 'pipe'],
       ...service.user,
     });
-    const running = { child, startedAtMs: performance.now() };
+    const ended = new Promise<void>((resolve) => {
+      for (const event of ['exit', 'error'] as const) child.once(event, () => resolve());
+    });
+    const running = { child, startedAtMs: performance.now(), ended };
     kept.running = running;
     this.#log.collect(service.name, child.stdout);
     this.#log.collect(service.name, child.stderr);
@@ -153,10 +156,12 @@ export class Supervisor {
   }
 
   async #end(kept: Kept): Promise<void> {
-    const pid = kept.running?.child.pid;
+    const { running } = kept;
+    const pid = running?.child.pid;
     const name = pid === undefined ? undefined : await nameProcess(pid);
     const { stop, restSignal } = kept.service;
     if (name) await endProcess(name, restSignal === undefined ? stop : { ...stop, signal: restSignal });
+    await running?.ended;
   }
 
   /** One write after another, each whole: a half-written list would hide an orphan. */
