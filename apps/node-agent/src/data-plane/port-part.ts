@@ -43,7 +43,8 @@ function answerFrom({ request, target, signal, stay }: Exchange, tunnel: Duplex)
     };
     upstream.once('response', resolve);
     upstream.on('error', broke); // stays: an error after the head must not be unhandled
-    upstream.once('close', () => tunnel.destroy());
+    // Without an answer by now, and without an error: the program has changed to another protocol that nobody asked for.
+    upstream.once('close', () => broke(new Error('it ended without an answer')));
     request.on('data', (chunk: Buffer) => stay.moved({ fromClient: chunk.length, fromInstance: 0 }));
     pipeline(request, upstream, () => {}); // both ends tell of their own errors
   });

@@ -47,9 +47,19 @@ const web: FakeProgram = async ({ args, listen, sleep }) => {
   for (;;) await sleep(3_600_000);
 };
 
+/** Answers every request by changing to a protocol that nobody asked for: `turncoat PORT`. */
+const turncoat: FakeProgram = async ({ args, listen, sleep }) => {
+  listen(Number(args[0]), (connection) => {
+    connection.once('data', () =>
+      connection.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: own\r\nConnection: Upgrade\r\n\r\n'),
+    );
+  });
+  for (;;) await sleep(3_600_000);
+};
+
 beforeEach(async () => {
   seen.length = 0;
-  set = stage(systemClock, { programs: { web } });
+  set = stage(systemClock, { programs: { web, turncoat } });
   room = rehearse(set);
   await room.standby.start(startAsk());
   instance = room.standby.at(startAsk().instanceId, 1);
@@ -249,6 +259,12 @@ describe('a port inside', () => {
     const answer = await ask('/port/1/');
     expect([answer.status, JSON.parse(answer.body).code]).toEqual([502, 'bad_gateway']);
     expect(instance.state).toBe('running');
+  });
+
+  it('that changes to a protocol nobody asked for is a bad gateway, and holds nothing', async () => {
+    await run('turncoat 9100');
+    expect((await ask('/port/9100/')).status).toBe(502);
+    expect(instance.openStays).toBe(0);
   });
 
   it('streams events without holding the sandbox awake, and wakes nothing by itself', async () => {
