@@ -8,13 +8,24 @@ export interface Clock {
   after(ms: number, signal?: AbortSignal): Promise<void>;
 }
 
+/** The longest that one timer of Node's can be set to; beyond it the timer would ring at once. */
+const TIMER_MS_MAX = 2 ** 31 - 1;
+
 export const systemClock: Clock = {
   nowMs: () => Date.now(),
   monotonicMs: () => performance.now(),
   after: (ms, signal) =>
     new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(signal.reason);
-      const timer = setTimeout(done, ms);
+      let leftMs = ms;
+      let timer: NodeJS.Timeout;
+      wait();
+      signal?.addEventListener('abort', stop, { once: true });
+      function wait() {
+        const stepMs = Math.min(leftMs, TIMER_MS_MAX);
+        leftMs -= stepMs;
+        timer = setTimeout(leftMs > 0 ? wait : done, stepMs);
+      }
       function done() {
         signal?.removeEventListener('abort', stop);
         resolve();
@@ -23,6 +34,5 @@ export const systemClock: Clock = {
         clearTimeout(timer);
         reject(signal?.reason);
       }
-      signal?.addEventListener('abort', stop, { once: true });
     }),
 };
