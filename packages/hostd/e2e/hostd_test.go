@@ -110,6 +110,7 @@ func (n *node) flags(more ...string) []string {
 	return append([]string{
 		"--scope", n.scope, "--run-dir", filepath.Join(n.dir, "run"), "--pool-dir", filepath.Join(n.dir, "pool"),
 		"--pool-file", filepath.Join(n.dir, "pool.btrfs"), "--runsc", os.Getenv("RUNSC"),
+		"--layers", built.template,
 	}, more...)
 }
 

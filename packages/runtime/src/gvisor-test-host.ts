@@ -56,7 +56,9 @@ export async function openGvisorHost(): Promise<GvisorTestHost> {
     templates: [{ name: 'base', aliases: [], lower: [await guestLayer(directory, guest), ...base] }],
   };
   const log = join(directory, 'hostd.log');
-  let running = await startHostd(hostd, args, settings.hostdSocket, log);
+  const lower = settings.templates.flatMap((template) => template.lower);
+  const serving = [...args, ...lower.flatMap((layer) => ['--layers', layer])];
+  let running = await startHostd(hostd, serving, settings.hostdSocket, log);
   const drivers: InstanceDriver[] = [];
   return {
     settings,
@@ -67,7 +69,7 @@ export async function openGvisorHost(): Promise<GvisorTestHost> {
     },
     async restartHostd() {
       await end(running, 'SIGKILL');
-      running = await startHostd(hostd, args, settings.hostdSocket, log);
+      running = await startHostd(hostd, serving, settings.hostdSocket, log);
     },
     async close() {
       for (const driver of drivers) driver.close();

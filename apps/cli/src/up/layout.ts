@@ -11,7 +11,7 @@ export interface RoomUser {
 
 export interface Layout {
   readonly user: RoomUser;
-  /** Files that rooms are configured by. */
+  /** Files that rooms are configured by: theirs to read, not to write. */
   readonly configDir: string;
   readonly postgresDir: string;
   readonly natsDir: string;
@@ -30,13 +30,20 @@ export async function layOut(installation: Installation, user: RoomUser): Promis
     await chown(path, user.uid, user.gid);
     return path;
   };
+  // Root writes here at each start, so nobody else may: a link in place of a file would have root write wherever it leads.
+  const show = async (path: string) => {
+    await mkdir(path, { recursive: true });
+    await chown(path, 0, user.gid);
+    await chmod(path, 0o750);
+    return path;
+  };
   for (const path of [stateDir, runDir, dirname(runDir)]) {
     await mkdir(path, { recursive: true });
     await chmod(path, 0o755);
   }
   return {
     user,
-    configDir: await own(join(stateDir, 'config'), 0o700),
+    configDir: await show(join(stateDir, 'config')),
     postgresDir: await own(join(stateDir, 'postgres'), 0o700),
     natsDir: await own(join(stateDir, 'nats'), 0o700),
     nodeDir: await own(join(stateDir, 'node'), 0o700),

@@ -1,9 +1,10 @@
 /** The embedded PostgreSQL: real binaries out of an npm package, a cluster of our own, run by the rooms' user (PostgreSQL refuses root). */
 import { existsSync } from 'node:fs';
-import { rename, rm, writeFile, chown } from 'node:fs/promises';
+import { rename, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join, relative } from 'node:path';
 import { run, type Layout } from './layout.ts';
+import { writeReadable } from './readable-file.ts';
 import { thisInstallation } from './installation.ts';
 import type { Keys } from './keys.ts';
 
@@ -19,10 +20,8 @@ export async function ensureCluster(layout: Layout, keys: Keys, roomsDir: string
   const data = join(layout.postgresDir, 'data');
   if (existsSync(data)) return 'found';
   const aside = join(layout.postgresDir, 'data.new');
-  const passwordFile = join(layout.postgresDir, 'password');
   await rm(aside, { recursive: true, force: true });
-  await writeFile(passwordFile, keys.postgresPassword, { mode: 0o600 });
-  await chown(passwordFile, layout.user.uid, layout.user.gid);
+  const passwordFile = await writeReadable(layout, 'postgres.password', keys.postgresPassword);
   const args = [
     '-D',
     aside,

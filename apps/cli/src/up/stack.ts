@@ -1,6 +1,5 @@
 /** The services of a stack on one box, as data: what each runs, as whom, after what, and how one knows that it works. */
 import { createConnection } from 'node:net';
-import { writeFile, chown } from 'node:fs/promises';
 import { join } from 'node:path';
 import { roomPermissions } from '@torpor/bus';
 import type {
@@ -18,6 +17,7 @@ import type { Keys } from './keys.ts';
 import type { Layout } from './layout.ts';
 import type { Places } from './places.ts';
 import { postgresBinary } from './postgres.ts';
+import { writeReadable } from './readable-file.ts';
 import type { Service } from './service.ts';
 import { poolSizeMib, type Settings } from './settings.ts';
 import { defaultPools } from './pools.ts';
@@ -74,7 +74,7 @@ async function natsService({ layout, places, keys, toolchain }: Stack): Promise<
     max_payload: 1 << 20,
     authorization: { users },
   };
-  const file = await writeOwned(layout, 'nats.json', config);
+  const file = await writeJson(layout, 'nats.json', config);
   return {
     name: 'nats',
     command: toolchain.natsServer,
@@ -116,6 +116,9 @@ function hostdService({ layout, toolchain, installation }: Stack): Service {
       ...['--scope', scope, '--run-dir', hostdRunDir(scope), '--socket', hostdSocket(scope)],
       ...['--pool-file', layout.poolFile, '--pool-dir', layout.poolDir, '--runsc', toolchain.runsc],
       ...['--allow-uid', String(layout.user.uid), '--gid', String(layout.user.gid)],
+      ...Object.values(toolchain.templates).flatMap((template) =>
+        lowerOf(toolchain, template).flatMap((layer) => ['--layers', layer]),
+      ),
     ],
     env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', ...failpoints() },
     needs: [],
@@ -123,6 +126,11 @@ function hostdService({ layout, toolchain, installation }: Stack): Service {
     stop: { graceMs: 10_000 },
     startMs: 10_000,
   };
+}
+
+/** An instance's read-only layers, top first. hostd takes no others. */
+function lowerOf(toolchain: Toolchain, template: { readonly dir: string }): string[] {
+  return [toolchain.guestLayerDir, toolchain.hostLayerDir, template.dir];
 }
 
 export function hostdRunDir(scope: string): string {
@@ -194,7 +202,7 @@ async function nodeAgentService(stack: Stack, needs: readonly string[]): Promise
       templates: Object.values(toolchain.templates).map((template) => ({
         name: template.name,
         aliases: [...template.aliases],
-        lower: [toolchain.guestLayerDir, toolchain.hostLayerDir, template.dir],
+        lower: lowerOf(toolchain, template),
         workdir: template.workdir,
         user: template.user,
         env: { ...template.env, ...toolchain.host.env },
@@ -262,8 +270,8 @@ export async function roomEnv(
   secrets: unknown,
 ): Promise<Record<string, string>> {
   return {
-    TORPOR_CONFIG: await writeOwned(layout, `${name}.json`, config),
-    TORPOR_SECRETS: await writeOwned(layout, `${name}.secrets.json`, secrets),
+    TORPOR_CONFIG: await writeJson(layout, `${name}.json`, config),
+    TORPOR_SECRETS: await writeJson(layout, `${name}.secrets.json`, secrets),
     NODE_COMPILE_CACHE: layout.compileCacheDir,
     PATH: '/usr/bin:/bin',
     ...failpoints(),
@@ -275,11 +283,8 @@ function failpoints(): Record<string, string> {
   return process.env.TORPOR_FAILPOINTS ? { TORPOR_FAILPOINTS: process.env.TORPOR_FAILPOINTS } : {};
 }
 
-async function writeOwned(layout: Layout, name: string, body: unknown): Promise<string> {
-  const file = join(layout.configDir, name);
-  await writeFile(file, `${JSON.stringify(body, null, 2)}\n`, { mode: 0o600 });
-  await chown(file, layout.user.uid, layout.user.gid);
-  return file;
+function writeJson(layout: Layout, name: string, body: unknown): Promise<string> {
+  return writeReadable(layout, name, `${JSON.stringify(body, null, 2)}\n`);
 }
 
 function listens(at: number | string): Promise<boolean> {

@@ -61,6 +61,7 @@ type flags struct {
 	paths    names.Paths
 	socket   string
 	runsc    string
+	layers   []string
 	allowUID int
 	gid      int
 	purge    bool
@@ -74,6 +75,11 @@ func parseFlags() (flags, error) {
 	flag.StringVar(&out.paths.PoolDir, "pool-dir", "", "where the disk pool is mounted (default /var/lib/torpor/<scope>/pool)")
 	flag.StringVar(&out.paths.PoolFile, "pool-file", "", "the file the pool is in (default /var/lib/torpor/<scope>/pool.btrfs)")
 	flag.StringVar(&out.runsc, "runsc", "", "path of the pinned runsc binary")
+	flag.Func("layers", "a directory that sandboxes' read-only layers may lie in; may be given several times", func(path string) error {
+		absolute, err := filepath.Abs(path)
+		out.layers = append(out.layers, absolute)
+		return err
+	})
 	flag.StringVar(&out.socket, "socket", "", "unix socket to serve on (default <run-dir>/hostd.sock); file descriptor 3 is used instead when LISTEN_FDS=1")
 	flag.IntVar(&out.allowUID, "allow-uid", 0, "the uid that may connect, besides root")
 	flag.IntVar(&out.gid, "gid", 0, "the group that owns the socket")
@@ -98,6 +104,9 @@ func parseFlags() (flags, error) {
 	}
 	if out.runsc == "" && !out.purge {
 		return out, errors.New("--runsc must give the path of the runsc binary")
+	}
+	if len(out.layers) == 0 && !out.purge {
+		return out, errors.New("--layers must name where sandboxes' read-only layers lie")
 	}
 	return out, nil
 }
@@ -147,7 +156,7 @@ func serve(given flags) error {
 	}
 	defer alone.Close()
 	opened, err := host.Open(host.Options{
-		Scope: given.scope, Paths: given.paths, Runsc: given.runsc, RunscVersion: runscVersion(), Points: points, Log: log,
+		Scope: given.scope, Paths: given.paths, Runsc: given.runsc, Layers: given.layers, RunscVersion: runscVersion(), Points: points, Log: log,
 	})
 	if err != nil {
 		return err

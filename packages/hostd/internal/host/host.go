@@ -31,6 +31,8 @@ type Options struct {
 	Scope names.Scope
 	Paths names.Paths
 	Runsc string
+	// Layers are the only places from which sandboxes may have their read-only directories.
+	Layers []string
 	// RunscVersion identifies the build; runsc itself does not know its own.
 	RunscVersion string
 	Points       failpoint.Points
@@ -63,7 +65,7 @@ func Open(options Options) (*Host, error) {
 			return nil, fmt.Errorf("making %s: %w", directory, err)
 		}
 	}
-	sandboxes, err := sandbox.New(options.Scope, options.Paths, groups, options.Runsc, min(max(runtime.NumCPU(), 2), 8))
+	sandboxes, err := sandbox.New(options.Scope, options.Paths, groups, options.Runsc, options.Layers, min(max(runtime.NumCPU(), 2), 8))
 	if err != nil {
 		return nil, err
 	}

@@ -30,6 +30,36 @@ func mountRootfs(target string, lower []string, disk string) error {
 	return nil
 }
 
+// amongLayers resolves lower directories, each of which must lie in one of the layers that the operator named: whoever
+// speaks to hostd parses tenants' bytes, and must not be able to show a tenant the host's own files.
+func amongLayers(lower, layers []string) ([]string, error) {
+	resolved := make([]string, 0, len(lower))
+	for _, directory := range lower {
+		if !filepath.IsAbs(directory) {
+			return nil, wire.Errorf(wire.BadRequest, "lower directory %q must be absolute", directory)
+		}
+		real, err := filepath.EvalSymlinks(directory)
+		if err != nil {
+			return nil, wire.Errorf(wire.NotFound, "lower directory %q is not there", directory)
+		}
+		if !liesIn(real, layers) {
+			return nil, wire.Errorf(wire.BadRequest, "lower directory %q lies in none of the layers that hostd was started with; name its place with --layers", directory)
+		}
+		resolved = append(resolved, real)
+	}
+	return resolved, nil
+}
+
+func liesIn(directory string, layers []string) bool {
+	for _, layer := range layers {
+		real, err := filepath.EvalSymlinks(layer)
+		if err == nil && (directory == real || strings.HasPrefix(directory, strings.TrimSuffix(real, "/")+"/")) {
+			return true
+		}
+	}
+	return false
+}
+
 // pageSize is the most that the kernel takes as mount options.
 const pageSize = 4096
 

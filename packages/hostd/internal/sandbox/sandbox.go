@@ -32,12 +32,13 @@ type Sandboxes struct {
 	groups   cgroup.Hierarchy
 	conf     *config.Config
 	spawners *Spawners
+	layers   []string
 	mutex    sync.Mutex
 	handles  map[names.ID]*handle
 }
 
-// New makes this process able to steer sandboxes, and starts spawners.
-func New(scope names.Scope, paths names.Paths, groups cgroup.Hierarchy, binary string, spawners int) (*Sandboxes, error) {
+// New makes this process able to steer sandboxes, and starts spawners. Lower directories of sandboxes must lie in layers.
+func New(scope names.Scope, paths names.Paths, groups cgroup.Hierarchy, binary string, layers []string, spawners int) (*Sandboxes, error) {
 	runsc := Runsc{Binary: binary, Root: paths.RunscRoot(), Bundles: paths.Bundles()}
 	conf, err := runsc.configure()
 	if err != nil {
@@ -45,7 +46,7 @@ func New(scope names.Scope, paths names.Paths, groups cgroup.Hierarchy, binary s
 	}
 	return &Sandboxes{
 		scope: scope, paths: paths, groups: groups, conf: conf,
-		spawners: NewSpawners(runsc, spawners), handles: map[names.ID]*handle{},
+		spawners: NewSpawners(runsc, spawners), layers: layers, handles: map[names.ID]*handle{},
 	}, nil
 }
 
@@ -123,6 +124,10 @@ func (s *Sandboxes) existing(id names.ID, wanted []byte) (Process, error) {
 
 func (s *Sandboxes) create(ctx context.Context, ask Ask, netns string, wanted []byte, lock *os.File) (Process, error) {
 	bundle, disk := s.paths.Bundle(ask.ID), s.paths.Disk(ask.ID)
+	lower, err := amongLayers(ask.Lower, s.layers)
+	if err != nil {
+		return Process{}, err
+	}
 	if _, err := os.Stat(netns); err != nil {
 		return Process{}, wire.Errorf(wire.NotFound, "sandbox %s has no network namespace at %s; ask net.create first", ask.ID, netns)
 	}
@@ -135,7 +140,7 @@ func (s *Sandboxes) create(ctx context.Context, ask Ask, netns string, wanted []
 	if err := os.WriteFile(s.askFile(ask.ID), wanted, 0o600); err != nil {
 		return Process{}, fmt.Errorf("writing what %s was asked to be: %w", ask.ID, err)
 	}
-	if err := mountRootfs(s.paths.Rootfs(ask.ID), ask.Lower, disk); err != nil {
+	if err := mountRootfs(s.paths.Rootfs(ask.ID), lower, disk); err != nil {
 		return Process{}, err
 	}
 	group := s.group(ask.ID)

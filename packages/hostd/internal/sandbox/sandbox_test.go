@@ -118,3 +118,27 @@ func TestAProcessIsNamedByItsStart(t *testing.T) {
 		t.Errorf("got %v", fields)
 	}
 }
+
+func TestLowerDirectoriesLieWhereTheOperatorSaid(t *testing.T) {
+	layers, elsewhere := t.TempDir(), t.TempDir()
+	inside := filepath.Join(layers, "template")
+	for _, err := range []error{
+		os.Mkdir(inside, 0o755), os.Mkdir(layers+"-besides", 0o755),
+		os.Symlink(elsewhere, filepath.Join(layers, "out")), os.Symlink(inside, filepath.Join(elsewhere, "in")),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { os.Remove(layers + "-besides") })
+	for _, good := range []string{layers, inside, filepath.Join(elsewhere, "in")} {
+		if _, err := amongLayers([]string{good}, []string{layers}); err != nil {
+			t.Errorf("%s was refused: %v", good, err)
+		}
+	}
+	for _, bad := range []string{"/", "/etc", elsewhere, filepath.Join(layers, "out"), filepath.Join(layers, ".."), layers + "-besides", "template"} {
+		if resolved, err := amongLayers([]string{inside, bad}, []string{layers}); err == nil {
+			t.Errorf("%s was taken as %v", bad, resolved)
+		}
+	}
+}
