@@ -1,5 +1,6 @@
 export { readRoomConfig } from './read.ts';
 export {
+  defaultPools,
   GatewayConfig,
   GatewaySecrets,
   NodeAgentConfig,

@@ -2,7 +2,7 @@
  * What each room is told when it starts: plain settings in one JSON file (`TORPOR_CONFIG`), secrets in another that only the room's user can read
  * (`TORPOR_SECRETS`). `torpor up` writes both; an operator of several boxes writes them by hand or by their own tooling.
  */
-import { Isolation, NodeId, Shape } from '@torpor/contracts';
+import { DEFAULT_SHAPE, Isolation, NodeId, Shape } from '@torpor/contracts';
 import { z } from 'zod';
 
 const Common = z.object({
@@ -91,3 +91,8 @@ export type SchedulerConfig = z.infer<typeof SchedulerConfig>;
 export type SchedulerSecrets = z.infer<typeof SchedulerSecrets>;
 export type NodeAgentConfig = z.infer<typeof NodeAgentConfig>;
 export type NodeAgentSecrets = z.infer<typeof NodeAgentSecrets>;
+
+/** So many instances kept ready for a create without sizes. */
+export function defaultPools(size: number): NodeAgentConfig['pools'] {
+  return [{ template: 'base', shape: DEFAULT_SHAPE, size }];
+}

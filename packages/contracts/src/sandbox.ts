@@ -45,6 +45,9 @@ export const Shape = z.object({
 });
 export type Shape = z.infer<typeof Shape>;
 
+/** What a create without sizes gets. Pools are kept for it, so the two must be one: a pool of another shape is never claimed. */
+export const DEFAULT_SHAPE: Shape = { memoryMib: 4096, cpus: 2, diskMib: 8192, pids: 1024 };
+
 export const Port = z.object({
   name: z.string().max(63).optional(),
   target: z.number().int().min(1).max(65535),

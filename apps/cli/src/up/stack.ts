@@ -2,6 +2,7 @@
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { roomPermissions } from '@torpor/bus';
+import { defaultPools } from '@torpor/config';
 import type {
   GatewayConfig,
   GatewaySecrets,
@@ -20,7 +21,6 @@ import { postgresBinary } from './postgres.ts';
 import { writeReadable } from './readable-file.ts';
 import type { Service } from './service.ts';
 import { poolSizeMib, type Settings } from './settings.ts';
-import { defaultPools } from './pools.ts';
 
 export const NODE_ID = 'local';
 const GUEST_PORT = 7070;

@@ -1,4 +1,4 @@
-import type { IdlePolicy, Port, SandboxAsk, WorkspaceName } from '@torpor/contracts';
+import { DEFAULT_SHAPE, type IdlePolicy, type Port, type SandboxAsk, type WorkspaceName } from '@torpor/contracts';
 import { parseEnding } from './expiries.ts';
 import { DEFAULT_IMAGE, resolveBlaxelImage, type BlaxelImage } from './images.ts';
 import { accept, blaxelCreationError, type BlaxelRefusal, type Parsed } from './refusals.ts';
@@ -28,10 +28,10 @@ export interface BlaxelOffer {
 export function plainOffer(images: readonly BlaxelImage[]): BlaxelOffer {
   return {
     images,
-    memoryMibDefault: 4096,
+    memoryMibDefault: DEFAULT_SHAPE.memoryMib,
     memoryMibMax: 64 * 1024,
-    diskMib: 8192,
-    pids: 1024,
+    diskMib: DEFAULT_SHAPE.diskMib,
+    pids: DEFAULT_SHAPE.pids,
     idle: { kind: 'after', idleMs: 15_000 },
     volumes: false,
     networkRules: false,
