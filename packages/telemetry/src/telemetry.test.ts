@@ -39,3 +39,15 @@ it('serves health and metrics, and 503 when the room is not well', async () => {
   expect(text).toContain('torpor_event_loop_delay_ms{quantile="0.99"}');
   await observed.close();
 });
+
+it('puts the trace id of the span into every line under it, and none into others', async () => {
+  const lines: string[] = [];
+  const { log, span } = openTelemetry({ room: 'gateway', version: '1', write: (line) => lines.push(line) });
+  await span('work', { traceparent: `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01` }, async () => {
+    await Promise.resolve();
+    log.info('under it');
+    log.info('says its own', { traceId: 'own' });
+  });
+  log.info('outside');
+  expect(lines.map((line) => JSON.parse(line).traceId)).toEqual(['a'.repeat(32), 'own', undefined]);
+});

@@ -1,6 +1,6 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import pino from 'pino';
-import { openTracing, untraced, type SpanWork, type SpanOptions, type Tracing } from './tracing.ts';
+import { currentTraceId, openTracing, untraced, type SpanWork, type SpanOptions, type Tracing } from './tracing.ts';
 
 type Attributes = Readonly<Record<string, unknown>>;
 type Labels = Readonly<Record<string, string>>;
@@ -44,9 +44,22 @@ export interface TelemetryOptions {
 
 export function openTelemetry(options: TelemetryOptions): Telemetry {
   const { write } = options;
-  const settings = { level: options.logLevel ?? 'info', base: { room: options.room }, messageKey: 'event' };
+  const settings: pino.LoggerOptions = {
+    level: options.logLevel ?? 'info',
+    base: { room: options.room },
+    messageKey: 'event',
+    mixin: traceOfLine,
+    // What a line says itself counts more.
+    mixinMergeStrategy: (said, mixed) => ({ ...mixed, ...said }),
+  };
   const logger = write ? pino(settings, { write }) : pino(settings);
   return assemble(logger, openTracing(options));
+}
+
+/** Every line under a span carries its trace id, so that one id finds the operation in every room's lines. */
+function traceOfLine(): Attributes {
+  const traceId = currentTraceId();
+  return traceId === undefined ? {} : { traceId };
 }
 
 /** Telemetry that nobody reads: for tests. Metrics still count. */

@@ -1,4 +1,5 @@
 /** Traces: W3C context in and out of every envelope and request, spans to an OTLP endpoint when one is configured. */
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { randomBytes } from 'node:crypto';
 import { context, propagation, SpanKind, SpanStatusCode, trace, type Context, type Span } from '@opentelemetry/api';
 import { W3CTraceContextPropagator } from '@opentelemetry/core';
@@ -28,6 +29,17 @@ export interface Tracing {
   close(): Promise<void>;
 }
 
+const current = new AsyncLocalStorage<string>();
+
+/** The trace id of the span that this code runs under, if it runs under one. */
+export function currentTraceId(): string | undefined {
+  return current.getStore();
+}
+
+function within<T>(span: OpenSpan, work: SpanWork<T>): Promise<T> {
+  return current.run(span.traceId, () => work(span));
+}
+
 const KINDS = { server: SpanKind.SERVER, client: SpanKind.CLIENT, internal: SpanKind.INTERNAL };
 
 export function openTracing(options: { room: string; version: string; otlpEndpoint?: string | undefined }): Tracing {
@@ -44,7 +56,7 @@ export function openTracing(options: { room: string; version: string; otlpEndpoi
       const parent = traceparent ? propagation.extract(context.active(), { traceparent }) : context.active();
       const span = tracer.startSpan(name, { kind: KINDS[kind], attributes: { ...attributes } }, parent);
       try {
-        return await context.with(trace.setSpan(parent, span), () => work(openSpan(span, parent)));
+        return await context.with(trace.setSpan(parent, span), () => within(openSpan(span, parent), work));
       } catch (error) {
         span.setStatus({ code: SpanStatusCode.ERROR, message: explain(error) });
         throw error;
@@ -71,7 +83,7 @@ export function untraced(): Tracing {
   return {
     span: (_name, { traceparent }, work) => {
       const own = freshTraceparent(traceparent);
-      return work({ traceparent: own, traceId: own.slice(3, 35), set: () => {} });
+      return within({ traceparent: own, traceId: own.slice(3, 35), set: () => {} }, work);
     },
     close: async () => {},
   };
