@@ -12,6 +12,7 @@ import {
 import { Agent, request, type Dispatcher } from 'undici';
 import { readCredentials, type Credentials } from '../up/credentials.ts';
 import { thisInstallation } from '../up/installation.ts';
+import { eventSourceOver } from './event-source.ts';
 
 export interface Client {
   readonly at: Credentials;
@@ -34,7 +35,7 @@ export async function openClient(env: NodeJS.ProcessEnv = process.env): Promise<
     links: [
       splitLink({
         condition: (operation) => operation.type === 'subscription',
-        true: httpSubscriptionLink({ url, eventSourceOptions: () => ({ fetch: withHeaders(headers) }) as never }), // Node's EventSource takes a fetch
+        true: httpSubscriptionLink({ url, EventSource: eventSourceOver(withHeaders(headers)) }),
         false: httpBatchLink({ url, headers: () => headers }),
       }),
     ],

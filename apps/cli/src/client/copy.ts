@@ -38,7 +38,9 @@ async function upload(
   source: string,
   to: Place & { kind: 'there' },
 ): Promise<{ files: number; bytes: number }> {
-  const facts = await stat(source);
+  const facts = await stat(source).catch((error: NodeJS.ErrnoException) => {
+    throw new Failure('not_found', error.code === 'ENOENT' ? `there is no "${source}" here` : error.message);
+  });
   const target = to.path.endsWith('/') || to.path === '.' ? join(to.path, basename(source)) : to.path;
   if (facts.isDirectory()) {
     let [files, bytes] = [0, 0];

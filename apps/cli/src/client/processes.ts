@@ -1,5 +1,6 @@
 /** Programs in a sandbox, run and followed through the guest's calls. */
 import { createInterface } from 'node:readline';
+import { Failure } from '@torpor/kernel';
 import type { Client } from './client.ts';
 
 type Frame =
@@ -37,4 +38,32 @@ export async function startProcess(
 ): Promise<{ id: string; name: string; pid: number }> {
   const answer = await client.guest(sandbox, 'POST', '/v1/processes', request);
   return (await answer.body.json()) as { id: string; name: string; pid: number }; // packages/guest/PROTOCOL.md
+}
+
+/** Gives a program what we are given, to the end; ends early and quietly when the program has ended. */
+export async function copyInput(
+  client: Client,
+  sandbox: string,
+  id: string,
+  from: AsyncIterable<Buffer>,
+): Promise<void> {
+  const at = `/v1/processes/${encodeURIComponent(id)}/stdin`;
+  try {
+    for await (const bytes of from) await (await client.guest(sandbox, 'POST', at, bytes)).body.dump();
+    await (await client.guest(sandbox, 'DELETE', at)).body.dump();
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error; // the program is gone or takes no more; its output and exit code say the rest
+  }
+}
+
+/** Passes a signal on. False: the program had ended already. */
+export async function signalProcess(client: Client, sandbox: string, id: string, signal: string): Promise<boolean> {
+  try {
+    const at = `/v1/processes/${encodeURIComponent(id)}/signal`;
+    await (await client.guest(sandbox, 'POST', at, { signal, group: true })).body.dump();
+    return true;
+  } catch (error) {
+    if (error instanceof Failure) return false;
+    throw error;
+  }
 }

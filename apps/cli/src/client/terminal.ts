@@ -4,7 +4,7 @@ import { startProcess } from './processes.ts';
 
 export async function openTerminal(client: Client, sandbox: string, shell: string): Promise<number> {
   const { stdin, stdout } = process;
-  const size = () => ({ cols: stdout.columns ?? 80, rows: stdout.rows ?? 24 });
+  const size = () => ({ cols: stdout.columns || 80, rows: stdout.rows || 24 }); // a pty that nobody sized says 0
   const { id } = await startProcess(client, sandbox, {
     argv: [shell, '-l'],
     pty: size(),

@@ -1,3 +1,4 @@
+import { Failure } from '@torpor/kernel';
 import type { Command } from 'commander';
 
 /** Completion of commands and options, written from the same table that parses them. */
@@ -8,7 +9,7 @@ export function addCompletionCommand(torpor: Command): void {
     .argument('[shell]', 'bash or zsh', 'bash')
     .action((shell: string) => {
       if (shell !== 'bash' && shell !== 'zsh')
-        throw new Error(`completion is there for bash and zsh, not for "${shell}"`);
+        throw new Failure('bad_request', `completion is there for bash and zsh, not for "${shell}"`);
       const prelude = shell === 'zsh' ? 'autoload -U +X bashcompinit && bashcompinit\n' : '';
       process.stdout.write(`${prelude}${script(torpor)}`);
     });

@@ -1,4 +1,5 @@
-import type { Command } from 'commander';
+import { Failure } from '@torpor/kernel';
+import { InvalidArgumentError, type Command } from 'commander';
 import { ago, table } from '../client/table.ts';
 import { print, using } from './sandbox.ts';
 
@@ -10,14 +11,15 @@ export function addKeyCommands(torpor: Command): void {
     .argument('<name>')
     .option('--role <role>', 'admin or member', 'member')
     .option('--scope <scope...>', 'only these: sandboxes:read, sandboxes:*, …')
-    .option('--days <n>', 'it ends after so many days')
+    .option('--days <n>', 'it ends after so many days', days)
     .option('--json', 'for programs')
-    .action(async (name: string, options: { role: string; scope?: string[]; days?: string; json?: boolean }) => {
+    .action(async (name: string, options: { role: string; scope?: string[]; days?: number; json?: boolean }) => {
       const role = options.role === 'admin' ? 'admin' : 'member';
-      if (options.role !== role) throw new Error(`--role expects admin or member, got "${options.role}"`);
-      const lifeMs = options.days === undefined ? {} : { lifeMs: Number(options.days) * 86_400_000 };
+      if (options.role !== role)
+        throw new Failure('bad_request', `--role expects admin or member, got "${options.role}"`);
+      const lifeMs = options.days === undefined ? {} : { lifeMs: options.days * 86_400_000 };
       const made = await using((client) =>
-        client.api.keys.create.mutate({ name, role, scopes: options.scope ?? [], ...lifeMs }),
+        client.api.keys.create.mutate({ name, role, ...(options.scope ? { scopes: options.scope } : {}), ...lifeMs }),
       );
       print(
         options.json,
@@ -39,7 +41,7 @@ export function addKeyCommands(torpor: Command): void {
         each.prefix,
         each.name,
         each.role,
-        each.scopes?.join(',') || 'all',
+        each.scopes?.join(',') ?? 'all',
         used(each.lastUsedAtMs),
         each.revokedAtMs === undefined ? '' : 'revoked',
       ]);
@@ -54,4 +56,9 @@ export function addKeyCommands(torpor: Command): void {
       const ended = await using((client) => client.api.keys.revoke.mutate({ id }));
       print(options.json, ended, () => `the key "${ended.name}" is revoked`);
     });
+}
+
+function days(text: string): number {
+  if (!/^[1-9]\d{0,4}$/.test(text)) throw new InvalidArgumentError('expected a number of days, 1 to 99999');
+  return Number(text);
 }

@@ -1,7 +1,8 @@
-import type { Command } from 'commander';
+import { Failure } from '@torpor/kernel';
+import { InvalidArgumentError, type Command } from 'commander';
 import { clientFailure, openClient, type Client } from '../client/client.ts';
 import { copyFiles, placeOf } from '../client/copy.ts';
-import { copyOutput, startProcess } from '../client/processes.ts';
+import { copyInput, copyOutput, signalProcess, startProcess } from '../client/processes.ts';
 import { ago, table } from '../client/table.ts';
 import { openTerminal } from '../client/terminal.ts';
 
@@ -77,6 +78,7 @@ export function addSandboxCommands(torpor: Command): void {
     .argument('<name>')
     .argument('<command...>')
     .option('--detach', 'leave it running and print its name')
+    .option('-i, --stdin', 'give it our standard input')
     .option('--as <name>', 'name of the process')
     .option('--cwd <path>', 'working directory')
     .option('--env <NAME=value...>', 'environment')
@@ -85,7 +87,7 @@ export function addSandboxCommands(torpor: Command): void {
       async (
         name: string,
         command: string[],
-        options: { detach?: boolean; as?: string; cwd?: string; env?: string[] },
+        options: { detach?: boolean; stdin?: boolean; as?: string; cwd?: string; env?: string[] },
       ) => {
         const client = await openClient();
         const what = command.length === 1 ? { shell: command[0] } : { argv: command };
@@ -93,10 +95,11 @@ export function addSandboxCommands(torpor: Command): void {
           ...what,
           ...(options.as ? { name: options.as } : {}),
           ...(options.cwd ? { cwd: options.cwd } : {}),
+          ...(options.stdin ? { stdin: true } : {}),
           env: pairs('--env', options.env),
         });
         if (options.detach) process.stdout.write(`${started.name}\n`);
-        else process.exitCode = await copyOutput(client, name, started.id, { follow: true });
+        else process.exitCode = await attend(client, name, started.id, options.stdin ?? false);
       },
     );
   sandbox
@@ -125,6 +128,20 @@ export function addSandboxCommands(torpor: Command): void {
     .action(async (name: string, options: { shell: string }) => {
       process.exitCode = await openTerminal(await openClient(), name, options.shell);
     });
+}
+
+/** Follows a program to its end, with our input if asked; Ctrl-C goes to the program, and the second one to us. */
+async function attend(client: Client, name: string, id: string, withInput: boolean): Promise<number> {
+  const interrupt = () => void signalProcess(client, name, id, 'INT');
+  process.once('SIGINT', interrupt);
+  const input = withInput ? copyInput(client, name, id, process.stdin) : undefined;
+  try {
+    return await copyOutput(client, name, id, { follow: true });
+  } finally {
+    process.off('SIGINT', interrupt);
+    if (input) process.stdin.destroy(); // nobody reads it any more
+    await input?.catch(() => {}); // what was typed after the end
+  }
 }
 
 interface CreateOptions {
@@ -213,7 +230,7 @@ function asName(name: string): View['name'] {
 }
 
 function wholeNumber(text: string): number {
-  if (!/^\d{1,9}$/.test(text)) throw new Error(`expected a whole number, got "${text}"`);
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('expected a whole number');
   return Number(text);
 }
 
@@ -221,7 +238,7 @@ function pairs(option: string, entries: readonly string[] | undefined): Record<s
   return Object.fromEntries(
     (entries ?? []).map((entry) => {
       const at = entry.indexOf('=');
-      if (at < 1) throw new Error(`${option} expects name=value, got "${entry}"`);
+      if (at < 1) throw new Failure('bad_request', `${option} expects name=value, got "${entry}"`);
       return [entry.slice(0, at), entry.slice(at + 1)];
     }),
   );

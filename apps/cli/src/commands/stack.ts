@@ -14,6 +14,7 @@ import { nameProcess, isRunning } from '../up/processes.ts';
 import { purge } from '../up/purge.ts';
 import { settingsFrom } from '../up/settings.ts';
 import { startStack } from '../up/start.ts';
+import { endOrphans, pidFileOf } from '../up/supervisor.ts';
 
 const START_MS = 15 * 60_000;
 const STOP_MS = 60_000;
@@ -32,6 +33,8 @@ export function addStackCommands(torpor: Command): void {
       if (options.detach) {
         const status = await bringUp(startOptions(options));
         process.stdout.write(`Torpor is up: ${status.url} (supervisor ${status.pid}; "torpor down" ends it)\n`);
+        const credentials = await readCredentials(thisInstallation());
+        if (credentials) process.stdout.write(`\n${exportLines(environmentOf('blaxel', credentials))}\n`);
       } else await stayUp(options);
     });
   torpor
@@ -123,11 +126,12 @@ async function takeDown(all: boolean): Promise<void> {
   const installation = thisInstallation();
   const status = await askStatus(installation);
   if (status) await stopSupervisor(installation, status.pid);
-  if (all) process.stdout.write(`${await purge(installation)}\n`);
-  else
-    process.stdout.write(
-      status ? 'Torpor is down; its sandboxes stay frozen for the next "torpor up".\n' : 'Torpor was not up.\n',
-    );
+  if (all) return void process.stdout.write(`${await purge(installation)}\n`);
+  // A supervisor that was killed has left everything running.
+  const wasUp = status !== undefined || (await endOrphans(pidFileOf(installation))) > 0;
+  process.stdout.write(
+    wasUp ? 'Torpor is down; its sandboxes stay frozen for the next "torpor up".\n' : 'Torpor was not up.\n',
+  );
 }
 
 async function stopSupervisor(installation: Installation, pid: number): Promise<void> {
