@@ -3,14 +3,15 @@
  * the host must show what the journal says and nothing else, with every answered create alive and every unanswered one whole or wholly absent.
  */
 import { existsSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { api } from '../bench/lib/api.ts';
 import type { Stack } from '../bench/lib/stack.ts';
 import { Counter, exec } from './counter.ts';
-import { askInventory, isProcess, readHost, readJournal, wantedHost } from './host-sets.ts';
+import { readJournal } from './host-sets.ts';
 import { ownInstallation, type OwnInstallation } from './own-installation.ts';
+import { settled } from './settled.ts';
 import { freshName, isFull } from './test-stack.ts';
 import { until } from './until.ts';
 
@@ -59,7 +60,7 @@ beforeAll(async () => {
   installation = await ownInstallation('death', ['--pool', String(POOL), '--disk', '4']);
   stack = await installation.up();
   witnesses = [await Counter.start(stack, freshName('awake')), await Counter.start(stack, freshName('asleep'))];
-  await settled();
+  await settled(stack, POOL);
 });
 
 afterAll(async () => {
@@ -85,7 +86,7 @@ describe('a delete', () => {
   it.for(points.destroy)('dies at %s', async (point) => {
     const name = freshName('gone');
     await api(stack).create({ name, ...COLD });
-    await settled();
+    await settled(stack, POOL);
     await dies(point, async () => {
       const answered = await succeeds(api(stack).delete(name));
       return async () => {
@@ -103,12 +104,16 @@ async function dies(point: string, act: () => Promise<() => Promise<void>>): Pro
   const armed = join(installation.failpointsDir, point);
   await writeFile(armed, '', { mode: 0o666 });
   const acting = act();
-  await until(`somebody comes by ${point}`, 20_000, async () => !existsSync(armed));
-  const [judge, ms] = await Promise.all([acting, settled()]);
+  try {
+    await until(`somebody comes by ${point}`, 20_000, async () => !existsSync(armed));
+  } finally {
+    await rm(armed, { force: true });
+  }
+  const [judge, ms] = await Promise.all([acting, settled(stack, POOL)]);
   recoveries.push({ point, ms });
   await judge();
   await Promise.all(witnesses.map((witness) => witness.ask(`/${encodeURIComponent(point)}`, RECOVERY_MS)));
-  await settled();
+  await settled(stack, POOL);
 }
 
 /** An answered create must be usable, an unanswered one usable or absent. */
@@ -132,9 +137,10 @@ async function isUsable(name: string): Promise<boolean> {
 }
 
 async function isAbsent(name: string): Promise<boolean> {
-  const told = await (api(stack).get(name) as Promise<{ phase: string }>)
+  const told = await api(stack)
+    .get(name)
     .then(
-      ({ phase }) => phase,
+      ({ phase }) => phase ?? 'unknown',
       (error: unknown) => String(error),
     );
   // What has ended may be read about for a while.
@@ -147,32 +153,4 @@ async function succeeds(asked: Promise<unknown>): Promise<boolean> {
     () => true,
     () => false,
   );
-}
-
-/** How long it took until the host showed what the journal says, everybody being done: in ms. */
-async function settled(): Promise<number> {
-  let said = '';
-  return until(
-    'the host shows what the journal says',
-    RECOVERY_MS,
-    async () => {
-      said = await difference();
-      return said === '';
-    },
-    () => said,
-  );
-}
-
-async function difference(): Promise<string> {
-  const journal = await readJournal(stack);
-  const host = await readHost(stack);
-  const inventory = await askInventory(stack).catch((error: unknown) => String(error)); // hostd may be on its way back
-  const unsettled = journal.filter(({ isSettled }) => !isSettled).map(({ id }) => id);
-  if (unsettled.length > 0) return `the journal is in the middle of ${unsettled.join(', ')}`;
-  const pooled = journal.filter(({ name }) => name === undefined).length;
-  if (pooled !== POOL) return `the pool holds ${pooled}`;
-  for (const { id, process } of journal) if (!(await isProcess(process))) return `the process of ${id} is gone`;
-  const wanted = JSON.stringify(wantedHost(journal));
-  if (JSON.stringify(host) !== wanted) return `the journal wants ${wanted}, the kernel shows ${JSON.stringify(host)}`;
-  return JSON.stringify(inventory) === wanted ? '' : `the journal wants ${wanted}, hostd tells ${JSON.stringify(inventory)}`;
 }

@@ -7,6 +7,7 @@ export interface SandboxFacts {
   readonly url: string;
   readonly instanceId: string;
   readonly state?: string;
+  readonly phase?: string;
   /** The name of its cgroup; a pooled instance was made before it became this sandbox. */
   readonly hostId?: string;
 }

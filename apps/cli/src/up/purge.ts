@@ -6,11 +6,11 @@ import type { Installation } from './installation.ts';
 import { scopeOf } from './installation.ts';
 import { run } from './layout.ts';
 import { hostdRunDir, hostdSocket, NODE_ID } from './stack.ts';
-import { endOrphans } from './supervisor.ts';
+import { endOrphans, pidFileOf } from './supervisor.ts';
 
 /** Ends every sandbox of the installation and removes all it has on the host. Answers a sentence that says how many. */
 export async function purge(installation: Installation): Promise<string> {
-  const left = await endOrphans(join(installation.runDir, 'children.json'));
+  const left = await endOrphans(pidFileOf(installation));
   const { stateDir, runDir } = installation;
   const poolFile = join(stateDir, 'pool.img');
   const scope = scopeOf(installation.id, NODE_ID);

@@ -45,7 +45,7 @@ export class Supervisor {
       ]),
     );
     this.#log = options.log;
-    this.#pidFile = join(options.runDir, 'children.json');
+    this.#pidFile = pidFileOf(options);
   }
 
   /**
@@ -185,6 +185,10 @@ interface Child extends ProcessName {
 async function nameChild({ service, running }: Kept): Promise<Child | undefined> {
   const name = running?.child.pid === undefined ? undefined : await nameProcess(running.child.pid);
   return name && { ...name, service: service.name, stop: service.stop };
+}
+
+export function pidFileOf({ runDir }: { readonly runDir: string }): string {
+  return join(runDir, 'children.json');
 }
 
 /** Ends what a killed supervisor left, by pid and start time. They get the time to close well: the database, above all. */
