@@ -3,6 +3,7 @@
  * a slash (`//tmp/a`). Both mean `/tmp/a`; so the raw path is cut first and decoded after, and no slashes are merged before that.
  */
 import { posix } from 'node:path';
+import { Failure } from '@torpor/kernel';
 import { badRequest } from './exchange.ts';
 
 const PATH_BYTES_MAX = 4096;
@@ -39,6 +40,12 @@ export function locate(path: string, workdir: string): string {
   if (path === '~' || path.startsWith('~/')) return path;
   const absolute = posix.normalize(path.startsWith('/') ? path : posix.join(workdir, path));
   return absolute.length > 1 && absolute.endsWith('/') ? absolute.slice(0, -1) : absolute;
+}
+
+/** The guest's path of a process. A dot or two would be taken for steps in it and lead elsewhere; no process is found by them. */
+export function processPath(id: string): string {
+  if (id === '.' || id === '..') throw new Failure('not_found', `there is no process "${id}"`);
+  return `/v1/processes/${encodeURIComponent(id)}`;
 }
 
 /** A guest path with a query made of what is defined. */

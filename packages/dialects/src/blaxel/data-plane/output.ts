@@ -1,7 +1,7 @@
 /** What processes wrote, read from the guest and told in this dialect's ways. */
 import { StringDecoder } from 'node:string_decoder';
 import type { Guest } from '@torpor/runtime';
-import { guestPath } from './addresses.ts';
+import { guestPath, processPath } from './addresses.ts';
 import { checked, GuestFrame, openStream, type GuestProcess } from './guest-calls.ts';
 import { decodeChunks, linesOf, type TextSource } from './texts.ts';
 
@@ -26,7 +26,7 @@ export async function openOutput(
   id: string,
   options: { follow: boolean; signal: AbortSignal },
 ): Promise<AsyncGenerator<OutputEvent>> {
-  const path = guestPath(`/v1/processes/${encodeURIComponent(id)}/output`, {
+  const path = guestPath(`${processPath(id)}/output`, {
     stream: 'both',
     format: 'frames',
     follow: options.follow,
@@ -101,7 +101,7 @@ async function readAll(guest: Guest, id: string, signal: AbortSignal): Promise<P
 }
 
 async function* streamed(guest: Guest, id: string, stream: StreamName, signal: AbortSignal): AsyncGenerator<string> {
-  const path = guestPath(`/v1/processes/${encodeURIComponent(id)}/output`, { stream, format: 'raw' });
+  const path = guestPath(`${processPath(id)}/output`, { stream, format: 'raw' });
   const answer = await openStream(guest, { method: 'GET', path, signal, headMs: 10_000, bulk: true });
   yield* decodeChunks(answer.body);
 }

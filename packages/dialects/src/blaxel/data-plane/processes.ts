@@ -1,7 +1,7 @@
 /** `/process`: starting, waiting, watching, ending. */
 import { Failure } from '@torpor/kernel';
 import { z } from 'zod';
-import { guestPath } from './addresses.ts';
+import { guestPath, processPath } from './addresses.ts';
 import { readJson } from './bodies.ts';
 import { answerJson, answerStream, badRequest, recode, type DataPlaneAnswer, type Exchange } from './exchange.ts';
 import { ask, discard, GuestProcess, GuestRun, openStream } from './guest-calls.ts';
@@ -127,7 +127,7 @@ function timedOut(process: GuestProcess, deadline: Deadline): Failure {
 }
 
 async function describe(exchange: Exchange, id: string, waitMs = 0): Promise<GuestProcess> {
-  const path = guestPath(`/v1/processes/${encodeURIComponent(id)}`, { waitMs: waitMs || undefined });
+  const path = guestPath(processPath(id), { waitMs: waitMs || undefined });
   return ask(exchange.guest, GuestProcess, 'GET', path, undefined, {
     headMs: START_MS + waitMs,
     signal: exchange.request.signal,
@@ -169,7 +169,7 @@ async function failureOf(
   waitMs: number,
   signal: AbortSignal,
 ): Promise<never> {
-  const path = guestPath(`/v1/processes/${encodeURIComponent(started.id)}`, { waitMs });
+  const path = guestPath(processPath(started.id), { waitMs });
   const process = await ask(exchange.guest, GuestProcess, 'GET', path, undefined, {
     headMs: START_MS + waitMs,
     signal,
@@ -342,7 +342,7 @@ export async function killProcess(exchange: Exchange): Promise<DataPlaneAnswer> 
 }
 
 async function signalProcess(exchange: Exchange, signal: 'TERM' | 'KILL'): Promise<void> {
-  const path = `/v1/processes/${encodeURIComponent(idOf(exchange))}/signal`;
+  const path = `${processPath(idOf(exchange))}/signal`;
   try {
     await exchange.guest.json('POST', path, { signal, group: true }, { signal: exchange.request.signal });
   } catch (error) {
@@ -351,7 +351,7 @@ async function signalProcess(exchange: Exchange, signal: 'TERM' | 'KILL'): Promi
 }
 
 export async function writeStdin(exchange: Exchange): Promise<DataPlaneAnswer> {
-  const path = `/v1/processes/${encodeURIComponent(idOf(exchange))}/stdin`;
+  const path = `${processPath(idOf(exchange))}/stdin`;
   const { body, signal } = exchange.request;
   const answer = await openStream(exchange.guest, { method: 'POST', path, body, signal, headMs: 0, bulk: true });
   discard(answer.body);
@@ -359,7 +359,7 @@ export async function writeStdin(exchange: Exchange): Promise<DataPlaneAnswer> {
 }
 
 export async function closeStdin(exchange: Exchange): Promise<DataPlaneAnswer> {
-  const path = `/v1/processes/${encodeURIComponent(idOf(exchange))}/stdin`;
+  const path = `${processPath(idOf(exchange))}/stdin`;
   await exchange.guest.json('DELETE', path, undefined, { signal: exchange.request.signal });
   return answerJson({ message: 'Stdin closed successfully' });
 }

@@ -1,6 +1,7 @@
 /** `/health` and `/network/process/{pid}/ports`. */
 import { Failure } from '@torpor/kernel';
 import { z } from 'zod';
+import { processPath } from './addresses.ts';
 import { answerJson, type DataPlaneAnswer, type Exchange } from './exchange.ts';
 import { ask, GuestProcess } from './guest-calls.ts';
 
@@ -59,8 +60,7 @@ export async function listPorts(exchange: Exchange): Promise<DataPlaneAnswer> {
 /** The process of ours with that pid or name. A pid that is not ours may still be a child's. */
 async function findOwner(exchange: Exchange, asked: string): Promise<GuestProcess | undefined> {
   try {
-    const path = `/v1/processes/${encodeURIComponent(asked)}`;
-    return await ask(exchange.guest, GuestProcess, 'GET', path, undefined, { signal: exchange.request.signal });
+    return await ask(exchange.guest, GuestProcess, 'GET', processPath(asked), undefined, { signal: exchange.request.signal });
   } catch (error) {
     if (error instanceof Failure && error.code === 'not_found' && /^\d{1,9}$/.test(asked)) return undefined;
     throw error;
