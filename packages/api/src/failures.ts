@@ -18,6 +18,7 @@ const CODES: Readonly<Record<string, TRPCError['code']>> = {
   method_not_allowed: 'METHOD_NOT_SUPPORTED',
   request_timeout: 'TIMEOUT',
   conflict: 'CONFLICT',
+  gone: 'NOT_FOUND', // tRPC has no nearer one
   too_large: 'PAYLOAD_TOO_LARGE',
   unprocessable: 'UNPROCESSABLE_CONTENT',
   too_many_requests: 'TOO_MANY_REQUESTS',
@@ -25,6 +26,8 @@ const CODES: Readonly<Record<string, TRPCError['code']>> = {
   not_implemented: 'NOT_IMPLEMENTED',
   bad_gateway: 'BAD_GATEWAY',
   no_capacity: 'SERVICE_UNAVAILABLE',
+  no_space: 'SERVICE_UNAVAILABLE',
+  misdirected: 'SERVICE_UNAVAILABLE',
   unavailable: 'SERVICE_UNAVAILABLE',
   deadline_exceeded: 'GATEWAY_TIMEOUT',
 };

@@ -29,7 +29,7 @@ export const CreateSandboxInput = z.object({
   image: z.string().max(255).optional(),
   memoryMib: z.number().int().min(128).max(65_536).optional(),
   cpus: z.number().min(0.1).max(64).optional(),
-  diskMib: z.number().int().min(64).optional(),
+  diskMib: z.number().int().min(64).max(1_048_576).optional(),
   env: z
     .record(
       z

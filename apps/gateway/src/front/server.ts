@@ -35,6 +35,8 @@ export function createFront(
     highWaterMark: 256 * 1024,
   });
   server.on('request', handlers.onRequest);
+  // An expectation that we do not know is passed over (RFC 9110 §10.1.1 lets us); unheard, it would be a bare 417.
+  server.on('checkExpectation', handlers.onRequest);
   server.on('upgrade', handlers.onUpgrade);
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
     const code = error.code ?? 'unknown';

@@ -92,6 +92,14 @@ describe('what travels on', () => {
     }
   });
 
+  it('passes over an expectation that it does not know', async () => {
+    const { request, answered } = raw('/main/sandboxes/box/x', { headers: { expect: 'the-unexpected' } });
+    request.end();
+    const answer = await answered;
+    expect([answer.statusCode, await textOf(answer)]).toEqual([200, 'from the node']);
+    expect(stage.seen[0]?.headers['expect']).toBeUndefined();
+  });
+
   it('passes on Server-Timing, and gives the caller the request id', async () => {
     stage.answer = (_request, response) => {
       response.setHeader('server-timing', 'wake;desc="paused";dur=1.8');

@@ -73,6 +73,18 @@ describe('first-party clients', () => {
     });
   });
 
+  it('are told of a body that nobody can read in the same shape', async () => {
+    for (const [body, status, code] of [
+      ['{"name":', 400, 'bad_request'],
+      [' '.repeat(2 << 20), 413, 'too_large'],
+    ] as const) {
+      const headers = { 'content-type': 'application/json' };
+      const answer = await stage.call('/trpc/sandboxes.create', { method: 'POST', body, headers });
+      expect(answer.status).toBe(status);
+      expect(await answer.json()).toMatchObject({ error: { data: { httpStatus: status, failure: { code } } } });
+    }
+  });
+
   it('hear of what happens to their own sandboxes only', async () => {
     const heard: unknown[] = [];
     const onStarted = vi.fn<() => void>();

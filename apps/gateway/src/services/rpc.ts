@@ -20,8 +20,15 @@ export async function serveRpc(
   if (request.method !== 'GET' && request.method !== 'POST') {
     throw new Failure('method_not_allowed', 'procedures take GET (queries, subscriptions) and POST (mutations)');
   }
+  let unreadable: Failure | undefined;
   if (request.method === 'POST') {
-    const body = await readJson(request, { clock: parts.clock, bytesMax: BODY_BYTES_MAX, ms: parts.bodyMs });
+    const body = await readJson(request, { clock: parts.clock, bytesMax: BODY_BYTES_MAX, ms: parts.bodyMs }).catch(
+      (error: unknown) => {
+        if (!(error instanceof Failure) || error.code === 'client_closed') throw error;
+        unreadable = error;
+        if (!request.complete) response.setHeader('connection', 'close');
+      },
+    );
     // The adapter takes a body that was read already from this field, as Express has it.
     Object.assign(request, { body });
   }
@@ -33,6 +40,8 @@ export async function serveRpc(
     path,
     async createContext() {
       try {
+        // Said here, so that the refusal has tRPC's shape like any other.
+        if (unreadable) throw unreadable;
         const key = await parts.admission.identify(request.headers);
         notes['key'] = key.prefix;
         const named = request.headers['x-torpor-workspace'] ?? request.headers['x-blaxel-workspace'];
