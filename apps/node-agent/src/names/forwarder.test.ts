@@ -1,5 +1,6 @@
 import { createSocket, type Socket } from 'node:dgram';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { connect, createServer } from 'node:net';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { forwardNames, refusal, type Forwarder } from './forwarder.ts';
 
 /** A resolver that answers each query by itself with the answer bit set and one byte more. */
@@ -27,6 +28,7 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   await forwarder?.close();
+  forwarder = undefined;
   good.socket.close();
   mute.socket.close();
 });
@@ -36,8 +38,7 @@ async function open(upstream: string[], isInstance = () => true): Promise<Forwar
   return forwarder;
 }
 
-function ask(port: number, waitMs = 2_000): Promise<Buffer | undefined> {
-  const socket = createSocket('udp4');
+function ask(port: number, waitMs = 2_000, socket = createSocket('udp4')): Promise<Buffer | undefined> {
   return new Promise((resolve) => {
     const end = (answer?: Buffer) => {
       clearTimeout(bell);
@@ -72,4 +73,44 @@ it('is no resolver for anybody but instances', async () => {
   const { port } = await open([good.at], () => false);
   expect(await ask(port, 100)).toBeUndefined();
   expect(good.asked).toBe(0);
+});
+
+it('leaves others their names when one asks for ever what nobody answers', async () => {
+  forwarder = await forwardNames({
+    port: 0,
+    isInstance: () => true,
+    onTrouble: () => {},
+    upstream: [mute.at, good.at],
+    answerMs: 1_000,
+  });
+  const { port } = forwarder;
+  const greedy = createSocket('udp4');
+  await new Promise<void>((resolve) => greedy.bind(0, '127.0.0.1', resolve));
+  const turnedAway = new Promise<Buffer>((resolve) => greedy.once('message', resolve));
+  for (let n = 0; n < 65; n++) greedy.send(query, port, '127.0.0.1');
+  expect(await turnedAway).toEqual(refusal(query));
+  const other = createSocket('udp4');
+  await new Promise<void>((resolve) => other.bind(0, '127.0.0.2', resolve));
+  expect((await ask(port, 3_000, other))?.at(-1)).toBe(42);
+  greedy.close();
+});
+
+it('closes at once while it asks, and while somebody holds a connection open', async () => {
+  const silent = createServer(() => {}); // takes connections and says nothing
+  await new Promise<void>((resolve) => silent.listen(mute.socket.address().port, '127.0.0.1', resolve));
+  const closing = await forwardNames({
+    port: 0,
+    isInstance: () => true,
+    onTrouble: () => {},
+    upstream: [mute.at],
+    answerMs: 60_000,
+  });
+  const held = connect(closing.port, '127.0.0.1');
+  const ended = new Promise((resolve) => held.once('close', resolve));
+  const asked = ask(closing.port, 200);
+  await vi.waitFor(() => expect([mute.asked, held.readyState]).toEqual([1, 'open']));
+  await closing.close();
+  await ended;
+  expect(await asked).toBeUndefined();
+  silent.close();
 });

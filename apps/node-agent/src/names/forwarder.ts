@@ -2,7 +2,8 @@
  * The DNS forwarder of a node. Instances ask the host's end of their own veth at port 53, which the node's firewall leads here; we ask the host's
  * resolvers and carry the answer back. We read only the header and the question's length: what names mean is the resolver's affair.
  *
- * Only addresses of the node's own instances are answered, so that the port is no open resolver for anybody else who reaches this host.
+ * Only addresses of the node's own instances are answered, so that the port is no open resolver for anybody else who reaches this host; and each has a
+ * share of what we carry at once, so that one that asks for ever what nobody answers leaves the others their names.
  */
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram';
 import { getServers } from 'node:dns';
@@ -28,7 +29,9 @@ export interface Forwarder {
 const HEADER_BYTES = 12;
 const LARGEST_QUERY_BYTES = 4_096;
 const PENDING_MAX = 1_024;
-const TCP_MAX = 128;
+const PENDING_EACH = 64;
+const TCP_MAX = 256;
+const TCP_EACH = 8;
 const TCP_IDLE_MS = 5_000;
 const SERVFAIL = 2;
 
@@ -37,23 +40,26 @@ export async function forwardNames(options: ForwarderOptions): Promise<Forwarder
   await new Promise<void>((resolve, reject) => udp.once('error', reject).bind(options.port, '0.0.0.0', resolve));
   const { port } = udp.address();
   udp.removeAllListeners('error').on('error', (error) => options.onTrouble('the DNS socket', error));
-  const asking = new Set<Socket>();
+  const closing = new AbortController();
+  const asking = new Shares({ all: PENDING_MAX, each: PENDING_EACH });
   udp.on('message', (query, from) => {
     if (!options.isInstance(from.address) || !isQuery(query)) return;
-    if (asking.size >= PENDING_MAX) return reply(udp, refusal(query), from);
-    askInTurn(query, options, asking).then(
+    if (!asking.take(from.address)) return reply(udp, refusal(query), from);
+    const asked = askInTurn(query, options, closing.signal).finally(() => asking.giveBack(from.address));
+    asked.then(
       (answer) => reply(udp, answer, from),
       (error: unknown) => {
+        if (closing.signal.aborted) return; // nothing to answer by any more
         options.onTrouble(`a name was not resolved: ${explain(error)}`, error);
         reply(udp, refusal(query), from);
       },
     );
   });
-  const tcp = await listenTcp(port, options);
+  const tcp = await listenTcp(port, options, closing.signal);
   return {
     port,
     close: async () => {
-      for (const socket of asking) socket.close();
+      closing.abort(new Error('the forwarder is closing'));
       udp.close();
       await new Promise((resolve) => tcp.close(resolve));
     },
@@ -73,11 +79,12 @@ export function refusal(query: Buffer): Buffer {
   return answer;
 }
 
-async function askInTurn(query: Buffer, options: ForwarderOptions, asking: Set<Socket>): Promise<Buffer> {
+async function askInTurn(query: Buffer, options: ForwarderOptions, closing: AbortSignal): Promise<Buffer> {
   let last: unknown = new Error('this host has no resolver; see /etc/resolv.conf');
   for (const server of options.upstream ?? getServers()) {
+    closing.throwIfAborted();
     try {
-      return await askOne(query, server, options.answerMs ?? 2_000, asking);
+      return await askOne(query, server, options.answerMs ?? 2_000, closing);
     } catch (error) {
       last = error;
     }
@@ -86,10 +93,9 @@ async function askInTurn(query: Buffer, options: ForwarderOptions, asking: Set<S
 }
 
 /** A socket of its own for each question: its random source port is half of what protects an answer from being forged. */
-function askOne(query: Buffer, server: string, answerMs: number, asking: Set<Socket>): Promise<Buffer> {
+function askOne(query: Buffer, server: string, answerMs: number, closing: AbortSignal): Promise<Buffer> {
   const { host, port } = hostAndPort(server);
   const socket = createSocket(isIPv6(host) ? 'udp6' : 'udp4');
-  asking.add(socket);
   return new Promise<Buffer>((resolve, reject) => {
     const bell = setTimeout(
       () =>
@@ -98,11 +104,17 @@ function askOne(query: Buffer, server: string, answerMs: number, asking: Set<Soc
         ),
       answerMs,
     );
+    let open = true;
     const end = (then: () => void) => {
+      if (!open) return;
+      open = false;
       clearTimeout(bell);
-      if (asking.delete(socket)) socket.close();
+      closing.removeEventListener('abort', stop);
+      socket.close();
       then();
     };
+    const stop = () => end(() => reject(closing.reason));
+    closing.addEventListener('abort', stop);
     socket.on('message', (answer) => {
       // Same id, and an answer: anything else was not for this question.
       if (
@@ -112,7 +124,7 @@ function askOne(query: Buffer, server: string, answerMs: number, asking: Set<Soc
       )
         end(() => resolve(answer));
     });
-    socket.once('error', (error) => end(() => reject(error)));
+    socket.on('error', (error) => end(() => reject(error)));
     socket.connect(port, host, () => socket.send(query));
   });
 }
@@ -123,15 +135,50 @@ function reply(udp: Socket, answer: Buffer, to: RemoteInfo): void {
 }
 
 /** Answers too long for a datagram are asked for again over TCP; bytes are carried both ways to the first resolver that takes the connection. */
-async function listenTcp(port: number, options: ForwarderOptions): Promise<Server> {
+async function listenTcp(port: number, options: ForwarderOptions, closing: AbortSignal): Promise<Server> {
+  const open = new Shares({ all: TCP_MAX, each: TCP_EACH });
   const server = createServer((inside) => {
-    if (!options.isInstance(inside.remoteAddress ?? '')) return void inside.destroy();
+    const address = inside.remoteAddress ?? '';
+    if (!options.isInstance(address) || !open.take(address)) return void inside.destroy();
+    const stop = () => inside.destroy();
+    closing.addEventListener('abort', stop);
+    inside.once('close', () => {
+      open.giveBack(address);
+      closing.removeEventListener('abort', stop);
+    });
     carry(inside, options);
   });
   server.maxConnections = TCP_MAX;
   await new Promise<void>((resolve, reject) => server.once('error', reject).listen(port, '0.0.0.0', resolve));
   server.on('error', (error) => options.onTrouble('the DNS listener', error));
   return server;
+}
+
+/** How much goes on at once, in all and for each address. */
+class Shares {
+  readonly #limits: { readonly all: number; readonly each: number };
+  readonly #taken = new Map<string, number>();
+  #all = 0;
+
+  constructor(limits: { all: number; each: number }) {
+    this.#limits = limits;
+  }
+
+  /** False when the share, or the whole, is used up; true must be given back. */
+  take(address: string): boolean {
+    const taken = this.#taken.get(address) ?? 0;
+    if (this.#all >= this.#limits.all || taken >= this.#limits.each) return false;
+    this.#all++;
+    this.#taken.set(address, taken + 1);
+    return true;
+  }
+
+  giveBack(address: string): void {
+    const left = (this.#taken.get(address) ?? 1) - 1;
+    this.#all--;
+    if (left > 0) this.#taken.set(address, left);
+    else this.#taken.delete(address);
+  }
 }
 
 function carry(inside: TcpSocket, options: ForwarderOptions): void {
