@@ -29,7 +29,8 @@ export function guestFailure(call: string, status: number, body: string): Failur
   }
   const { code, message } = parsed.data.error;
   const known = status === 502 ? 'bad_gateway' : CODES[code];
-  return new Failure(known ?? 'internal', message, { details: { guestCode: code, guestStatus: status } });
+  // A word that we do not know is the guest's mistake, not ours.
+  return new Failure(known ?? 'bad_gateway', message, { details: { guestCode: code, guestStatus: status } });
 }
 
 function parseJson(text: string): unknown {

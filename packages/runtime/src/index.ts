@@ -2,6 +2,7 @@ export { fakeDriver } from './fake-driver.ts';
 export { FakeHost, type FakeHostOptions, type FakeVerb } from './fake/host.ts';
 export type { FakeProgram, FakeProgramWorld } from './fake/programs.ts';
 export type { Guest, GuestAnswer, GuestIdentity, GuestRequest } from './guest.ts';
+export { guestFailure } from './guest-failures.ts';
 export { gvisorDriver, type GvisorSettings } from './gvisor-driver.ts';
 export { http2Guest } from './guest-http2.ts';
 export type {

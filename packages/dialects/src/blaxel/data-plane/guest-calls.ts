@@ -1,7 +1,7 @@
 /** What of the guest's protocol this dialect uses, with its shapes. */
 import type { Readable } from 'node:stream';
 import { Failure } from '@torpor/kernel';
-import type { Guest, GuestAnswer, GuestRequest } from '@torpor/runtime';
+import { guestFailure, type Guest, type GuestAnswer, type GuestRequest } from '@torpor/runtime';
 import { z } from 'zod';
 import { readText } from './bodies.ts';
 
@@ -80,38 +80,8 @@ export function checked<T>(shape: z.ZodType<T>, value: unknown, call: string): T
 export async function openStream(guest: Guest, request: GuestRequest): Promise<GuestAnswer> {
   const answer = await guest.send(request);
   if (answer.status < 400) return answer;
-  throw refusalOf(request, answer.status, await readText(answer.body, 64 * 1024, 'the refusal of the guest'));
-}
-
-const GuestError = z.object({ error: z.object({ code: z.string(), message: z.string() }) });
-
-const CODES: Readonly<Record<string, string>> = {
-  bad_request: 'bad_request',
-  unauthorized: 'unauthenticated',
-  not_found: 'not_found',
-  exists: 'conflict',
-  conflict: 'conflict',
-  too_large: 'too_large',
-  not_empty: 'unprocessable',
-  failed: 'unprocessable',
-  no_space: 'no_space',
-};
-
-function refusalOf(request: GuestRequest, status: number, text: string): Failure {
-  const parsed = GuestError.safeParse(parseOrNothing(text));
-  if (!parsed.success)
-    return new Failure('bad_gateway', `the guest answered ${request.method} with ${status} and no error that we know`);
-  const { code, message } = parsed.data.error;
-  const known = status === 502 ? 'bad_gateway' : CODES[code];
-  return new Failure(known ?? 'internal', message, { details: { guestCode: code, guestStatus: status } });
-}
-
-function parseOrNothing(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined; // the caller says what came instead
-  }
+  const said = await readText(answer.body, 64 * 1024, 'the refusal of the guest');
+  throw guestFailure(`${request.method} ${request.path.split('?')[0]}`, answer.status, said);
 }
 
 /** Reads what a Readable still holds and forgets it, so that its stream can end. */
