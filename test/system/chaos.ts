@@ -11,10 +11,12 @@ import type { OwnInstallation } from './own-installation.ts';
 import { until } from './until.ts';
 import { setTimeout as after } from 'node:timers/promises';
 
-const NAMES = ['nats', 'postgres', 'hostd', 'sandbox-scheduler', 'node-agent', 'gateway', 'supervisor'];
+const NAMES = ['nats', 'postgres', 'hostd', 'sandbox-scheduler', 'node-agent', 'gateway'];
+/** The supervisor dies less often: everything else goes down with its successor's start. */
+const SUPERVISOR_SHARE = 0.05;
 /** Longer than any outage here may last: what is not over by then hangs. */
 const HANG_MS = 20_000;
-const BETWEEN_KILLS_MS = 2_500;
+const BETWEEN_KILLS_MS = 2_000;
 
 export interface Chaos {
   readonly installation: OwnInstallation;
@@ -95,7 +97,7 @@ export async function chaos({ installation, workspaces, forMs }: Chaos): Promise
     while (!isOver()) {
       await pause(BETWEEN_KILLS_MS * (0.5 + Math.random()));
       if (isOver()) return;
-      const name = NAMES[Math.floor(Math.random() * NAMES.length)] ?? '';
+      const name = Math.random() < SUPERVISOR_SHARE ? 'supervisor' : (NAMES[Math.floor(Math.random() * NAMES.length)] ?? '');
       kills.push(name);
       const { pid, services } = await installation.status();
       if (name === 'supervisor') {
