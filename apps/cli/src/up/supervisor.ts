@@ -172,7 +172,11 @@ export class Supervisor {
       await writeFile(aside, JSON.stringify(children.filter((child) => child !== undefined)));
       await rename(aside, this.#pidFile);
     };
-    this.#writing = this.#writing.then(write);
+    const failed = (error: unknown) =>
+      this.#log.event('the list of children could not be written; it is written again with the next start', {
+        reason: explain(error),
+      });
+    this.#writing = this.#writing.then(write).catch(failed);
   }
 }
 

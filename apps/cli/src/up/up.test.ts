@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -98,6 +98,16 @@ describe('the supervisor', () => {
     return { log, supervisor: new Supervisor(services, { log, runDir: dir }) };
   };
   const start = (supervisor: Supervisor) => supervisor.start({ told: () => {}, afterFoundations: async () => {} });
+
+  it('goes on when the list of its children cannot be written', async () => {
+    await mkdir(join(dir, 'children.json')); // nothing can be renamed to a directory
+    const { supervisor, log } = open([service('setInterval(() => {}, 1000)')]);
+    await start(supervisor);
+    expect(await supervisor.status()).toMatchObject([{ healthy: true }]);
+    await supervisor.stop();
+    await log.close();
+    expect(await readFile(log.path, 'utf8')).toContain('the list of children could not be written');
+  });
 
   it('starts again what ends, and counts it', async () => {
     const { supervisor, log } = open([service('setInterval(() => {}, 1000)')]);
