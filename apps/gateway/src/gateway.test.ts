@@ -167,6 +167,10 @@ describe('the control plane', () => {
     await post('/v0/sandboxes', { metadata: { name: 'audited' } });
     await post('/v0/sandboxes', { metadata: { name: 'audited' } });
     await stage.call('/v0/sandboxes/audited', { method: 'DELETE' });
+    await post('/v0/sandboxes', {
+      metadata: { name: 'with-volumes' },
+      spec: { volumes: [{ name: 'v', mountPath: '/v' }] },
+    });
     await vi.waitFor(async () => {
       const rows = await stage.store.workspace(stage.workspace).audit.list({ limit: 100 });
       const ours = rows.filter((row) => row.target === 'audited').map((row) => [row.action, row.outcome]);
@@ -175,6 +179,7 @@ describe('the control plane', () => {
         ['sandbox.delete', 'ok'],
       ]);
       expect(rows.some((row) => row.action === 'sandbox.create' && row.outcome === 'conflict')).toBe(true);
+      expect(rows.some((row) => row.action === 'sandbox.create' && row.outcome === 'refused with 501')).toBe(true);
     });
   });
 

@@ -27,12 +27,11 @@ export class Failure extends Error {
 /** Says what went wrong in one line, with the causes behind it. */
 export function explain(error: unknown): string {
   const lines: string[] = [];
-  for (
-    let at: unknown = error;
-    at !== undefined && at !== null && lines.length < 6;
-    at = at instanceof Error ? at.cause : undefined
-  ) {
-    lines.push(at instanceof Error ? at.message || at.name : String(at));
+  let at = error;
+  for (let depth = 0; depth < 6 && at !== undefined && at !== null; depth += 1) {
+    const line = at instanceof Error ? at.message || at.name : String(at);
+    if (line !== lines.at(-1)) lines.push(line); // a wrapper often repeats what it wraps
+    at = at instanceof Error ? at.cause : undefined;
   }
   return lines.join(': ');
 }

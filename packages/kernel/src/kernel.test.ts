@@ -114,6 +114,7 @@ describe('chance', () => {
 it('explains an error by its causes, without end', () => {
   const error = new Error('opening', { cause: new Error('reading', { cause: 'no disk' }) });
   expect(explain(error)).toBe('opening: reading: no disk');
+  expect(explain(new Error('no disk', { cause: 'no disk' }))).toBe('no disk');
   const round: Error & { cause?: unknown } = new Error('round');
   round.cause = round;
   expect(explain(round).length).toBeLessThan(100);

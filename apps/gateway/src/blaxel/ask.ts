@@ -33,10 +33,13 @@ export interface Row {
 /** A refusal that the dialect has already put into words. */
 export class Refused extends Error {
   readonly refusal: Extract<Parsed<never>, { ok: false }>['refusal'];
+  /** For the audit log. */
+  readonly outcome: string;
 
   constructor(refusal: Refused['refusal']) {
     super('refused');
     this.refusal = refusal;
+    this.outcome = `refused with ${refusal.status}`;
   }
 }
 

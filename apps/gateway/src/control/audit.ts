@@ -41,9 +41,14 @@ export function openAudit(parts: {
         ended('ok');
         return result;
       } catch (error) {
-        ended(error instanceof Failure ? error.code : 'internal');
+        ended(error instanceof Failure ? error.code : (outcomeOf(error) ?? 'internal'));
         throw error;
       }
     },
   };
+}
+
+/** An error may say itself how the deed ended: a dialect's refusal is no failure of ours. */
+function outcomeOf(error: unknown): string | undefined {
+  return error instanceof Error && 'outcome' in error && typeof error.outcome === 'string' ? error.outcome : undefined;
 }
