@@ -1,7 +1,7 @@
 import { Failure } from '@torpor/kernel';
 import { InvalidArgumentError, type Command } from 'commander';
 import { ago, table } from '../client/table.ts';
-import { print, using } from './sandbox.ts';
+import { collect, print, using } from './sandbox.ts';
 
 export function addKeyCommands(torpor: Command): void {
   const key = torpor.command('key').description('API keys of the workspace');
@@ -10,7 +10,7 @@ export function addKeyCommands(torpor: Command): void {
     .description('make a key; it is shown this once')
     .argument('<name>')
     .option('--role <role>', 'admin or member', 'member')
-    .option('--scope <scope...>', 'only these: sandboxes:read, sandboxes:*, …')
+    .option('--scope <scope>', 'only this: sandboxes:read, sandboxes:*, …; repeatable', collect)
     .option('--days <n>', 'it ends after so many days', days)
     .option('--json', 'for programs')
     .action(async (name: string, options: { role: string; scope?: string[]; days?: number; json?: boolean }) => {
@@ -41,7 +41,7 @@ export function addKeyCommands(torpor: Command): void {
         each.prefix,
         each.name,
         each.role,
-        each.scopes?.join(',') ?? 'all',
+        each.scopes === undefined ? 'all' : each.scopes.join(',') || 'none',
         used(each.lastUsedAtMs),
         each.revokedAtMs === undefined ? '' : 'revoked',
       ]);

@@ -19,8 +19,8 @@ export function addSandboxCommands(torpor: Command): void {
     .option('--image <image>', 'template (default blaxel/base-image:latest)')
     .option('--memory <MiB>', 'memory limit (default 4096)', wholeNumber)
     .option('--disk <MiB>', 'disk limit', wholeNumber)
-    .option('--env <NAME=value...>', 'environment of every process')
-    .option('--label <name=value...>', 'labels')
+    .option('--env <NAME=value>', 'environment of every process; repeatable', collect)
+    .option('--label <name=value>', 'label; repeatable', collect)
     .option('--idle <seconds>', 'fall asleep after so long without use; 0: never by itself', wholeNumber)
     .option(...json)
     .action(async (name: string | undefined, options: CreateOptions) => {
@@ -81,7 +81,7 @@ export function addSandboxCommands(torpor: Command): void {
     .option('-i, --stdin', 'give it our standard input')
     .option('--as <name>', 'name of the process')
     .option('--cwd <path>', 'working directory')
-    .option('--env <NAME=value...>', 'environment')
+    .option('--env <NAME=value>', 'environment; repeatable', collect)
     .allowUnknownOption()
     .action(
       async (
@@ -232,6 +232,11 @@ function asName(name: string): View['name'] {
 function wholeNumber(text: string): number {
   if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('expected a whole number');
   return Number(text);
+}
+
+/** One value for each time that an option is given. Never a list after one flag: it would swallow the name that follows. */
+export function collect(value: string, earlier: readonly string[] | undefined): string[] {
+  return [...(earlier ?? []), value];
 }
 
 function pairs(option: string, entries: readonly string[] | undefined): Record<string, string> {
