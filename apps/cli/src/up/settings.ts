@@ -1,5 +1,6 @@
 import { statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { Failure } from '@torpor/kernel';
 
 /** What a person may choose at `up`. */
 export interface Settings {
@@ -32,7 +33,7 @@ export function settingsFrom(options: Partial<Record<string, string>>, env: Node
 
 function wholeNumber(name: string, text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
-  if (!/^\d{1,6}$/.test(text)) throw new Error(`${name} expects a whole number, got "${text}"`);
+  if (!/^\d{1,6}$/.test(text)) throw new Failure('bad_request', `${name} expects a whole number, got "${text}"`);
   return Number(text);
 }
 
@@ -43,7 +44,8 @@ export async function poolSizeMib(stateDir: string, chosenGib: number | undefine
   const freeMib = (bavail * bsize) / 2 ** 20;
   const wanted = Math.min(64 * 1024, Math.max(4 * 1024, Math.floor(freeMib / 4)));
   if (wanted > freeMib - 1024) {
-    throw new Error(
+    throw new Failure(
+      'bad_request',
       `the disk pool needs ${wanted} MiB below ${dirname(stateDir)}, only ${Math.floor(freeMib)} MiB are free; free some, or choose a size with --disk GIB`,
     );
   }
