@@ -1,6 +1,7 @@
 import { Failure } from '@torpor/kernel';
-import type { Duplex, Readable } from 'node:stream';
+import type { Duplex } from 'node:stream';
 import type { Guest, GuestAnswer, GuestRequest } from './guest.ts';
+import { readAnswer } from './guest-answers.ts';
 import { guestFailure } from './guest-failures.ts';
 
 /** What carries calls to one guest. Headers are complete: the token is among them. */
@@ -11,11 +12,16 @@ export interface GuestTransport {
 }
 
 const SMALL_CALL_MS = 10_000;
-/** A JSON answer beyond this is a bug of the guest or an attack by what runs inside. */
+/** A JSON answer larger than this, or slower once it has begun, is a bug of the guest or an attack by what runs inside. */
 const JSON_BYTES_MAX = 32 * 1024 * 1024;
+const JSON_BODY_MS = 10_000;
 
 /** The guest's calls over any transport. The token changes with the claim. */
-export function guestOver(transport: GuestTransport, firstToken: string): Guest {
+export function guestOver(
+  transport: GuestTransport,
+  firstToken: string,
+  { jsonBodyMs = JSON_BODY_MS }: { jsonBodyMs?: number } = {},
+): Guest {
   let token = firstToken;
 
   const json: Guest['json'] = async <T>(
@@ -25,9 +31,10 @@ export function guestOver(transport: GuestTransport, firstToken: string): Guest 
     options: { headMs?: number; signal?: AbortSignal } = {},
   ): Promise<T> => {
     const answer = await transport.send(jsonRequest(method, path, body, options), token);
-    const text = await readText(answer.body, JSON_BYTES_MAX);
-    if (answer.status >= 400) throw guestFailure(`${method} ${path}`, answer.status, text);
-    return (text === '' ? undefined : JSON.parse(text)) as T; // the guest is our own program; its protocol says the shape
+    const call = `${method} ${path}`;
+    const text = await readAnswer(answer.body, { call, bytesMax: JSON_BYTES_MAX, ms: jsonBodyMs });
+    if (answer.status >= 400) throw guestFailure(call, answer.status, text);
+    return parse(call, text) as T; // the guest is our own program; its protocol says the shape
   };
 
   return {
@@ -63,14 +70,11 @@ function jsonRequest(
   return { ...request, headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) };
 }
 
-async function readText(body: Readable, bytesMax: number): Promise<string> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of body) {
-    const buffer = Buffer.from(chunk);
-    bytes += buffer.length;
-    if (bytes > bytesMax) throw new Failure('too_large', `the guest's JSON answer is larger than ${bytesMax} bytes`);
-    chunks.push(buffer);
+function parse(call: string, text: string): unknown {
+  if (text === '') return undefined;
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new Failure('bad_gateway', `the guest answered "${call}" with what is no JSON`, { cause });
   }
-  return Buffer.concat(chunks).toString('utf8');
 }

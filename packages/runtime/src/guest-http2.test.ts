@@ -1,5 +1,6 @@
 import { Failure } from '@torpor/kernel';
 import { once } from 'node:events';
+import { request as httpRequest, type IncomingMessage } from 'node:http';
 import {
   createServer,
   type Http2Server,
@@ -255,6 +256,33 @@ it('tunnels with each side ended by itself', async () => {
   expect(await heard).toBe('banner heard one two');
 
   await expect(guest.tunnel(81)).rejects.toMatchObject({ code: 'bad_gateway', message: 'nothing listens' });
+});
+
+it('tunnels a request with a body as it was written, text and bytes together', async () => {
+  const { port } = await standIn((stream) => {
+    stream.respond({ ':status': 200 });
+    const got: Buffer[] = [];
+    stream.on('data', (chunk: Buffer) => {
+      got.push(chunk);
+      const said = Buffer.concat(got).toString('latin1');
+      if (said.endsWith('0\r\n\r\n'))
+        stream.end(`HTTP/1.1 200 OK\r\ncontent-length: ${said.length}\r\nconnection: close\r\n\r\n${said}`);
+    });
+  });
+  const guest = guestAt(port);
+  for (let turn = 0; turn < 20; turn++) {
+    const tunnel = await guest.tunnel(3000);
+    const body = Readable.from([Buffer.alloc(300, 'a'), Buffer.alloc(70_000, 'b'), Buffer.from('end')]);
+    const headers = ['host', 'x', 'transfer-encoding', 'chunked', 'connection', 'close'];
+    const request = httpRequest({ createConnection: () => tunnel, method: 'POST', path: '/path', headers });
+    body.pipe(request);
+    const [answer] = (await once(request, 'response')) as [IncomingMessage];
+    const said = await text(answer);
+    expect(said.slice(0, 21)).toBe('POST /path HTTP/1.1\r\n');
+    expect(said.slice(said.indexOf('\r\n\r\n') + 4)).toBe(
+      `12c\r\n${'a'.repeat(300)}\r\n11170\r\n${'b'.repeat(70_000)}\r\n3\r\nend\r\n0\r\n\r\n`,
+    );
+  }
 });
 
 it('keeps our side of a tunnel open when the other has ended', async () => {

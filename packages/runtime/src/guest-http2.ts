@@ -11,13 +11,14 @@ import {
   type OutgoingHttpHeaders,
 } from 'node:http2';
 import { Readable, type Duplex } from 'node:stream';
-import { text } from 'node:stream/consumers';
 import { guestOver, type GuestTransport } from './guest-calls.ts';
+import { readAnswer } from './guest-answers.ts';
 import { guestFailure } from './guest-failures.ts';
 import { GuestLane } from './guest-lane.ts';
 import type { Guest, GuestAnswer, GuestRequest } from './guest.ts';
 
 const TUNNEL_HEAD_MS = 10_000;
+const REFUSAL_BYTES_MAX = 64 * 1024;
 
 export function http2Guest(address: { host: string; port: number }, token: string): Guest {
   return guestOver(http2Transport(address), token);
@@ -56,9 +57,10 @@ function http2Transport({ host, port }: { host: string; port: number }): GuestTr
     const call = `guest tunnel to port ${tunnelPort}`;
     const head = await headOf(stream, { call, headMs: TUNNEL_HEAD_MS, ...(signal ? { signal } : {}) });
     const status = Number(head[':status']);
-    if (status < 400) return stream;
+    if (status < 400) return takingBytesOnly(stream);
     stream.end();
-    throw guestFailure(call, status, await text(stream));
+    const said = await readAnswer(stream, { call, bytesMax: REFUSAL_BYTES_MAX, ms: TUNNEL_HEAD_MS });
+    throw guestFailure(call, status, said);
   }
 
   function close(): void {
@@ -70,6 +72,23 @@ function http2Transport({ host, port }: { host: string; port: number }): GuestTr
 function headersOf(request: GuestRequest, token: string): OutgoingHttpHeaders {
   return { ...request.headers, ':method': request.method, ':path': request.path, authorization: `Bearer ${token}` };
 }
+
+/**
+ * Node up to 24.21 sends freed memory where text and bytes are queued together on an HTTP/2 stream (`http.request` over a tunnel does that: the head is
+ * text, the body bytes). So no text gets to the stream.
+ */
+function takingBytesOnly(stream: Duplex): Duplex {
+  const write = stream.write.bind(stream);
+  function writeBytes(chunk: unknown, encoding?: BufferEncoding | WriteDone, done?: WriteDone): boolean {
+    const whenDone = typeof encoding === 'function' ? encoding : done;
+    const named = typeof encoding === 'string' ? encoding : 'utf8';
+    return write(typeof chunk === 'string' ? Buffer.from(chunk, named) : chunk, whenDone);
+  }
+  stream.write = writeBytes;
+  return stream;
+}
+
+type WriteDone = (error: Error | null | undefined) => void;
 
 /** Copies a body that the caller owns: when the guest wants no more of it, the rest stays with the caller. */
 function pump(body: Readable, stream: ClientHttp2Stream): void {

@@ -28,6 +28,5 @@ it('outlives a disk that is full', async () => {
   const log = new LogFile(path);
   log.event('this meets ENOSPC', {});
   await log.close();
-  log.event('this is let go', {});
-  await log.close();
+  expect(() => log.event('this is let go', {})).not.toThrow();
 });

@@ -62,6 +62,7 @@ export class Instance implements StayHost {
   #refusals = 0;
   #watch: { stop: AbortController; sleep: SleepWatch } | undefined;
   #asking: Promise<void> | undefined;
+  #asksGuest = false;
 
   constructor(options: InstanceOptions) {
     this.#parts = options.parts;
@@ -198,6 +199,11 @@ export class Instance implements StayHost {
   check(why: 'round' | 'trouble' = 'round'): Promise<void> {
     this.#asking ??= this.#checkNow(why === 'trouble' || this.isSuspect).finally(() => (this.#asking = undefined));
     return this.#asking;
+  }
+
+  /** The check under way asks its guest too, which may take its time. */
+  get asksGuest(): boolean {
+    return this.#asksGuest;
   }
 
   /** Its process lives, but its guest refused the last call. */
@@ -403,12 +409,15 @@ export class Instance implements StayHost {
   }
 
   async #checkNow(guestToo: boolean): Promise<void> {
+    this.#asksGuest = guestToo;
     try {
       const gone = await this.#findGone();
       if (gone) return this.#died(gone);
       if (guestToo && this.#state === 'running') await this.#askGuest();
     } catch (error) {
       this.#parts.events.uncheckable({ ...this.#who(), reason: explain(error) });
+    } finally {
+      this.#asksGuest = false;
     }
   }
 
