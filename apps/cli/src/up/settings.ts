@@ -1,4 +1,5 @@
 import { statfs } from 'node:fs/promises';
+import { isIP } from 'node:net';
 import { dirname } from 'node:path';
 import { Failure } from '@torpor/kernel';
 
@@ -21,14 +22,27 @@ export const DEFAULT_POOL = 8;
 
 export function settingsFrom(options: Partial<Record<string, string>>, env: NodeJS.ProcessEnv): Settings {
   return {
-    listen: options.listen ?? env.TORPOR_LISTEN ?? '127.0.0.1',
-    publicUrl: (options.publicUrl ?? env.TORPOR_PUBLIC_URL)?.replace(/\/+$/, ''),
+    listen: address(options.listen ?? env.TORPOR_LISTEN ?? '127.0.0.1'),
+    publicUrl: webUrl((options.publicUrl ?? env.TORPOR_PUBLIC_URL)?.replace(/\/+$/, '')),
     pool: wholeNumber('--pool', options.pool ?? env.TORPOR_POOL) ?? DEFAULT_POOL,
     diskGib: wholeNumber('--disk', options.disk ?? env.TORPOR_DISK_GIB),
     databaseUrl: env.DATABASE_URL,
     natsUrl: env.NATS_URL,
     workspace: options.workspace ?? env.TORPOR_WORKSPACE ?? 'main',
   };
+}
+
+function address(text: string): string {
+  if (isIP(text) === 0 && text !== 'localhost')
+    throw new Failure('bad_request', `--listen expects an address such as 0.0.0.0, got "${text}"`);
+  return text;
+}
+
+function webUrl(text: string | undefined): string | undefined {
+  const isWeb = text === undefined || /^https?:$/.test(URL.parse(text)?.protocol ?? '');
+  if (!isWeb)
+    throw new Failure('bad_request', `--public-url expects one that begins with http:// or https://, got "${text}"`);
+  return text;
 }
 
 function wholeNumber(name: string, text: string | undefined): number | undefined {
