@@ -1,7 +1,7 @@
 /** Bad input on every plane of the running stack: a clear 4xx in the plane's own shape, and whoever is slow or half gone is let go by a named timer. */
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { api } from '../bench/lib/api.ts';
-import { createOne, type Made } from '../bench/lib/sandboxes.ts';
+import { createOne, putFile, type Made } from '../bench/lib/sandboxes.ts';
 import { client, expectOk, type Stack } from '../bench/lib/stack.ts';
 import { fuzzedRequest } from './fuzzed-requests.ts';
 import { sh, start } from './inside.ts';
@@ -118,6 +118,27 @@ describe('what is wrong is refused', () => {
     for (const path of ['%2Ftmp%2Freal%2Ffile', '/tmp/real/file', '/tmp//real/../real/file', '..%2Ftmp%2Freal%2Ffile']) {
       const answer = await json('GET', `BOX/filesystem/${path}`, undefined, { accept: 'application/octet-stream' });
       expect([answer.status, answer.body], path).toEqual([200, expect.stringContaining('found')]);
+    }
+  });
+});
+
+describe('what is right', () => {
+  it('reaches a program at a port byte by byte, head and body', async () => {
+    const program = `
+import socketserver
+class Tell(socketserver.BaseRequestHandler):
+    def handle(self):
+        said = b""
+        while not said.endswith(b"END"): said += self.request.recv(65536)
+        self.request.sendall(b"HTTP/1.1 200 OK\\r\\ncontent-length: %d\\r\\n\\r\\n" % len(said) + said)
+socketserver.ThreadingTCPServer(("127.0.0.1", 8001), Tell).serve_forever()`;
+    await putFile(client(stack.url, 1), stack, box, '/tmp/tell.py', program);
+    await start(stack, box, 'tell', 'python3 /tmp/tell.py');
+    await vi.waitFor(async () => expect((await json('POST', 'BOX/port/8001/x', 'END')).status).toBe(200), { timeout: 10_000 });
+    for (const body of ['END', `${'b'.repeat(100_000)}END`]) {
+      const { body: said } = await json('POST', 'BOX/port/8001/some/path', body);
+      expect(said.slice(0, 27)).toBe('POST /some/path HTTP/1.1\r\nh');
+      expect(said.slice(said.indexOf('\r\n\r\n') + 4)).toBe(body);
     }
   });
 });
