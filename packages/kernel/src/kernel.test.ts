@@ -60,7 +60,7 @@ describe('Lifetime', () => {
     const first = lifetime.close();
     expect(lifetime.signal.aborted).toBe(true);
     await expect(first).rejects.toThrow('some things would not close');
-    await expect(lifetime.close()).rejects.toThrow();
+    await expect(lifetime.close()).rejects.toThrow('some things would not close');
     expect(closed).toEqual(['c', 'b', 'a']);
   });
 });

@@ -57,9 +57,9 @@ func ioctl(directory *os.File, request uintptr, argument []byte) error {
 	return nil
 }
 
-// within opens a directory for the length of one call.
+// within opens a directory for the length of one call; a link in its place is refused.
 func within(path string, act func(directory *os.File) error) error {
-	directory, err := os.Open(path)
+	directory, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return err
 	}

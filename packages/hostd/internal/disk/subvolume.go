@@ -46,17 +46,20 @@ func (p *Pool) CreateVolume(volume string, limitMib int64, from string) error {
 	if at, err := p.attachment(volume); err != nil || at != "" {
 		return errors.Join(err, p.limitAt(at, limitMib))
 	}
-	source := ""
-	if from != "" {
-		at, err := p.attachment(from)
-		if err != nil {
-			return err
-		}
-		if source = at; source == "" {
-			source = p.paths.Volume(from)
-		}
+	clone := func(source string) error {
+		return p.create(p.paths.Volume(volume), source, limitMib, func(staged string) error { return nameVolume(staged, volume) })
 	}
-	return p.create(p.paths.Volume(volume), source, limitMib, func(staged string) error { return nameVolume(staged, volume) })
+	if from == "" {
+		return clone("")
+	}
+	at, err := p.attachment(from)
+	if err != nil {
+		return err
+	}
+	if at == "" {
+		return clone(p.paths.Volume(from))
+	}
+	return p.pinned(at, func(_ int, _, there string) error { return clone(there) })
 }
 
 // stagedSuffix marks a subvolume that is not finished; no id or volume name can hold a dot.
@@ -131,7 +134,7 @@ func (p *Pool) limitAt(path string, limitMib int64) error {
 	if path == "" {
 		return nil
 	}
-	return p.limit(path, limitMib)
+	return p.pinned(path, func(_ int, _, there string) error { return p.limit(there, limitMib) })
 }
 
 func (p *Pool) limit(path string, limitMib int64) error {
@@ -204,9 +207,14 @@ func (p *Pool) VolumeUsage(volume string) (Usage, error) {
 		return Usage{}, err
 	}
 	if at == "" {
-		at = p.paths.Volume(volume)
+		return p.usageOf(p.paths.Volume(volume))
 	}
-	return p.usageOf(at)
+	var usage Usage
+	err = p.pinned(at, func(_ int, _, there string) (err error) {
+		usage, err = p.usageOf(there)
+		return err
+	})
+	return usage, err
 }
 
 func (p *Pool) usageOf(path string) (Usage, error) {

@@ -76,14 +76,47 @@ func (p *Pool) Detach(id names.ID, volume, name string) error {
 }
 
 func (p *Pool) moveBack(volume, path string) error {
-	err := unix.Renameat2(unix.AT_FDCWD, path, unix.AT_FDCWD, p.paths.Volume(volume), unix.RENAME_NOREPLACE)
-	if errors.Is(err, unix.EBUSY) {
-		return wire.Errorf(wire.Busy, "volume %s is in use at %s; unmount it inside first", volume, path)
-	}
+	home := p.paths.Volume(volume)
+	return p.pinned(path, func(parent int, name, there string) error {
+		if volumeAt(there) != volume {
+			return wire.Errorf(wire.Busy, "volume %s was moved away from %s meanwhile; ask again", volume, path)
+		}
+		err := unix.Renameat2(parent, name, unix.AT_FDCWD, home, unix.RENAME_NOREPLACE)
+		if errors.Is(err, unix.EBUSY) {
+			return wire.Errorf(wire.Busy, "volume %s is in use at %s; unmount it inside first", volume, path)
+		}
+		if err != nil {
+			return fmt.Errorf("moving volume %s back from %s: %w", volume, path, err)
+		}
+		if volumeAt(home) == volume {
+			return nil
+		}
+		// The guest has put something else in its place between our look and the move.
+		if err := unix.Renameat2(unix.AT_FDCWD, home, parent, name, unix.RENAME_NOREPLACE); err != nil {
+			return fmt.Errorf("putting back what was moved instead of volume %s: %w", volume, err)
+		}
+		return wire.Errorf(wire.Busy, "volume %s was moved away from %s meanwhile; ask again", volume, path)
+	})
+}
+
+// pinned opens the directory that a path below an instance's disk lies in, following no link: the guest of a running
+// sandbox can put a link in place of any directory there, and it would lead root wherever the guest likes. There is the
+// same place by way of the open directory, good for as long as act lasts.
+func (p *Pool) pinned(path string, act func(parent int, name, there string) error) error {
+	relative, err := filepath.Rel(p.paths.Disks(), filepath.Dir(path))
 	if err != nil {
-		return fmt.Errorf("moving volume %s back from %s: %w", volume, path, err)
+		return err
 	}
-	return nil
+	return within(p.paths.Disks(), func(disks *os.File) error {
+		how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS}
+		parent, err := unix.Openat2(int(disks.Fd()), relative, &how)
+		if err != nil {
+			return fmt.Errorf("opening the directory of %s: %w", path, err)
+		}
+		defer unix.Close(parent)
+		name := filepath.Base(path)
+		return act(parent, name, fmt.Sprintf("/proc/self/fd/%d/%s", parent, name))
+	})
 }
 
 // volumeAt is the volume that lies at a path, or "". Only subvolumes count: a guest cannot make one, nor write trusted attributes.
