@@ -56,8 +56,10 @@ interface Synced {
   readonly failed: readonly string[];
 }
 
-const fill = (stack: Stack, sandbox: Made, path = '/var/tmp/fill') => python(stack, sandbox, FILL, path, 60) as Promise<Filled>;
-const create = (stack: Stack, label: string, diskMib: number) => createOne(stack, freshName(label), { diskMib, idle: { kind: 'never' } });
+const fill = (stack: Stack, sandbox: Made, path = '/var/tmp/fill') =>
+  python(stack, sandbox, FILL, path, 60) as Promise<Filled>;
+const create = (stack: Stack, label: string, diskMib: number) =>
+  createOne(stack, freshName(label), { diskMib, idle: { kind: 'never' } });
 
 /** Has a neighbour sync while the work is done. */
 async function whileSyncing(stack: Stack, neighbour: Made, work: () => Promise<void>): Promise<Synced> {
@@ -92,7 +94,9 @@ describe('a disk of 1 GiB', () => {
     const synced = await whileSyncing(stack, neighbour, async () => {
       filled = await fill(stack, filler);
     });
-    console.log(`refused with ${filled?.refusal} after ${(filled?.written ?? 0) / MIB} MiB; the neighbour synced ${synced.count} times, slowest ${synced.slowestMs.toFixed(0)} ms`);
+    console.log(
+      `refused with ${filled?.refusal} after ${(filled?.written ?? 0) / MIB} MiB; the neighbour synced ${synced.count} times, slowest ${synced.slowestMs.toFixed(0)} ms`,
+    );
     expect(filled?.refusal).toMatch(/^(ENOSPC|EDQUOT)$/);
     expect((filled?.written ?? 0) / (1_024 * MIB)).toBeGreaterThan(0.95);
     expect((filled?.kept ?? 0) / (1_024 * MIB)).toBeLessThan(1.05);
@@ -109,14 +113,23 @@ describe('a disk of 1 GiB', () => {
     });
     expect([refused.status, refused.body.toString()]).toEqual([507, expect.stringMatching(/space|quota/i)]);
     await sh(stack, filler, 'rm /var/tmp/fill');
-    await vi.waitFor(async () => expect(await sh(stack, filler, 'dd if=/dev/zero of=/var/tmp/again bs=1M count=200 conv=fsync')).toMatchObject({ exitCode: 0 }), { timeout: 15_000, interval: 500 });
+    await vi.waitFor(
+      async () =>
+        expect(await sh(stack, filler, 'dd if=/dev/zero of=/var/tmp/again bs=1M count=200 conv=fsync')).toMatchObject({
+          exitCode: 0,
+        }),
+      { timeout: 15_000, interval: 500 },
+    );
   });
 
   it('gives its space back when its sandbox is deleted', { timeout: 60_000 }, async () => {
     await fill(stack, filler, '/var/tmp/last');
     const before = await freeMib(stack);
     await api(stack).delete(filler.name);
-    await vi.waitFor(async () => expect(await freeMib(stack)).toBeGreaterThan(before + 900), { timeout: 45_000, interval: 250 });
+    await vi.waitFor(async () => expect(await freeMib(stack)).toBeGreaterThan(before + 900), {
+      timeout: 45_000,
+      interval: 250,
+    });
   });
 });
 
@@ -131,29 +144,43 @@ describe.runIf(isFull)('a pool that is full', () => {
     await torpor(['down', '--purge'], env);
   });
 
-  it('refuses creates with 503, breaks no fsync, turns nothing read-only, and is well again after a delete', { timeout: 240_000 }, async () => {
-    const neighbour = await create(stack, 'syncer', 512);
-    const fillers = [await create(stack, 'first', 1_024), await create(stack, 'second', 1_024)];
-    const synced = await whileSyncing(stack, neighbour, async () => {
-      const filled = await Promise.all(fillers.map((filler) => fill(stack, filler)));
-      for (const { refusal } of filled) expect(refusal).toMatch(/^(ENOSPC|EDQUOT)$/);
-      expect(filled.reduce((sum, { kept }) => sum + kept, 0)).toBeLessThan(2_048 * MIB);
-      expect(await freeMib(stack)).toBeGreaterThan(0);
-      await expectFull(stack);
-    });
-    // A pool that is full for all refuses a write; what it has taken it keeps.
-    expect(synced.failed).toEqual([]);
-    expect(synced.refused.filter((error) => !/^(ENOSPC|EDQUOT)$/.test(error))).toEqual([]);
-    const mounts = await readFile('/proc/self/mounts', 'utf8');
-    expect(mounts).toMatch(new RegExp(`^\\S+ ${join(stack.stateDir, 'pool')} btrfs rw`, 'm'));
-    for (const sandbox of [neighbour, ...fillers]) {
-      await api(stack).pause(sandbox.name);
-      expect((await sh(stack, sandbox, 'cat /var/tmp/fill /var/tmp/synced 2>/dev/null | head -c 10 | wc -c')).stdout.trim()).toBe('10');
-    }
-    for (const filler of fillers) await api(stack).delete(filler.name);
-    await vi.waitFor(async () => expect(await sh(stack, await create(stack, 'after', 256), 'echo well')).toMatchObject({ stdout: 'well\n' }), { timeout: 60_000, interval: 500 });
-    expect(await sh(stack, neighbour, 'dd if=/dev/zero of=/var/tmp/more bs=1M count=50 conv=fsync')).toMatchObject({ exitCode: 0 });
-  });
+  it(
+    'refuses creates with 503, breaks no fsync, turns nothing read-only, and is well again after a delete',
+    { timeout: 240_000 },
+    async () => {
+      const neighbour = await create(stack, 'syncer', 512);
+      const fillers = [await create(stack, 'first', 1_024), await create(stack, 'second', 1_024)];
+      const synced = await whileSyncing(stack, neighbour, async () => {
+        const filled = await Promise.all(fillers.map((filler) => fill(stack, filler)));
+        for (const { refusal } of filled) expect(refusal).toMatch(/^(ENOSPC|EDQUOT)$/);
+        expect(filled.reduce((sum, { kept }) => sum + kept, 0)).toBeLessThan(2_048 * MIB);
+        expect(await freeMib(stack)).toBeGreaterThan(0);
+        await expectFull(stack);
+      });
+      // A pool that is full for all refuses a write; what it has taken it keeps.
+      expect(synced.failed).toEqual([]);
+      expect(synced.refused.filter((error) => !/^(ENOSPC|EDQUOT)$/.test(error))).toEqual([]);
+      const mounts = await readFile('/proc/self/mounts', 'utf8');
+      expect(mounts).toMatch(new RegExp(`^\\S+ ${join(stack.stateDir, 'pool')} btrfs rw`, 'm'));
+      for (const sandbox of [neighbour, ...fillers]) {
+        await api(stack).pause(sandbox.name);
+        expect(
+          (
+            await sh(stack, sandbox, 'cat /var/tmp/fill /var/tmp/synced 2>/dev/null | head -c 10 | wc -c')
+          ).stdout.trim(),
+        ).toBe('10');
+      }
+      for (const filler of fillers) await api(stack).delete(filler.name);
+      await vi.waitFor(
+        async () =>
+          expect(await sh(stack, await create(stack, 'after', 256), 'echo well')).toMatchObject({ stdout: 'well\n' }),
+        { timeout: 60_000, interval: 500 },
+      );
+      expect(await sh(stack, neighbour, 'dd if=/dev/zero of=/var/tmp/more bs=1M count=50 conv=fsync')).toMatchObject({
+        exitCode: 0,
+      });
+    },
+  );
 });
 
 /** Within a heartbeat or two both dialects refuse: by 503, in their own shape, saying that room is wanting. */
@@ -163,13 +190,30 @@ async function expectFull(stack: Stack): Promise<void> {
   const name = freshName('refused');
   await vi.waitFor(
     async () => {
-      const blaxel = await timed(via, `${stack.url}/v0/sandboxes`, { method: 'POST', headers, body: JSON.stringify({ metadata: { name }, spec: { runtime: { image: 'blaxel/base-image:latest', memory: 4096 } } }) });
+      const blaxel = await timed(via, `${stack.url}/v0/sandboxes`, {
+        method: 'POST',
+        headers,
+        body: JSON.stringify({
+          metadata: { name },
+          spec: { runtime: { image: 'blaxel/base-image:latest', memory: 4096 } },
+        }),
+      });
       if (blaxel.status === 200) await timed(via, `${stack.url}/v0/sandboxes/${name}`, { method: 'DELETE', headers });
-      expect([blaxel.status, JSON.parse(blaxel.body.toString())]).toEqual([503, expect.objectContaining({ code: 'CAPACITY_UNAVAILABLE', message: expect.stringMatching(/disk|room|capacity|space/i) })]);
+      expect([blaxel.status, JSON.parse(blaxel.body.toString())]).toEqual([
+        503,
+        expect.objectContaining({
+          code: 'CAPACITY_UNAVAILABLE',
+          message: expect.stringMatching(/disk|room|capacity|space/i),
+        }),
+      ]);
     },
     { timeout: 20_000, interval: 250 },
   );
-  const own = await timed(via, `${stack.url}/trpc/sandboxes.create`, { method: 'POST', headers, body: JSON.stringify({ name: freshName('refused') }) });
+  const own = await timed(via, `${stack.url}/trpc/sandboxes.create`, {
+    method: 'POST',
+    headers,
+    body: JSON.stringify({ name: freshName('refused') }),
+  });
   expect([own.status, own.body.toString()]).toEqual([503, expect.stringMatching(/disk|room|capacity|space/i)]);
   expect(own.headers['retry-after'] ?? own.body.toString()).toMatch(/\d|retryable":true/);
 }

@@ -53,7 +53,9 @@ export interface Opening {
 /** The openings that the operator's settings have made. */
 export async function openings(stack: Stack): Promise<Opening[]> {
   const { stdout } = await exec('nft', ['-j', 'list', 'set', 'inet', `torpor_${stack.scope}`, 'allowed']);
-  const { nftables } = JSON.parse(stdout) as { nftables: { set?: { elem?: { concat: [string, 'tcp' | 'udp', number] }[] } }[] };
+  const { nftables } = JSON.parse(stdout) as {
+    nftables: { set?: { elem?: { concat: [string, 'tcp' | 'udp', number] }[] } }[];
+  };
   return nftables.flatMap(({ set }) => set?.elem ?? []).map(({ concat: [ip, proto, port] }) => ({ ip, proto, port }));
 }
 

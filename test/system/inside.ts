@@ -12,7 +12,9 @@ export interface Ended {
 export async function sh(stack: Stack, sandbox: Made, command: string, timeoutS = 30): Promise<Ended> {
   const answer = await ask(stack, sandbox, command, timeoutS);
   if (answer.status !== 200)
-    throw new Error(`"${command}" in ${sandbox.name} answered ${answer.status}: ${answer.body.toString().slice(0, 500)}`);
+    throw new Error(
+      `"${command}" in ${sandbox.name} answered ${answer.status}: ${answer.body.toString().slice(0, 500)}`,
+    );
   return JSON.parse(answer.body.toString()) as Ended; // the dialect's process view
 }
 
@@ -37,7 +39,13 @@ export async function start(stack: Stack, sandbox: Made, name: string, command: 
 let serial = 0;
 
 /** Runs a Python program that reads JSON and prints JSON. */
-export async function python(stack: Stack, sandbox: Made, program: string, input: unknown, timeoutS = 30): Promise<unknown> {
+export async function python(
+  stack: Stack,
+  sandbox: Made,
+  program: string,
+  input: unknown,
+  timeoutS = 30,
+): Promise<unknown> {
   const via = client(stack.url, 1);
   const path = `/tmp/program-${serial++}`;
   await putFile(via, stack, sandbox, `${path}.py`, program);

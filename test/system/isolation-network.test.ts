@@ -33,27 +33,36 @@ beforeAll(async () => {
   neighbour = await createOne(stack, freshName('neighbour'), { idle: { kind: 'never' } });
   world = await openWorld(stack);
   ports = (JSON.parse(await readFile(join(stack.stateDir, 'places.json'), 'utf8')) as { ports: typeof ports }).ports; // written by `up`
-  const address = async (of: Made) => (await sh(stack, of, `ip -4 -o addr show eth0 | sed 's/.*inet \\([0-9.]*\\).*/\\1/'`)).stdout.trim();
+  const address = async (of: Made) =>
+    (await sh(stack, of, `ip -4 -o addr show eth0 | sed 's/.*inet \\([0-9.]*\\).*/\\1/'`)).stdout.trim();
   const own = await address(tenant);
   neighbourIp = await address(neighbour);
   gatewayIp = (await sh(stack, tenant, `sed -n 's/^nameserver //p' /etc/resolv.conf`)).stdout.trim();
   device = (await instanceLinks(stack)).find(({ ip }) => ip === own)?.device ?? '';
-  expect(device).not.toBe('');
+  if (device === '') throw new Error(`no instance has the address ${own}`);
 });
 
 afterAll(async () => {
   await world?.close();
-  await deleteMany(stack, [tenant, neighbour].filter((each) => each !== undefined));
+  await deleteMany(
+    stack,
+    [tenant, neighbour].filter((each) => each !== undefined),
+  );
 });
 
 const fromInside = async (targets: readonly Target[]) => {
   const reached: Record<string, string> = {};
   // In lots, below the limit of connections at once, which would hide what the rules do.
-  for (let at = 0; at < targets.length; at += 400) Object.assign(reached, await python(stack, tenant, REACH, targets.slice(at, at + 400)));
+  for (let at = 0; at < targets.length; at += 400)
+    Object.assign(reached, await python(stack, tenant, REACH, targets.slice(at, at + 400)));
   return reached as Reached;
 };
-const from = async (where: 'host' | 'outsider', targets: readonly Target[]) => (await world.python(where, REACH, targets)) as Reached;
-const thatWork = (reached: Reached) => Object.keys(reached).filter((key) => /^(open|answered)$/.test(reached[key] ?? '')).toSorted();
+const from = async (where: 'host' | 'outsider', targets: readonly Target[]) =>
+  (await world.python(where, REACH, targets)) as Reached;
+const thatWork = (reached: Reached) =>
+  Object.keys(reached)
+    .filter((key) => /^(open|answered)$/.test(reached[key] ?? ''))
+    .toSorted();
 const keyOf = ([kind, host, port]: Target) => `${kind} ${host} ${port}`;
 
 describe('the host', () => {
@@ -61,7 +70,9 @@ describe('the host', () => {
     const listeners = await hostListeners();
     const all = hostAddresses();
     const own = all.filter((address) => !address.startsWith('10.') || address === gatewayIp);
-    const targets: Target[] = [...new Set(listeners.map(({ port }) => port))].flatMap((port) => (isFull ? all : own).map((host) => ['tcp', host, port] as const));
+    const targets: Target[] = [...new Set(listeners.map(({ port }) => port))].flatMap((port) =>
+      (isFull ? all : own).map((host) => ['tcp', host, port] as const),
+    );
     const lawful = new Set([
       ...[53, ports.dns, ports.data].map((port) => `tcp ${gatewayIp} ${port}`),
       ...(await openings(stack)).map(({ proto, ip, port }) => `${proto} ${ip} ${port}`),
@@ -70,19 +81,28 @@ describe('the host', () => {
 
     const wild = listeners.filter(({ address }) => address === '0.0.0.0' || address === '::').map(({ port }) => port);
     expect(wild).toContain(ports.dns);
-    const control = await from('outsider', wild.map((port) => ['tcp', world.outsider.hostIp, port]));
+    const control = await from(
+      'outsider',
+      wild.map((port) => ['tcp', world.outsider.hostIp, port]),
+    );
     expect(thatWork(control)).toContain(`tcp ${world.outsider.hostIp} ${ports.dns}`);
-    const loopback = listeners.map(({ address, port }): Target => ['tcp', address === '0.0.0.0' ? '127.0.0.1' : address === '::' ? '::1' : address, port]);
+    const loopback = listeners.map(({ address, port }): Target => [
+      'tcp',
+      address === '0.0.0.0' ? '127.0.0.1' : address === '::' ? '::1' : address,
+      port,
+    ]);
     expect(thatWork(await from('host', loopback)).length).toBeGreaterThan(loopback.length / 2);
   });
 
   it('has a loopback that is not the sandbox’s: bus, database and gateway are not there', async () => {
-    const targets = [ports.nats, ports.postgres, ports.data, Number(new URL(stack.url).port)].flatMap((port): Target[] => [
-      ['tcp', '127.0.0.1', port],
-      ['tcp', '::1', port],
-      ['tcp', gatewayIp, port],
-      ['tcp', '::ffff:127.0.0.1', port],
-    ]);
+    const targets = [ports.nats, ports.postgres, ports.data, Number(new URL(stack.url).port)].flatMap(
+      (port): Target[] => [
+        ['tcp', '127.0.0.1', port],
+        ['tcp', '::1', port],
+        ['tcp', gatewayIp, port],
+        ['tcp', '::ffff:127.0.0.1', port],
+      ],
+    );
     expect(thatWork(await fromInside(targets))).toEqual([]);
     expect(thatWork(await from('host', targets)).filter((key) => key.startsWith('tcp 127.'))).toHaveLength(4);
   });
@@ -94,17 +114,25 @@ describe('the host', () => {
       ['AF_INET', '0.0.0.0', 'SOCK_DGRAM', 0],
     ]);
     const [tcp = 0, tcp6 = 0, udp = 0] = said[0]?.split(' ').slice(1).map(Number) ?? [];
-    const v4 = hostAddresses().filter((address) => !address.includes(':') && (!address.startsWith('10.') || address === gatewayIp));
+    const v4 = hostAddresses().filter(
+      (address) => !address.includes(':') && (!address.startsWith('10.') || address === gatewayIp),
+    );
     const v6 = hostAddresses().filter((address) => address.includes(':'));
     const targets: Target[] = [
-      ...v4.flatMap((host): Target[] => [['tcp', host, tcp], ['name', host, udp]]),
+      ...v4.flatMap((host): Target[] => [
+        ['tcp', host, tcp],
+        ['name', host, udp],
+      ]),
       ...v6.map((host): Target => ['tcp', host, tcp6]),
     ];
     expect(thatWork(await fromInside(targets))).toEqual([]);
     expect(said).toHaveLength(1);
     expect(thatWork(await from('host', targets))).toEqual(targets.map(keyOf).toSorted());
 
-    const opened = v4.flatMap((ip): Opening[] => [{ ip, proto: 'tcp', port: tcp }, { ip, proto: 'udp', port: udp }]);
+    const opened = v4.flatMap((ip): Opening[] => [
+      { ip, proto: 'tcp', port: tcp },
+      { ip, proto: 'udp', port: udp },
+    ]);
     const within = targets.filter(([, host]) => !host.includes(':'));
     expect(thatWork(await whileOpen(stack, opened, () => fromInside(within)))).toEqual(within.map(keyOf).toSorted());
   });
@@ -123,7 +151,10 @@ describe('the networks behind the host', () => {
 
   const targets = (): Target[] => {
     const { privateIp, carrierIp, metadataIp } = world.canary;
-    return [privateIp, carrierIp, metadataIp].flatMap((host): Target[] => [...CANARY_TCP.map((port) => ['tcp', host, port] as const), ['name', host, 53]]);
+    return [privateIp, carrierIp, metadataIp].flatMap((host): Target[] => [
+      ...CANARY_TCP.map((port) => ['tcp', host, port] as const),
+      ['name', host, 53],
+    ]);
   };
 
   it('are out of reach: private, carrier and metadata addresses, name servers among them', async () => {
@@ -145,8 +176,18 @@ describe('the networks behind the host', () => {
   });
 
   it('get no packet from a forged source: the sandbox cannot make one, and one made for it is dropped', async () => {
-    expect(await python(stack, tenant, FORGE, neighbourIp)).toEqual({ raw: 'EPERM', packet: 'EPERM', transparent: expect.stringMatching(/^E/), adopt: 'EPERM' });
-    expect(await world.python('outsider', FORGE, '172.29.255.1')).toEqual({ raw: 'possible', packet: 'possible', transparent: 'possible', adopt: 'possible' });
+    expect(await python(stack, tenant, FORGE, neighbourIp)).toEqual({
+      raw: 'EPERM',
+      packet: 'EPERM',
+      transparent: expect.stringMatching(/^E/),
+      adopt: 'EPERM',
+    });
+    expect(await world.python('outsider', FORGE, '172.29.255.1')).toEqual({
+      raw: 'possible',
+      packet: 'possible',
+      transparent: 'possible',
+      adopt: 'possible',
+    });
 
     const send = async (where: 'outsider' | { netns: string }, link: string, source: string, word: string) => {
       const mac = (await readFile(`/sys/class/net/${link}/address`, 'utf8')).trim();
@@ -161,7 +202,9 @@ describe('the networks behind the host', () => {
       await send({ netns }, device, '8.8.8.8', 'forged-public');
       await send({ netns }, device, own, 'honest');
       await send('outsider', world.outsider.device, '172.29.255.77', 'forged-elsewhere');
-      await vi.waitFor(() => expect([arrived('honest'), arrived('forged-elsewhere')]).toEqual([true, true]), { timeout: 5_000 });
+      await vi.waitFor(() => expect([arrived('honest'), arrived('forged-elsewhere')]).toEqual([true, true]), {
+        timeout: 5_000,
+      });
     });
     expect([arrived('forged-neighbour'), arrived('forged-public')]).toEqual([false, false]);
   });
@@ -180,7 +223,9 @@ describe('names', () => {
 describe('a neighbour', () => {
   it('is out of reach at its own servers and at its guest, as are those that wait in pools', async () => {
     await start(stack, neighbour, 'server', 'python3 -m http.server 8000');
-    await vi.waitFor(async () => expect(thatWork(await from('host', [['tcp', neighbourIp, 8000]]))).toHaveLength(1), { timeout: 10_000 });
+    await vi.waitFor(async () => expect(thatWork(await from('host', [['tcp', neighbourIp, 8000]]))).toHaveLength(1), {
+      timeout: 10_000,
+    });
     const guestPort = Number(/:(\d+)/.exec((await sh(stack, tenant, `tr '\\0' ' ' < /proc/1/cmdline`)).stdout)?.[1]);
     const links = (await instanceLinks(stack)).filter((link) => link.device !== device);
     const targets: Target[] = [['tcp', neighbourIp, 8000], ...links.map(({ ip }): Target => ['tcp', ip, guestPort])];
@@ -196,6 +241,12 @@ describe('a neighbour', () => {
   it('is not to be overheard: what it sends is not in the sandbox’s namespace', async () => {
     const netns = device.replace(/n(\d+)$/, '-$1');
     const { stdout } = await exec('ip', ['-n', netns, '-o', 'link']);
-    expect(stdout.trim().split('\n').map((line) => line.split(': ')[1]?.replace(/@.*/, '')).toSorted()).toEqual(['eth0', 'lo']);
+    expect(
+      stdout
+        .trim()
+        .split('\n')
+        .map((line) => line.split(': ')[1]?.replace(/@.*/, ''))
+        .toSorted(),
+    ).toEqual(['eth0', 'lo']);
   });
 });

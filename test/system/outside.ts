@@ -14,7 +14,12 @@ const exec = promisify(execFile);
 
 /** Addresses of the canary, each of a kind that DESIGN §7 denies. */
 export interface World {
-  readonly canary: { readonly privateIp: string; readonly carrierIp: string; readonly metadataIp: string; readonly ipv6: string };
+  readonly canary: {
+    readonly privateIp: string;
+    readonly carrierIp: string;
+    readonly metadataIp: string;
+    readonly ipv6: string;
+  };
   /** The host's end of the outsider's link, and the outsider's. */
   readonly outsider: { readonly hostIp: string; readonly ip: string; readonly device: string };
   /** Runs a Python program beside the host, or in one of the namespaces. */
@@ -55,7 +60,12 @@ export async function openWorld(stack: Stack): Promise<World> {
   const third = process.pid % 250;
   const canaryNs = `tt${mark}canary`;
   const outsiderNs = `tt${mark}outsider`;
-  const canary = { privateIp: `172.30.${third}.2`, carrierIp: '100.64.77.1', metadataIp: '169.254.169.254', ipv6: `fd77:${mark}:1::2` };
+  const canary = {
+    privateIp: `172.30.${third}.2`,
+    carrierIp: '100.64.77.1',
+    metadataIp: '169.254.169.254',
+    ipv6: `fd77:${mark}:1::2`,
+  };
   const outsider = { hostIp: `172.29.${third}.1`, ip: `172.29.${third}.2`, device: `tt${mark}o0` };
   const interpreter = await templateDir(stack);
   const children: ChildProcess[] = [];
@@ -100,7 +110,9 @@ export async function openWorld(stack: Stack): Promise<World> {
       return JSON.parse(out) as unknown;
     },
     serve: async (where, program, input) => {
-      const child = spawn(...command(where === 'host' ? undefined : canaryNs, program), { stdio: ['pipe', 'pipe', 'inherit'] });
+      const child = spawn(...command(where === 'host' ? undefined : canaryNs, program), {
+        stdio: ['pipe', 'pipe', 'inherit'],
+      });
       children.push(child);
       child.stdin.end(JSON.stringify(input));
       const said: string[] = [];
@@ -119,7 +131,13 @@ function ip(...args: string[]): Promise<unknown> {
 }
 
 /** A namespace with one link to the host, forwarded and unjudged: its names do not begin as a sandbox's do. */
-async function link(ns: string, device: string, hostIp: string, insideIp: string, [host6, inside6]: [string, string]): Promise<void> {
+async function link(
+  ns: string,
+  device: string,
+  hostIp: string,
+  insideIp: string,
+  [host6, inside6]: [string, string],
+): Promise<void> {
   await ip('netns', 'add', ns);
   await ip('link', 'add', device, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', ns);
   await ip('addr', 'add', `${hostIp}/30`, 'dev', device);

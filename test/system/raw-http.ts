@@ -20,7 +20,11 @@ export interface SendOptions {
 const LIMIT_MS = 15_000;
 
 /** Sends the text (signs are bytes) and gathers the answer until the connection ends; of a stream only what came at first. */
-export function send(origin: string, text: string, { half = false, trickle, limitMs = LIMIT_MS }: SendOptions = {}): Promise<RawAnswer> {
+export function send(
+  origin: string,
+  text: string,
+  { half = false, trickle, limitMs = LIMIT_MS }: SendOptions = {},
+): Promise<RawAnswer> {
   const { hostname, port } = new URL(origin);
   return new Promise((resolve) => {
     const began = performance.now();
@@ -36,7 +40,11 @@ export function send(origin: string, text: string, { half = false, trickle, limi
     const bell = setTimeout(() => end(true), limitMs);
     socket.on('data', (bytes: Buffer) => {
       said += bytes.toString('latin1');
-      if (/^content-type: (text\/event-stream|text\/plain.*\r\n(?:.*\r\n)*transfer-encoding)/im.test(said) && said.includes('\r\n\r\n')) end(false);
+      if (
+        /^content-type: (text\/event-stream|text\/plain.*\r\n(?:.*\r\n)*transfer-encoding)/im.test(said) &&
+        said.includes('\r\n\r\n')
+      )
+        end(false);
     });
     socket.on('error', () => end(false)).once('end', () => end(false));
     socket.write(Buffer.from(text, 'latin1'));
@@ -58,7 +66,7 @@ function parse(said: string, silent: boolean): Omit<RawAnswer, 'tookMs'> {
 /** The chunks of a body as one text. */
 function joined(chunks: string): string {
   let text = '';
-  for (let rest = chunks; ; ) {
+  for (let rest = chunks; ;) {
     const size = Number.parseInt(rest, 16);
     if (!(size > 0)) return text;
     const begin = rest.indexOf('\r\n') + 2;
@@ -68,9 +76,15 @@ function joined(chunks: string): string {
 }
 
 /** A request's text. A body brings its length; `connection: close`, so that the answer has an end. */
-export function requestText(method: string, path: string, headers: Readonly<Record<string, string>>, body?: string): string {
+export function requestText(
+  method: string,
+  path: string,
+  headers: Readonly<Record<string, string>>,
+  body?: string,
+): string {
   const all: Record<string, string> = { host: 'torpor', connection: 'close', ...headers };
-  if (body !== undefined && all['content-length'] === undefined && all['transfer-encoding'] === undefined) all['content-length'] = String(Buffer.byteLength(body, 'latin1'));
+  if (body !== undefined && all['content-length'] === undefined && all['transfer-encoding'] === undefined)
+    all['content-length'] = String(Buffer.byteLength(body, 'latin1'));
   const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`);
   return `${method} ${path} HTTP/1.1\r\n${lines.join('')}\r\n${body ?? ''}`;
 }

@@ -8,12 +8,21 @@ const SHAPES = {
   /** The control plane: numeric code, words, message. */
   control: (body: Body, status: number) => body['code'] === status && isText(body['error']) && isText(body['message']),
   /** Its creation of sandboxes: a code that is a word. */
-  creation: (body: Body, status: number) => /^[A-Z_]{5,}$/.test(String(body['code'])) && body['status_code'] === status && isText(body['message']),
+  creation: (body: Body, status: number) =>
+    /^[A-Z_]{5,}$/.test(String(body['code'])) && body['status_code'] === status && isText(body['message']),
   /** The run plane, from the gateway: nested, with what to do. */
-  run: (body: Body, status: number) => isBody(body['error']) && body['error']['status'] === status && isText(body['error']['code']) && isText(body['error']['message']),
+  run: (body: Body, status: number) =>
+    isBody(body['error']) &&
+    body['error']['status'] === status &&
+    isText(body['error']['code']) &&
+    isText(body['error']['message']),
   /** The API inside a sandbox: one text. */
   inside: (body: Body) => isText(body['error']),
-  rpc: (body: Body, status: number) => isBody(body['error']) && isText(body['error']['message']) && isBody(body['error']['data']) && body['error']['data']['httpStatus'] === status,
+  rpc: (body: Body, status: number) =>
+    isBody(body['error']) &&
+    isText(body['error']['message']) &&
+    isBody(body['error']['data']) &&
+    body['error']['data']['httpStatus'] === status,
 } as const;
 
 /** Whether the text is JSON in one of the shapes, with a message for a person. */

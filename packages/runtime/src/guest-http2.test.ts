@@ -264,19 +264,23 @@ it('tunnels a request with a body as it was written, text and bytes together', a
     let said = '';
     stream.on('data', (chunk: Buffer) => {
       said += chunk.toString('latin1');
-      if (said.endsWith('BODY')) stream.end(`HTTP/1.1 200 OK\r\ncontent-length: ${said.length}\r\nconnection: close\r\n\r\n${said}`);
+      if (said.endsWith('BODY'))
+        stream.end(`HTTP/1.1 200 OK\r\ncontent-length: ${said.length}\r\nconnection: close\r\n\r\n${said}`);
     });
   });
   const guest = guestAt(port);
   // The body must come off a socket: that is how head and body come to be queued together.
   const door = createHttpServer((outside, answer) => {
-    guest.tunnel(3000).then((tunnel) => {
-      const headers = ['host', 'x', 'content-length', '4', 'connection', 'close'];
-      const inside = httpRequest({ createConnection: () => tunnel, method: 'PUT', path: '/path', headers });
-      inside.once('response', (said) => pipeline(said, answer, () => {}));
-      inside.once('error', (error) => answer.destroy(error));
-      pipeline(outside, inside, () => {});
-    }, (error: Error) => answer.destroy(error));
+    guest.tunnel(3000).then(
+      (tunnel) => {
+        const headers = ['host', 'x', 'content-length', '4', 'connection', 'close'];
+        const inside = httpRequest({ createConnection: () => tunnel, method: 'PUT', path: '/path', headers });
+        inside.once('response', (said) => pipeline(said, answer, () => {}));
+        inside.once('error', (error) => answer.destroy(error));
+        pipeline(outside, inside, () => {});
+      },
+      (error: Error) => answer.destroy(error),
+    );
   }).listen(0, '127.0.0.1');
   open.push(() => door.close());
   await once(door, 'listening');

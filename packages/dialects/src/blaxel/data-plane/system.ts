@@ -60,7 +60,9 @@ export async function listPorts(exchange: Exchange): Promise<DataPlaneAnswer> {
 /** The process of ours with that pid or name. A pid that is not ours may still be a child's. */
 async function findOwner(exchange: Exchange, asked: string): Promise<GuestProcess | undefined> {
   try {
-    return await ask(exchange.guest, GuestProcess, 'GET', processPath(asked), undefined, { signal: exchange.request.signal });
+    return await ask(exchange.guest, GuestProcess, 'GET', processPath(asked), undefined, {
+      signal: exchange.request.signal,
+    });
   } catch (error) {
     if (error instanceof Failure && error.code === 'not_found' && /^\d{1,9}$/.test(asked)) return undefined;
     throw error;

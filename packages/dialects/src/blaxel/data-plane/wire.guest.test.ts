@@ -324,7 +324,13 @@ describe('uploads in parts', () => {
 
 describe('processes', () => {
   test('are not found by the steps of a path', async () => {
-    for (const path of ['/process/.', '/process/..', '/process/./logs', '/process/../logs/stream', '/network/process/../ports']) {
+    for (const path of [
+      '/process/.',
+      '/process/..',
+      '/process/./logs',
+      '/process/../logs/stream',
+      '/network/process/../ports',
+    ]) {
       const { status, text } = await call('GET', path);
       expect([path, status, JSON.parse(text)]).toEqual([path, 404, { error: expect.stringContaining('no process') }]);
     }
