@@ -16,6 +16,8 @@ const NAMES = ['nats', 'postgres', 'hostd', 'sandbox-scheduler', 'node-agent', '
 const SUPERVISOR_SHARE = 0.05;
 /** Longer than any outage here may last: what is not over by then hangs. */
 const HANG_MS = 20_000;
+/** How long every try may be refused: a change needs several processes at once, and they die one after the other. */
+const PATIENCE_MS = 60_000;
 const BETWEEN_KILLS_MS = 2_000;
 
 export interface Chaos {
@@ -67,16 +69,21 @@ export async function chaos({ installation, workspaces, forMs }: Chaos): Promise
         counts.creates++;
         const wrote = await notHanging(`write to ${name}`, made.wrote.then(() => true));
         await pause(300);
-        await until(`${name} of ${stack.workspace} is there`, HANG_MS, async () => {
+        await until(`${name} of ${stack.workspace} is there`, PATIENCE_MS, async () => {
           const read = await notHanging(`read ${name}`, timed(patient, fileUrl(stack, made.one, '/tmp/mark'), { headers: { ...stack.headers, accept: 'application/octet-stream' } }));
           if (wrote && read?.status === 404) throw new Lost(`${name} of ${stack.workspace} or its file is gone: ${read.body.toString()}`);
           if (read?.status === 200 && read.body.toString() !== mark) throw new Lost(`${name} of ${stack.workspace} says "${read.body.toString()}"`);
           return read?.status === 200 || (!wrote && read?.status === 404);
         });
       }
-      await until(`${name} of ${stack.workspace} can be deleted`, HANG_MS, () =>
-        notHanging(`delete ${name}`, api(stack).delete(name).then(() => true, (error: unknown) => / 404: /.test(String(error)))).then(Boolean),
-      );
+      let refusal = '';
+      const remove = async () => {
+        const told = await notHanging(`delete ${name}`, api(stack).delete(name).then(() => '', String));
+        refusal = told ?? 'broken off';
+        if (refusal !== '' && !/ 404: /.test(refusal)) await pause(200);
+        return refusal === '' || / 404: /.test(refusal);
+      };
+      await until(`${name} of ${stack.workspace} can be deleted`, PATIENCE_MS, remove, () => refusal);
     }
   }
 
