@@ -56,7 +56,7 @@ describe('judge', () => {
       host: 'a /dev/kvm without vmx or svm',
       name: 'isolation: microVM',
       change: { cpuFlags: new Set(['fpu']) },
-      status: 'missing',
+      status: 'degraded',
     },
     { host: 'vmx without /dev/kvm', name: 'isolation: microVM', change: { kvmDevice: false }, status: 'degraded' },
     {

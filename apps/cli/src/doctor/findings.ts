@@ -94,7 +94,7 @@ function kvm({ cpuFlags, kvmDevice }: HostView): Judgement {
   const found = kvmDevice
     ? '/dev/kvm is there, but the processor offers neither vmx nor svm: not usable'
     : 'neither vmx nor svm, and no /dev/kvm';
-  return { status: 'missing', found, todo };
+  return { status: 'degraded', found, todo };
 }
 
 function container({ trials: { runc } }: HostView): Judgement {
