@@ -57,7 +57,9 @@ describe('settings', () => {
     ).toMatchObject({ listen: '0.0.0.0', publicUrl: 'http://box:1', pool: 8 });
     expect(() => settingsFrom({ pool: 'many' }, {})).toThrow('--pool expects a whole number, got "many"');
     expect(() => settingsFrom({ listen: '300.1.1.1' }, {})).toThrow('--listen expects an address');
-    expect(() => settingsFrom({ publicUrl: 'box:80' }, {})).toThrow('--public-url expects one that begins with http://');
+    expect(() => settingsFrom({ publicUrl: 'box:80' }, {})).toThrow(
+      '--public-url expects one that begins with http://',
+    );
   });
 });
 

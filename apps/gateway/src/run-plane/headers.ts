@@ -65,12 +65,12 @@ export function headersForNode(raw: readonly string[], passage: Passage): string
   }
   out.push('x-request-id', passage.requestId, 'traceparent', passage.traceparent, DATA_KEY_HEADER, passage.dataKey);
   out.push('x-forwarded-proto', passage.isTls ? 'https' : 'http');
-  if (host === undefined) out.push('host', 'sandbox');
-  else out.push('x-forwarded-host', host);
+  if (host !== undefined) out.push('x-forwarded-host', host);
+  else if (!replaced?.has('host')) out.push('host', 'sandbox');
   if (passage.callerAddress) out.push('x-forwarded-for', passage.callerAddress);
   for (const [name, value] of Object.entries(passage.extra ?? {})) {
     const lower = name.toLowerCase();
-    if (!HOP_BY_HOP.has(lower) && lower !== 'content-length') out.push(name, value);
+    if (!HOP_BY_HOP.has(lower) && lower !== 'content-length' && !lower.startsWith('x-torpor-')) out.push(name, value);
   }
   return out;
 }

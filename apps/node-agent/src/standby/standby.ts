@@ -124,12 +124,12 @@ export class Standby {
     return adoptAll(this.#parts, this.#pools, (claim, body, hint) => this.#add(claim, body, hint));
   }
 
-  /** Lets go without touching the host. Resolves when what was under way has ended. */
   /** Asleep, all that run: in use or not. Resolves when each has been tried; one that will not sleep is told by its own events. */
   async putAllToSleep(): Promise<void> {
     await Promise.all([...this.all()].map((instance) => instance.pause()));
   }
 
+  /** Lets go without touching the host. Resolves when what was under way has ended. */
   async close(): Promise<void> {
     const failure = new Failure('unavailable', 'the node-agent is closing; the sandbox goes on', {
       retryable: true,
