@@ -36,13 +36,21 @@ export async function chaos({ installation, workspaces, forMs }: Chaos): Promise
   const endsAt = performance.now() + forMs;
   const isOver = () => performance.now() >= endsAt || broken !== undefined;
   const counters = await Promise.all(
-    workspaces.flatMap((stack) => ['twin-a', 'twin-b'].map((name) => Counter.start(stack, name, { idle: { kind: 'after', idleMs: 500 } }))),
+    workspaces.flatMap((stack) =>
+      ['twin-a', 'twin-b'].map((name) => Counter.start(stack, name, { idle: { kind: 'after', idleMs: 500 } })),
+    ),
   );
-  const all = [killing(), ...counters.map((counter) => asking(counter)), ...workspaces.map((stack) => creating(stack)), streaming()];
+  const all = [
+    killing(),
+    ...counters.map((counter) => asking(counter)),
+    ...workspaces.map((stack) => creating(stack)),
+    streaming(),
+  ];
   await Promise.all(all.map((work) => work.catch((error: unknown) => (broken ??= error))));
   ended.abort();
   for (const stream of streams) stream.close();
-  if (broken !== undefined) throw new Error(`chaos after ${kills.length} kills (${kills.slice(-5).join(', ')})`, { cause: broken });
+  if (broken !== undefined)
+    throw new Error(`chaos after ${kills.length} kills (${kills.slice(-5).join(', ')})`, { cause: broken });
   for (const counter of counters) {
     await counter.ask('/at-last', HANG_MS);
     await api(counter.stack).delete(counter.made.name);
@@ -51,7 +59,10 @@ export async function chaos({ installation, workspaces, forMs }: Chaos): Promise
 
   async function asking(counter: Counter): Promise<void> {
     for (let n = 0; !isOver(); n++) {
-      const told = await notHanging(`${counter.made.name} /${n}`, counter.try(`/${counter.stack.workspace}-${n}`, HANG_MS));
+      const told = await notHanging(
+        `${counter.made.name} /${n}`,
+        counter.try(`/${counter.stack.workspace}-${n}`, HANG_MS),
+      );
       if (told) counts.answers++;
       else counts.refusals++;
       await pause(told ? Math.random() * 900 : 50); // sometimes long enough to fall asleep
@@ -63,22 +74,40 @@ export async function chaos({ installation, workspaces, forMs }: Chaos): Promise
     for (let n = 0; !isOver(); n++) {
       const name = `brief-${n}`;
       const mark = `${stack.workspace} ${n}`;
-      const made = await notHanging(`create ${name}`, createOne(stack, name).then((one) => ({ one, wrote: putFile(patient, stack, one, '/tmp/mark', mark) })));
+      const made = await notHanging(
+        `create ${name}`,
+        createOne(stack, name).then((one) => ({ one, wrote: putFile(patient, stack, one, '/tmp/mark', mark) })),
+      );
       if (!made) counts.refusedCreates++;
       else {
         counts.creates++;
-        const wrote = await notHanging(`write to ${name}`, made.wrote.then(() => true));
+        const wrote = await notHanging(
+          `write to ${name}`,
+          made.wrote.then(() => true),
+        );
         await pause(300);
         await until(`${name} of ${stack.workspace} is there`, PATIENCE_MS, async () => {
-          const read = await notHanging(`read ${name}`, timed(patient, fileUrl(stack, made.one, '/tmp/mark'), { headers: { ...stack.headers, accept: 'application/octet-stream' } }));
-          if (wrote && read?.status === 404) throw new Lost(`${name} of ${stack.workspace} or its file is gone: ${read.body.toString()}`);
-          if (read?.status === 200 && read.body.toString() !== mark) throw new Lost(`${name} of ${stack.workspace} says "${read.body.toString()}"`);
+          const read = await notHanging(
+            `read ${name}`,
+            timed(patient, fileUrl(stack, made.one, '/tmp/mark'), {
+              headers: { ...stack.headers, accept: 'application/octet-stream' },
+            }),
+          );
+          if (wrote && read?.status === 404)
+            throw new Lost(`${name} of ${stack.workspace} or its file is gone: ${read.body.toString()}`);
+          if (read?.status === 200 && read.body.toString() !== mark)
+            throw new Lost(`${name} of ${stack.workspace} says "${read.body.toString()}"`);
           return read?.status === 200 || (!wrote && read?.status === 404);
         });
       }
       let refusal = '';
       const remove = async () => {
-        const told = await notHanging(`delete ${name}`, api(stack).delete(name).then(() => '', String));
+        const told = await notHanging(
+          `delete ${name}`,
+          api(stack)
+            .delete(name)
+            .then(() => '', String),
+        );
         refusal = told ?? 'broken off';
         if (refusal !== '' && !/ 404: /.test(refusal)) await pause(200);
         return refusal === '' || / 404: /.test(refusal);
@@ -94,7 +123,11 @@ export async function chaos({ installation, workspaces, forMs }: Chaos): Promise
       if (!open) await pause(100);
       else {
         streams.add(open);
-        await until('the stream ends or all is over', forMs + HANG_MS, async () => open.ended() !== undefined || isOver());
+        await until(
+          'the stream ends or all is over',
+          forMs + HANG_MS,
+          async () => open.ended() !== undefined || isOver(),
+        );
         streams.delete(open);
       }
     }
@@ -104,7 +137,8 @@ export async function chaos({ installation, workspaces, forMs }: Chaos): Promise
     while (!isOver()) {
       await pause(BETWEEN_KILLS_MS * (0.5 + Math.random()));
       if (isOver()) return;
-      const name = Math.random() < SUPERVISOR_SHARE ? 'supervisor' : (NAMES[Math.floor(Math.random() * NAMES.length)] ?? '');
+      const name =
+        Math.random() < SUPERVISOR_SHARE ? 'supervisor' : (NAMES[Math.floor(Math.random() * NAMES.length)] ?? '');
       kills.push(name);
       const { pid, services } = await installation.status();
       if (name === 'supervisor') {
@@ -117,7 +151,9 @@ export async function chaos({ installation, workspaces, forMs }: Chaos): Promise
       const open = [...streams];
       process.kill(victim, 'SIGKILL');
       if (name !== 'node-agent' && name !== 'gateway') continue;
-      await until(`streams end after the death of ${name}`, 5_000, async () => open.every((stream) => stream.ended() !== undefined));
+      await until(`streams end after the death of ${name}`, 5_000, async () =>
+        open.every((stream) => stream.ended() !== undefined),
+      );
       counts.streams += open.length;
     }
   }

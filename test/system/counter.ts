@@ -37,7 +37,11 @@ export class Counter {
     this.made = made;
   }
 
-  static async start(stack: Stack, name: string, more: Record<string, unknown> = { idle: { kind: 'never' } }): Promise<Counter> {
+  static async start(
+    stack: Stack,
+    name: string,
+    more: Record<string, unknown> = { idle: { kind: 'never' } },
+  ): Promise<Counter> {
     const made = await createOne(stack, name, more);
     await putFile(patient, stack, made, '/blaxel/counter.py', PROGRAM);
     await exec(stack, made, { command: 'python3 /blaxel/counter.py', name: 'counter' });
@@ -78,7 +82,8 @@ export class Counter {
     if (last && (told.word !== last.word || told.pid !== last.pid)) {
       throw new Lost(`${this.made.name} was ${JSON.stringify(last)} and is ${JSON.stringify(told)}`);
     }
-    if (last && told.calls <= last.calls - 64) throw new Lost(`${this.made.name} counted ${last.calls}, now ${told.calls}`);
+    if (last && told.calls <= last.calls - 64)
+      throw new Lost(`${this.made.name} counted ${last.calls}, now ${told.calls}`);
     if (!last || told.calls > last.calls) this.#last = told;
     return told;
   }
@@ -87,7 +92,12 @@ export class Counter {
 /** Memory or an answer was lost, or crossed: never to be tried again. */
 export class Lost extends Error {}
 
-export async function exec(stack: Stack, sandbox: { url: string }, body: Record<string, unknown>, timeoutMs = 60_000): Promise<Record<string, unknown>> {
+export async function exec(
+  stack: Stack,
+  sandbox: { url: string },
+  body: Record<string, unknown>,
+  timeoutMs = 60_000,
+): Promise<Record<string, unknown>> {
   const answer = await request(`${sandbox.url}/process`, {
     dispatcher: patient,
     method: 'POST',

@@ -74,8 +74,12 @@ interface JournalLine {
 function journaled(id: string, text: string): Journaled {
   const whole = text.slice(0, text.lastIndexOf('\n') + 1);
   // The node-agent's own lines; a field that is missing shows as a difference from the host.
-  const lines = whole.split('\n').filter(Boolean).map((line) => JSON.parse(line) as JournalLine);
-  const has = (kind: string, operation: string) => lines.some((line) => line.kind === kind && line.operation === operation);
+  const lines = whole
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line) as JournalLine);
+  const has = (kind: string, operation: string) =>
+    lines.some((line) => line.kind === kind && line.operation === operation);
   return {
     id,
     slot: lines.find((line) => line.spec)?.spec?.slot ?? -1,
@@ -89,7 +93,16 @@ function journaled(id: string, text: string): Journaled {
 export function wantedHost(journal: readonly Journaled[]): HostSets {
   const ids = sorted(journal.map(({ id }) => id));
   const slots = sorted(journal.map(({ slot }) => String(slot)));
-  return { runsc: ids, bundles: ids, mounts: ids, cgroups: ids, subvolumes: ids, netns: slots, veths: slots, nftables: slots };
+  return {
+    runsc: ids,
+    bundles: ids,
+    mounts: ids,
+    cgroups: ids,
+    subvolumes: ids,
+    netns: slots,
+    veths: slots,
+    nftables: slots,
+  };
 }
 
 export async function isProcess(process: Journaled['process']): Promise<boolean> {
@@ -117,7 +130,9 @@ function askHostd<T>(scope: string, verb: string): Promise<T> {
   return new Promise((resolve, reject) => {
     const socket = connect(`/run/torpor/${scope}/hostd.sock`);
     let text = '';
-    socket.setEncoding('utf8').setTimeout(5_000, () => socket.destroy(new Error(`hostd ${verb}: no answer within 5000 ms`)));
+    socket
+      .setEncoding('utf8')
+      .setTimeout(5_000, () => socket.destroy(new Error(`hostd ${verb}: no answer within 5000 ms`)));
     socket.once('error', reject).once('close', () => reject(new Error(`hostd ${verb}: the connection ended`)));
     socket.on('data', (part: string) => {
       text += part;
@@ -142,7 +157,9 @@ async function cgroupsOf(scope: string): Promise<string[]> {
 }
 
 async function nftSlots(scope: string): Promise<string[]> {
-  const { stdout } = await exec('nft', ['-j', 'list', 'table', 'inet', `torpor_${scope}`]).catch(() => ({ stdout: '' })); // no table, no elements
+  const { stdout } = await exec('nft', ['-j', 'list', 'table', 'inet', `torpor_${scope}`]).catch(() => ({
+    stdout: '',
+  })); // no table, no elements
   return [...new Set([...stdout.matchAll(new RegExp(`tp${scope}n(\\d+)`, 'g'))].map(([, slot]) => slot ?? ''))];
 }
 
@@ -158,7 +175,8 @@ async function textOf(path: string): Promise<string | undefined> {
   try {
     return await readFile(path, 'utf8');
   } catch (error) {
-    if (error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ESRCH')) return undefined;
+    if (error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ESRCH'))
+      return undefined;
     throw error;
   }
 }

@@ -32,14 +32,17 @@ describe.skipIf(!isFull)('two installations side by side', () => {
   });
 
   it('share no name, port or address', () => {
-    for (const each of ['installation', 'scope', 'url', 'stateDir'] as const) expect(keptStack[each]).not.toBe(purgedStack[each]);
+    for (const each of ['installation', 'scope', 'url', 'stateDir'] as const)
+      expect(keptStack[each]).not.toBe(purgedStack[each]);
   });
 
   it('start a second time while the sandboxes sleep', async () => {
     await purged.down();
     const began = performance.now();
     await purged.up();
-    process.stdout.write(`second start ready after ${((performance.now() - began) / 1000).toFixed(2)} s, by ./torpor up --detach\n`);
+    process.stdout.write(
+      `second start ready after ${((performance.now() - began) / 1000).toFixed(2)} s, by ./torpor up --detach\n`,
+    );
   });
 
   it('down --purge of one says how many sandboxes it ended, leaves nothing of it, and the other whole', async () => {
@@ -47,7 +50,10 @@ describe.skipIf(!isFull)('two installations side by side', () => {
     const { pid, services } = await purged.status();
     const processes = [pid, ...services.flatMap((service) => service.pid ?? [])];
     const before = await traces(purgedStack);
-    expect(Object.entries(before).filter(([, found]) => found.length === 0), 'the search finds what there is').toEqual([]);
+    expect(
+      Object.entries(before).filter(([, found]) => found.length === 0),
+      'the search finds what there is',
+    ).toEqual([]);
 
     expect(await purged.purge()).toMatch(/Purged: [2-9]\d* sandboxes ended/);
 
@@ -69,7 +75,9 @@ async function traces({ installation, scope, stateDir }: Stack): Promise<Record<
     exec('losetup', ['--list', '--noheadings', '--output', 'NAME,BACK-FILE']).then(({ stdout }) => stdout.split('\n')),
     mountPoints(),
     commandLines(),
-    exec('find', ['/sys/fs/cgroup', '-maxdepth', '2', '-name', `torpor-${scope}`]).then(({ stdout }) => stdout.split('\n').filter(Boolean)),
+    exec('find', ['/sys/fs/cgroup', '-maxdepth', '2', '-name', `torpor-${scope}`]).then(({ stdout }) =>
+      stdout.split('\n').filter(Boolean),
+    ),
   ]);
   return {
     links: links.filter(ours),
@@ -79,7 +87,9 @@ async function traces({ installation, scope, stateDir }: Stack): Promise<Record<
     mounts: mounts.filter(ours),
     processes: processes.filter(ours),
     cgroups,
-    directories: [stateDir, `/run/torpor/${scope}`, `/run/torpor/up-${installation}`].filter((path) => existsSync(path)),
+    directories: [stateDir, `/run/torpor/${scope}`, `/run/torpor/up-${installation}`].filter((path) =>
+      existsSync(path),
+    ),
   };
 }
 

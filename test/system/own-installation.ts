@@ -67,7 +67,12 @@ const exec = promisify(execFile);
 export async function anotherWorkspace(stack: Stack, workspace: string): Promise<Stack> {
   const { stdout } = await exec(
     process.execPath,
-    ['--disable-warning=ExperimentalWarning', join(checkout, 'apps/gateway/src/bootstrap.ts'), '--workspace', workspace],
+    [
+      '--disable-warning=ExperimentalWarning',
+      join(checkout, 'apps/gateway/src/bootstrap.ts'),
+      '--workspace',
+      workspace,
+    ],
     {
       env: {
         ...process.env,

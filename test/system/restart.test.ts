@@ -36,22 +36,33 @@ afterAll(async () => {
 
 describe('after SIGKILL', () => {
   // Without these, changes stop; what is there is used as before.
-  it.for(['nats', 'postgres', 'hostd', 'sandbox-scheduler'])('of %s, nobody who uses a sandbox notices', async (name) => {
-    await sleeps();
-    await kill(name);
-    await awake.ask(`/while-${name}-is-gone`, 1_000);
-    await isFoundAgain(name);
-  });
+  it.for(['nats', 'postgres', 'hostd', 'sandbox-scheduler'])(
+    'of %s, nobody who uses a sandbox notices',
+    async (name) => {
+      await sleeps();
+      await kill(name);
+      await awake.ask(`/while-${name}-is-gone`, 1_000);
+      await isFoundAgain(name);
+    },
+  );
 
-  it.for(['node-agent', 'gateway'])('of %s, open requests end with an error within 5 s, and everything is found again', async (name) => {
-    await sleeps();
-    const open = [await follow(stack, awake.made, freshName('follow')), longExec(stack, awake.made, freshName('long'))];
-    await kill(name);
-    const tookMs = await until('the open requests have ended', 5_000, async () => open.every(({ ended }) => ended() !== undefined));
-    for (const { ended } of open) expect(ended()).toMatch(/^error/);
-    said.push(`open requests ended ${tookMs.toFixed(0)} ms after the death of ${name}`);
-    await isFoundAgain(name);
-  });
+  it.for(['node-agent', 'gateway'])(
+    'of %s, open requests end with an error within 5 s, and everything is found again',
+    async (name) => {
+      await sleeps();
+      const open = [
+        await follow(stack, awake.made, freshName('follow')),
+        longExec(stack, awake.made, freshName('long')),
+      ];
+      await kill(name);
+      const tookMs = await until('the open requests have ended', 5_000, async () =>
+        open.every(({ ended }) => ended() !== undefined),
+      );
+      for (const { ended } of open) expect(ended()).toMatch(/^error/);
+      said.push(`open requests ended ${tookMs.toFixed(0)} ms after the death of ${name}`);
+      await isFoundAgain(name);
+    },
+  );
 
   it('of the supervisor, the next up ends its orphans and finds everything', async () => {
     await sleeps();
@@ -64,7 +75,10 @@ describe('after SIGKILL', () => {
     const now = await installation.status();
     expect(now.pid).not.toBe(pid);
     for (const { name, pid: old } of services) {
-      expect(now.services.map((each) => each.pid), `${name} of the old supervisor`).not.toContain(old);
+      expect(
+        now.services.map((each) => each.pid),
+        `${name} of the old supervisor`,
+      ).not.toContain(old);
       expect(() => process.kill(old ?? 0, 0), `${name} of the old supervisor has ended`).toThrow(/ESRCH/);
     }
     await isFoundAgain(undefined);
@@ -81,13 +95,17 @@ it('down leaves every sandbox frozen, and the next up wakes it with its memory',
   await isFoundAgain(undefined);
 });
 
-it(`loses nothing, hangs nowhere and crosses no workspaces in ${CHAOS_S} s of random kills`, { timeout: (CHAOS_S + 120) * 1000 }, async () => {
-  const other = await anotherWorkspace(stack, freshName('other'));
-  const report = await chaos({ installation, workspaces: [stack, other], forMs: CHAOS_S * 1000 });
-  said.push(report);
-  await Promise.all([awake.ask('/after-chaos', RECOVERY_MS), asleep.ask('/after-chaos', RECOVERY_MS)]);
-  await settled(stack, POOL, 20_000);
-});
+it(
+  `loses nothing, hangs nowhere and crosses no workspaces in ${CHAOS_S} s of random kills`,
+  { timeout: (CHAOS_S + 120) * 1000 },
+  async () => {
+    const other = await anotherWorkspace(stack, freshName('other'));
+    const report = await chaos({ installation, workspaces: [stack, other], forMs: CHAOS_S * 1000 });
+    said.push(report);
+    await Promise.all([awake.ask('/after-chaos', RECOVERY_MS), asleep.ask('/after-chaos', RECOVERY_MS)]);
+    await settled(stack, POOL, 20_000);
+  },
+);
 
 async function sleeps(): Promise<void> {
   await api(stack).pause(asleep.made.name);
@@ -109,16 +127,28 @@ async function service(name: string) {
 /** All healthy again, sleepers asleep until used, counters going on, and a create works. */
 async function isFoundAgain(name: string | undefined): Promise<void> {
   const began = performance.now();
-  await until('all are healthy again', RECOVERY_MS, async () => (await installation.status()).services.every(({ healthy, pid }) => healthy && pid !== undefined));
+  await until('all are healthy again', RECOVERY_MS, async () =>
+    (await installation.status()).services.every(({ healthy, pid }) => healthy && pid !== undefined),
+  );
   const healthyMs = performance.now() - began;
   await awake.ask('/again', RECOVERY_MS);
   const usedMs = performance.now() - began;
   expect(await isFrozen(stack.scope, asleep.made.hostId), 'it is still asleep').toBe(true);
   await asleep.ask('/again', RECOVERY_MS);
   const made = freshName('made');
-  await until('a create is answered', RECOVERY_MS, () => api(stack).create({ name: made }).then(() => true, () => false));
+  await until('a create is answered', RECOVERY_MS, () =>
+    api(stack)
+      .create({ name: made })
+      .then(
+        () => true,
+        () => false,
+      ),
+  );
   const createdMs = performance.now() - began;
-  if (name) said.push(`${name}: healthy ${healthyMs.toFixed(0)} ms, used ${usedMs.toFixed(0)} ms, create ${createdMs.toFixed(0)} ms after its death`);
+  if (name)
+    said.push(
+      `${name}: healthy ${healthyMs.toFixed(0)} ms, used ${usedMs.toFixed(0)} ms, create ${createdMs.toFixed(0)} ms after its death`,
+    );
   await api(stack).delete(made);
   await settled(stack, POOL);
 }

@@ -28,5 +28,7 @@ async function difference(stack: Stack, pool: number): Promise<string> {
   for (const { id, process } of journal) if (!(await isProcess(process))) return `the process of ${id} is gone`;
   const wanted = JSON.stringify(wantedHost(journal));
   if (JSON.stringify(host) !== wanted) return `the journal wants ${wanted}, the kernel shows ${JSON.stringify(host)}`;
-  return JSON.stringify(inventory) === wanted ? '' : `the journal wants ${wanted}, hostd tells ${JSON.stringify(inventory)}`;
+  return JSON.stringify(inventory) === wanted
+    ? ''
+    : `the journal wants ${wanted}, hostd tells ${JSON.stringify(inventory)}`;
 }

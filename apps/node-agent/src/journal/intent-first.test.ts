@@ -5,7 +5,14 @@ import { rehearse, SHAPE, settle, stage, startAsk, StillClock } from '../rehears
 import { MemoryJournalStore } from './store.ts';
 
 /** Reports, asked of the host at any time. */
-const FREE = new Set(['node.prepare', 'sandbox.state', 'sandbox.stats', 'inventory', 'sandbox.pause', 'sandbox.resume']);
+const FREE = new Set([
+  'node.prepare',
+  'sandbox.state',
+  'sandbox.stats',
+  'inventory',
+  'sandbox.pause',
+  'sandbox.resume',
+]);
 
 class SlowStore extends MemoryJournalStore {
   readonly fsynced = new Map<InstanceId, string>();
@@ -20,7 +27,11 @@ class SlowStore extends MemoryJournalStore {
     const lines = (this.fsynced.get(id) ?? '').split('\n').filter(Boolean);
     return lines.some((text) => {
       const line = JSON.parse(text) as { kind: string; operation?: string; steps?: string[] }; // our own journal's line
-      return line.kind === 'intent' && (operation ?? line.operation) === line.operation && (step === undefined || line.steps?.includes(step));
+      return (
+        line.kind === 'intent' &&
+        (operation ?? line.operation) === line.operation &&
+        (step === undefined || line.steps?.includes(step))
+      );
     });
   }
 }
@@ -68,6 +79,16 @@ it('nothing is changed on the host before the intent to do it is durable', async
   expect(early).toEqual([]);
   // Both ways of birth and both ends were walked.
   expect([...new Set(seen)].sort()).toEqual(
-    ['claim', 'disk.create', 'disk.delete', 'guest.health', 'net.create', 'net.delete', 'sandbox.create', 'sandbox.delete', 'sandbox.start'].sort(),
+    [
+      'claim',
+      'disk.create',
+      'disk.delete',
+      'guest.health',
+      'net.create',
+      'net.delete',
+      'sandbox.create',
+      'sandbox.delete',
+      'sandbox.start',
+    ].sort(),
   );
 });
