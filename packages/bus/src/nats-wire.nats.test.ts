@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { deleteSandbox } from '@torpor/contracts';
 import { describeWire } from './conformance.ts';
 import { natsWire } from './nats-wire.ts';
@@ -18,7 +18,7 @@ describe.skipIf(!existsSync(binary))('with a real nats-server (TORPOR_NATS_SERVE
   beforeAll(() => {
     server = startServer();
   });
-  afterAll(async () => (await server).stop());
+  afterAll(async () => (await server).end());
 
   describeWire('the NATS wire', async () => {
     const { open } = await server;
@@ -71,6 +71,15 @@ describe.skipIf(!existsSync(binary))('with a real nats-server (TORPOR_NATS_SERVE
     });
     afterAll(() => wire.close());
 
+    it('knows when the server is gone, and when it is back', async () => {
+      const { stop, start } = await server;
+      expect(wire.isConnected()).toBe(true);
+      await stop();
+      await vi.waitFor(() => expect(wire.isConnected()).toBe(false), { timeout: 5_000 });
+      await start();
+      await vi.waitFor(() => expect(wire.isConnected()).toBe(true), { timeout: 10_000 });
+    });
+
     it('cannot speak outside its own subjects', async () => {
       await expect(wire.ask(deleteSandbox, ask, { deadlineMs: 2_000 })).rejects.toMatchObject({ code: 'forbidden' });
     });
@@ -91,7 +100,13 @@ async function startServer() {
   }));
   const config = { host: '127.0.0.1', port, jetstream: { store_dir: dir }, authorization: { users } };
   writeFileSync(join(dir, 'nats.json'), JSON.stringify(config));
-  const child = spawn(binary, ['-c', join(dir, 'nats.json')], { stdio: 'ignore' });
+  const launch = () => spawn(binary, ['-c', join(dir, 'nats.json')], { stdio: 'ignore' });
+  let child = launch();
+  const stop = async () => {
+    const ended = new Promise((resolve) => child.once('exit', resolve));
+    child.kill('SIGKILL');
+    await ended;
+  };
   return {
     open: (user: string, pulse?: PulseTimes) =>
       natsWire({
@@ -102,9 +117,12 @@ async function startServer() {
         onTrouble: () => {},
         ...(pulse ? { pulse } : {}),
       }),
-    stop: async () => {
-      child.kill('SIGKILL');
-      await new Promise((resolve) => child.once('exit', resolve));
+    stop,
+    start: async () => {
+      child = launch();
+    },
+    end: async () => {
+      await stop();
       rmSync(dir, { recursive: true, force: true });
     },
   };

@@ -52,6 +52,7 @@ class NatsWire implements OpenWire {
   readonly #connection: NatsConnection;
   readonly #clock: Clock;
   readonly #trouble: NatsWireOptions['onTrouble'];
+  #connected = true;
   readonly #pulse: PulseTimes;
   readonly #pulses: PulseListener;
 
@@ -137,7 +138,15 @@ class NatsWire implements OpenWire {
   }
 
   isConnected(): boolean {
-    return !this.#connection.isClosed();
+    return this.#connected && !this.#connection.isClosed();
+  }
+
+  /** The client tells when the server goes away and comes back; the loop ends with the connection. */
+  async #followStatus(): Promise<void> {
+    for await (const { type } of this.#connection.status()) {
+      if (type === 'disconnect') this.#connected = false;
+      if (type === 'reconnect') this.#connected = true;
+    }
   }
 
   async close(): Promise<void> {

@@ -1,8 +1,9 @@
 /** How this machine's root speaks to its own stack: written at the first start, read by the CLI. Others set TORPOR_URL and TORPOR_API_KEY. */
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Installation } from './installation.ts';
+import { writeWhole } from './write-whole.ts';
 
 const Credentials = z.object({ url: z.string(), workspace: z.string(), apiKey: z.string() });
 export type Credentials = z.infer<typeof Credentials>;
@@ -15,5 +16,5 @@ export async function readCredentials(installation: Installation): Promise<Crede
 }
 
 export async function writeCredentials(installation: Installation, credentials: Credentials): Promise<void> {
-  await writeFile(fileOf(installation), `${JSON.stringify(credentials, null, 2)}\n`, { mode: 0o600 });
+  await writeWhole(fileOf(installation), `${JSON.stringify(credentials, null, 2)}\n`, 0o600);
 }

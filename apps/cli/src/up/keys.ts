@@ -1,9 +1,10 @@
 /** The secrets an installation makes for itself at its first start. They live in one file that only root reads; each room is given its own part. */
 import { randomBytes } from 'node:crypto';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Installation } from './installation.ts';
+import { writeWhole } from './write-whole.ts';
 
 const Keys = z.object({
   postgresPassword: z.string(),
@@ -24,6 +25,6 @@ export async function keysOf(installation: Installation): Promise<Keys> {
     sealingKey: randomBytes(32).toString('base64'),
     nats: { gateway: word(), scheduler: word(), node: word() },
   };
-  await writeFile(file, `${JSON.stringify(keys, null, 2)}\n`, { mode: 0o600, flag: 'wx' });
+  await writeWhole(file, `${JSON.stringify(keys, null, 2)}\n`, 0o600);
   return keys;
 }

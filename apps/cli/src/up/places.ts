@@ -2,12 +2,13 @@
  * Ports and the address range of an installation: proposed from its id, moved on where the host uses them already, and then written down,
  * because URLs and running sandboxes depend on them.
  */
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Installation } from './installation.ts';
+import { writeWhole } from './write-whole.ts';
 
 const Places = z.object({
   ports: z.object({
@@ -34,7 +35,7 @@ export async function placesOf(installation: Installation): Promise<Places> {
   const known = await readFile(file, 'utf8').catch(() => undefined); // absent at the first start
   if (known !== undefined) return Places.parse(JSON.parse(known));
   const places = await findPlaces(Number.parseInt(installation.id, 16));
-  await writeFile(file, `${JSON.stringify(places, null, 2)}\n`);
+  await writeWhole(file, `${JSON.stringify(places, null, 2)}\n`, 0o644);
   return places;
 }
 
