@@ -63,6 +63,7 @@ class NatsWire implements OpenWire {
     this.#trouble = options.onTrouble;
     this.#pulse = options.pulse ?? PULSE;
     this.#pulses = new PulseListener(connection, options.user, this.#pulse);
+    void this.#followStatus();
   }
 
   async ask<Request, Reply>(call: Call<Request, Reply>, body: Request, options: AskOptions = {}): Promise<Reply> {
