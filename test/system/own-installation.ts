@@ -1,6 +1,6 @@
 /** An installation of one test file's own, beside the one that all system tests share: it may be killed, starved and purged. */
 import { execFile } from 'node:child_process';
-import { mkdtemp, chmod } from 'node:fs/promises';
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -33,12 +33,14 @@ export async function ownInstallation(label: string, args: readonly string[]): P
     TORPOR_INSTALLATION: `${label} of ${checkout}`,
     TORPOR_FAILPOINTS: failpointsDir,
   };
-  const purge = () => torpor(['down', '--purge'], env);
-  await purge();
+  await torpor(['down', '--purge'], env);
   return {
     env,
     failpointsDir,
-    purge,
+    async purge() {
+      await rm(failpointsDir, { recursive: true, force: true });
+      return torpor(['down', '--purge'], env);
+    },
     async up() {
       await torpor(['up', '--detach', ...args], env);
       return findStack(env);
