@@ -6,6 +6,8 @@ import { explain, type Clock } from '@torpor/kernel';
 import type { NodeEvents } from '../events.ts';
 
 const EVERY_MS = 2_000;
+/** Nothing can be placed here until the scheduler knows of us, so what it did not hear is said again soon. */
+const AGAIN_MS = 200;
 /** Changes that come together travel together. */
 const GATHER_MS = 20;
 const ANSWER_MS = 5_000;
@@ -44,13 +46,14 @@ export class Heartbeat {
     const { clock, closing } = this.#options;
     while (!closing.aborted) {
       this.#changed = false;
-      await this.#once();
-      if (!this.#changed) await this.#rest(EVERY_MS);
+      const wasHeard = await this.#once();
+      if (!this.#changed) await this.#rest(wasHeard ? EVERY_MS : AGAIN_MS);
       else await clock.after(GATHER_MS, closing).catch(() => {});
     }
   }
 
-  async #once(): Promise<void> {
+  /** Whether the scheduler has answered. */
+  async #once(): Promise<boolean> {
     const { wire, clock, events, closing } = this.#options;
     const sentMs = clock.monotonicMs();
     try {
@@ -59,8 +62,10 @@ export class Heartbeat {
       this.lastAnswerMs = clock.monotonicMs();
       this.#options.answered(sentMs, leaseMs);
       for (const instance of unwanted) this.#options.unwanted(instance);
+      return true;
     } catch (error) {
       if (!closing.aborted) events.heartbeatFailed({ reason: explain(error) });
+      return false;
     }
   }
 
