@@ -110,6 +110,12 @@ export async function isProcess(process: Journaled['process']): Promise<boolean>
   return stat?.slice(stat.lastIndexOf(')') + 2).split(' ')[19] === String(process?.startTicks);
 }
 
+/** Whether a process runs; one that nobody has buried yet does not. */
+export async function runs(pid: number): Promise<boolean> {
+  const stat = await textOf(`/proc/${pid}/stat`);
+  return stat !== undefined && !/^[ZX]/.test(stat.slice(stat.lastIndexOf(')') + 2));
+}
+
 /** hostd's own inventory, asked over its socket, in the words of `HostSets`. */
 export async function askInventory({ scope }: Pick<Stack, 'scope'>): Promise<HostSets> {
   const found = await askHostd<Record<string, (string | number)[]>>(scope, 'inventory');

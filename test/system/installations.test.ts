@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Stack } from '../bench/lib/stack.ts';
 import { Counter } from './counter.ts';
-import { mountPoints, namesIn, readHost } from './host-sets.ts';
+import { mountPoints, namesIn, readHost, runs } from './host-sets.ts';
 import { ownInstallation, type OwnInstallation } from './own-installation.ts';
 import { freshName, isFull } from './test-stack.ts';
 
@@ -59,7 +59,7 @@ describe.skipIf(!isFull)('two installations side by side', () => {
 
     const after = await traces(purgedStack);
     expect(Object.entries(after).filter(([, found]) => found.length > 0)).toEqual([]);
-    for (const each of processes) expect(existsSync(`/proc/${each}`), `process ${each}`).toBe(false);
+    for (const each of processes) expect(await runs(each), `process ${each}`).toBe(false);
     expect(Object.values(await readHost(purgedStack)).flat()).toEqual([]);
     await counter.ask('/still-here', 2_000);
   });
