@@ -303,3 +303,17 @@ it('keeps our side of a tunnel open when the other has ended', async () => {
   tunnel.end('still here');
   expect(await heard.promise).toBe('still here');
 });
+
+it('does not end the room when it is closed in the moment of its connection', async () => {
+  const { server, port } = await standIn((stream) => stream.respond({ ':status': 200 }, { endStream: true }));
+  // The connection is told of a tick late: closing at any of the turns around it must throw at nobody (Vitest counts what does).
+  for (let turns = 0; turns < 20; turns++) {
+    const guest = guestAt(port);
+    const called = guest.json('GET', '/v1/health').catch((error: unknown) => error);
+    await once(server, 'connection');
+    for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => process.nextTick(resolve));
+    guest.close();
+    await called;
+  }
+  expect(server.listening).toBe(true);
+});

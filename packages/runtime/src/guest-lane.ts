@@ -60,7 +60,10 @@ export class GuestLane {
     });
     const load = { streams: 0 };
     this.#sessions.set(session, load);
-    session.once('connect', () => session.setLocalWindowSize(WINDOW_BYTES * 2));
+    // Said a tick after it happened: by then the lane may have been closed, and a destroyed session throws.
+    session.once('connect', () => {
+      if (!session.destroyed) session.setLocalWindowSize(WINDOW_BYTES * 2);
+    });
     session.on('error', () => this.#sessions.delete(session)); // its streams carry the error to whoever waits for them
     session.once('close', () => this.#sessions.delete(session));
     return [session, load];
