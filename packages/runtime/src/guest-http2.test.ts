@@ -1,6 +1,11 @@
 import { Failure } from '@torpor/kernel';
 import { once } from 'node:events';
-import { createServer as createHttpServer, request as httpRequest } from 'node:http';
+import {
+  createServer as createHttpServer,
+  request as httpRequest,
+  type IncomingMessage,
+  type ServerResponse,
+} from 'node:http';
 import {
   createServer,
   type Http2Server,
@@ -270,17 +275,16 @@ it('tunnels a request with a body as it was written, text and bytes together', a
   });
   const guest = guestAt(port);
   // The body must come off a socket: that is how head and body come to be queued together.
+  const carry = async (outside: IncomingMessage, answer: ServerResponse) => {
+    const tunnel = await guest.tunnel(3000);
+    const headers = ['host', 'x', 'content-length', '4', 'connection', 'close'];
+    const inside = httpRequest({ createConnection: () => tunnel, method: 'PUT', path: '/path', headers });
+    inside.once('response', (said) => pipeline(said, answer, () => {}));
+    inside.once('error', (error) => answer.destroy(error));
+    pipeline(outside, inside, () => {});
+  };
   const door = createHttpServer((outside, answer) => {
-    guest.tunnel(3000).then(
-      (tunnel) => {
-        const headers = ['host', 'x', 'content-length', '4', 'connection', 'close'];
-        const inside = httpRequest({ createConnection: () => tunnel, method: 'PUT', path: '/path', headers });
-        inside.once('response', (said) => pipeline(said, answer, () => {}));
-        inside.once('error', (error) => answer.destroy(error));
-        pipeline(outside, inside, () => {});
-      },
-      (error: Error) => answer.destroy(error),
-    );
+    carry(outside, answer).catch((error: Error) => answer.destroy(error));
   }).listen(0, '127.0.0.1');
   open.push(() => door.close());
   await once(door, 'listening');

@@ -214,7 +214,7 @@ export class Instance implements StayHost {
   change(from: UseKind, to: UseKind): void {
     this.uses.begin(to);
     this.uses.end(from);
-    if (!this.uses.holds) this.#watch?.sleep.nudge();
+    if (!this.uses.holds) this.#watch?.sleep.released();
   }
 
   moved(bytes: { fromClient: number; fromInstance: number }): void {
@@ -228,7 +228,7 @@ export class Instance implements StayHost {
   leave(stay: Stay, kind: UseKind): void {
     this.#stays.delete(stay);
     this.uses.end(kind);
-    if (!this.uses.holds) this.#watch?.sleep.nudge();
+    if (!this.uses.holds) this.#watch?.sleep.released();
   }
 
   /** Resolves when the operation under way, if any, has ended. */

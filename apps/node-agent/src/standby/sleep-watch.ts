@@ -25,6 +25,7 @@ export interface Watched {
 export class SleepWatch {
   readonly #watched: Watched;
   #nudge: (() => void) | undefined;
+  #hasTimer = false;
   /** Keep-alive processes ran when the guest was last asked. */
   #sitsOut = false;
 
@@ -39,9 +40,14 @@ export class SleepWatch {
     return this.#sitsOut ? 'keep-alive process' : 'request';
   }
 
-  /** Something changed that may let it sleep earlier than was thought: the last hold was released, or the policy changed. */
+  /** Something changed that may let it sleep earlier than was thought, such as its policy. */
   nudge(): void {
     this.#nudge?.();
+  }
+
+  /** The last hold was released. A timer that runs will see it by itself: use only ever moves the instant on. */
+  released(): void {
+    if (!this.#hasTimer) this.#nudge?.();
   }
 
   /** Resolves when it has put the instance to sleep. Rejects when the signal aborts. */
@@ -114,11 +120,13 @@ export class SleepWatch {
     });
     try {
       // Never zero: a clock that rounds down would have us spin.
+      this.#hasTimer = ms !== undefined;
       const timer = ms === undefined ? [] : [this.#watched.clock.after(Math.max(1, ms), own.signal)];
       for (const wait of timer) wait.catch(() => {}); // told to stop by `own`
       await Promise.race([nudged, aborted, ...timer]);
     } finally {
       this.#nudge = undefined;
+      this.#hasTimer = false;
       own.abort(new Error('no longer waited for'));
     }
   }
