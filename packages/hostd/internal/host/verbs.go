@@ -108,7 +108,7 @@ type slotArgs struct {
 	Slot int    `json:"slot"`
 }
 
-func onSlot(act func(*network.Net, names.Slot) (any, error)) verb {
+func onSlot(act func(h *Host, net *network.Net, id names.ID, slot names.Slot) (any, error)) verb {
 	return taking(func(h *Host, ctx context.Context, args slotArgs) (any, error) {
 		id, err := parseID(args.ID)
 		if err != nil {
@@ -124,15 +124,22 @@ func onSlot(act func(*network.Net, names.Slot) (any, error)) verb {
 		}
 		var result any
 		err = h.locked(ctx, id, func(*lock.Held) (err error) {
-			result, err = act(net, slot)
+			result, err = act(h, net, id, slot)
 			return err
 		})
 		return result, err
 	})
 }
 
-func createNet(net *network.Net, slot names.Slot) (any, error) { return net.Create(slot) }
-func deleteNet(net *network.Net, slot names.Slot) (any, error) { return done{}, net.Delete(slot) }
+// createNet leaves the inner end of a sandbox's network alone: runsc has taken its address over, and a kernel that had it back would refuse the
+// connections that are meant for the guest.
+func createNet(h *Host, net *network.Net, id names.ID, slot names.Slot) (any, error) {
+	return net.Create(slot, h.sandboxes.Has(id))
+}
+
+func deleteNet(_ *Host, net *network.Net, _ names.ID, slot names.Slot) (any, error) {
+	return done{}, net.Delete(slot)
+}
 
 type diskArgs struct {
 	ID      string `json:"id"`

@@ -83,9 +83,9 @@ func (n *Net) place(slot names.Slot) Place {
 // NetnsPath of a slot.
 func (n *Net) NetnsPath(slot names.Slot) string { return filepath.Join(NetnsDir, n.scope.Netns(slot)) }
 
-// Create makes a slot's network, or completes one that was left half made. The address inside is put back each time:
-// runsc takes it off the device when a sandbox starts.
-func (n *Net) Create(slot names.Slot) (Place, error) {
+// Create makes a slot's network, or completes one that was left half made. The address inside is put back, which runsc takes off the device
+// when a sandbox is made; while one uses it (inUse), its end is left alone.
+func (n *Net) Create(slot names.Slot, inUse bool) (Place, error) {
 	place := n.place(slot)
 	// The rules come first, so that there is no moment in which the device lets anything through unjudged.
 	if err := n.admit(slot); err != nil {
@@ -94,7 +94,7 @@ func (n *Net) Create(slot names.Slot) (Place, error) {
 	if err := ensureNetns(place.Netns); err != nil {
 		return Place{}, err
 	}
-	if err := n.connect(place); err != nil {
+	if err := n.connect(place, inUse); err != nil {
 		return Place{}, err
 	}
 	return place, nil
@@ -153,7 +153,7 @@ func removeNetns(path string) error {
 
 const insideName = "eth0"
 
-func (n *Net) connect(place Place) error {
+func (n *Net) connect(place Place, inUse bool) error {
 	inside, err := netns.GetFromPath(place.Netns)
 	if err != nil {
 		return fmt.Errorf("opening the namespace %s: %w", place.Netns, err)
@@ -169,6 +169,9 @@ func (n *Net) connect(place Place) error {
 	}
 	if err := raiseOutside(place); err != nil {
 		return err
+	}
+	if inUse {
+		return nil
 	}
 	return raiseInside(handle, place)
 }

@@ -325,6 +325,9 @@ func fullID(id names.ID) container.FullID {
 	return container.FullID{SandboxID: string(id), ContainerID: string(id)}
 }
 
+// Has says whether runsc knows a sandbox of that id, in whatever state.
+func (s *Sandboxes) Has(id names.ID) bool { return s.hasRecord(id) }
+
 func (s *Sandboxes) hasRecord(id names.ID) bool {
 	record := container.StateFile{RootDir: s.paths.RunscRoot(), ID: fullID(id)}
 	_, err := record.Stat()
