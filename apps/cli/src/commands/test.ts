@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { dirname, join } from 'node:path';
+import { dirname } from 'node:path';
 import { Failure } from '@torpor/kernel';
 import { ensureSetup, type Toolchain } from '../setup/setup.ts';
 import { runSuite, type Outcome } from '../testing/run-suite.ts';
@@ -37,10 +37,9 @@ async function runTests(tier: Tier, only: readonly string[] | undefined): Promis
     CI: process.env.CI ?? '',
     TORPOR_TEST_TIER: tier,
     RUNSC: tools.runsc,
-    ...(tier === 'quick' ? {} : realHost(tools)),
     TORPOR_NATS_SERVER: tools.natsServer,
   };
-  const chosen = suites({ checkout, node: process.execPath, go: go.path, env, tier }).filter(
+  const chosen = suites({ checkout, go: go.path, env, realHost: realHost(tools) }).filter(
     (suite) => suite.tiers.includes(tier) && (!only || only.some((word) => suite.name.includes(word))),
   );
   const outcomes: Outcome[] = [];
