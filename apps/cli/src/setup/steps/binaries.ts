@@ -4,7 +4,7 @@ import { contentKey, exists, publish } from '../cache.ts';
 import { z } from 'zod';
 import { runLogged } from '../command.ts';
 import { sourceKey } from '../source-key.ts';
-import type { Step } from '../step.ts';
+import type { Step, Workplace } from '../step.ts';
 import { runGo } from './go.ts';
 import { pins } from './pins.ts';
 
@@ -18,8 +18,8 @@ export interface Built {
 interface Fetched {
   readonly id: string;
   readonly title: string;
-  /** Module path and version as `go install` wants them. */
-  readonly module: string;
+  readonly key: string;
+  readonly build: (aside: string, place: Workplace) => Promise<void>;
 }
 
 const smaller = ['-trimpath', '-ldflags=-s -w'];
@@ -28,39 +28,28 @@ const smaller = ['-trimpath', '-ldflags=-s -w'];
 export async function runsc(cacheDir: string, repoDir: string): Promise<Built> {
   const patch = join(repoDir, 'infra', 'gvisor', 'freezer.patch');
   const key = contentKey([pins.gvisor, await readFile(patch, 'utf8'), process.arch, ...smaller]);
-  const directory = join(cacheDir, `runsc-${key}`);
-  const path = join(directory, 'runsc');
-  const step: Step = {
+  return fetched(cacheDir, {
     id: 'runsc',
     title: "gVisor's runsc",
     key,
-    needs: ['go'],
-    after: [],
-    heavy: true,
-    deadlineMs: 1_500_000,
-    next: 'check that Go reaches its module proxy (GOPROXY), then run this again',
-    present: () => exists(path),
-    run: (place) =>
-      publish(directory, async (aside) => {
-        const source = join(aside, 'source');
-        const { signal, logPath } = place;
-        await mkdir(source);
-        await writeFile(join(source, 'go.mod'), 'module fetch\n');
-        await runGo(cacheDir, ['mod', 'download', '-json', pins.gvisor], place, { cwd: source });
-        await rm(source, { recursive: true });
-        const { Dir } = z.object({ Dir: z.string() }).parse(lastObject(await readFile(logPath, 'utf8')));
-        await runLogged(logPath, ['cp', '-r', '--no-preserve=mode', Dir, source], { deadlineMs: 120_000, signal });
-        await runLogged(logPath, ['git', '-C', source, 'apply', patch], {
-          env: { GIT_CEILING_DIRECTORIES: aside }, // a repository above would make git pass the files over in silence
-          deadlineMs: 30_000,
-          signal,
-        });
-        await runGo(cacheDir, ['build', ...smaller, '-o', join(aside, 'runsc'), './runsc'], place, { cwd: source });
-        await rm(source, { recursive: true, force: true });
-        await chmod(join(aside, 'runsc'), 0o755);
-      }),
-  };
-  return { step, path, key };
+    build: async (aside, place) => {
+      const source = join(aside, 'source');
+      const { signal, logPath } = place;
+      await mkdir(source);
+      await writeFile(join(source, 'go.mod'), 'module fetch\n');
+      await runGo(cacheDir, ['mod', 'download', '-json', pins.gvisor], place, { cwd: source });
+      await rm(source, { recursive: true });
+      const { Dir } = z.object({ Dir: z.string() }).parse(lastObject(await readFile(logPath, 'utf8')));
+      await runLogged(logPath, ['cp', '-r', '--no-preserve=mode', Dir, source], { deadlineMs: 120_000, signal });
+      await runLogged(logPath, ['git', '-C', source, 'apply', patch], {
+        env: { GIT_CEILING_DIRECTORIES: aside }, // a repository above would make git pass the files over in silence
+        deadlineMs: 30_000,
+        signal,
+      });
+      await runGo(cacheDir, ['build', ...smaller, '-o', join(aside, 'runsc'), './runsc'], place, { cwd: source });
+      await rm(source, { recursive: true, force: true });
+    },
+  });
 }
 
 /** The last JSON object that stands in lines of its own, from `{` to `}`. */
@@ -70,11 +59,17 @@ function lastObject(text: string): unknown {
 }
 
 export function natsServer(cacheDir: string): Built {
-  return fetched(cacheDir, { id: 'nats-server', title: 'nats-server', module: pins.natsServer });
+  const module = pins.natsServer;
+  return fetched(cacheDir, {
+    id: 'nats-server',
+    title: 'nats-server',
+    key: contentKey([module, process.arch, ...smaller]),
+    build: (aside, place) => runGo(cacheDir, ['install', ...smaller, module], place, { bin: aside }),
+  });
 }
 
-function fetched(cacheDir: string, { id, title, module }: Fetched): Built {
-  const key = contentKey([module, process.arch, ...smaller]);
+/** A program that Go makes from what its module proxy gives; `build` leaves it in `aside`, under its id. */
+function fetched(cacheDir: string, { id, title, key, build }: Fetched): Built {
   const directory = join(cacheDir, `${id}-${key}`);
   const path = join(directory, id);
   const step: Step = {
@@ -89,7 +84,7 @@ function fetched(cacheDir: string, { id, title, module }: Fetched): Built {
     present: () => exists(path),
     run: (place) =>
       publish(directory, async (aside) => {
-        await runGo(cacheDir, ['install', ...smaller, module], place, { bin: aside });
+        await build(aside, place);
         await chmod(join(aside, id), 0o755);
       }),
   };
