@@ -71,6 +71,7 @@ async function once(tools: Tools, n: number): Promise<number> {
     return performance.now() - start;
   } finally {
     await exec(program, [...flags, 'delete', '-force', id]).catch(() => {}); // it may never have started
+    await exec('umount', ['-l', join(dir, 'state', 'null-netns')]).catch(() => {}); // runsc binds an empty namespace there, and leaves it
     await exec('umount', ['-l', root]).catch(() => {}); // or not have been mounted
     await exec('ip', ['link', 'del', host]).catch(() => {}); // or not been made
     await exec('ip', ['netns', 'del', netns]).catch(() => {}); // likewise

@@ -19,8 +19,10 @@ export class Figures {
     this.#bench = bench;
   }
 
+  /** Told at once as well, on stderr: a long run that fails at its end has not been for nothing. */
   add(name: string, figure: Figure): void {
     this.#figures.set(name, figure);
+    process.stderr.write(`${row(name, figure, holds(figure))}\n`);
   }
 
   note(text: string): void {
