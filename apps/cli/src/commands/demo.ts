@@ -22,7 +22,7 @@ export function addDemoCommand(torpor: Command): void {
           'not_found',
           'this installation has no key of its own; "torpor down --purge" and start again',
         );
-      await runDemo(story, { ...credentials, url: status.url });
+      await runDemo(story, credentials);
       const seconds = ((performance.now() - began) / 1000).toFixed(1);
       process.stdout.write(
         story.broken === 0

@@ -6,7 +6,8 @@ import { setTimeout as after } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { Failure } from '@torpor/kernel';
 import { ensureSetup } from '../setup/setup.ts';
-import { askStatus, askStop, type StackStatus } from '../up/control.ts';
+import { onInterruption } from '../interruption.ts';
+import { askStart, askStatus, askStop, type StackStart } from '../up/control.ts';
 import { readCredentials } from '../up/credentials.ts';
 import { environmentOf, exportLines } from '../up/environment-lines.ts';
 import { thisInstallation, type Installation } from '../up/installation.ts';
@@ -65,34 +66,30 @@ function startOptions(options: Readonly<Record<string, unknown>>): string[] {
 async function stayUp(options: Record<string, string>): Promise<void> {
   const installation = thisInstallation();
   const began = performance.now();
-  const stack = await startStack(installation, settingsFrom(options, process.env), process.stderr);
+  const { signal } = onInterruption('the start was interrupted; "torpor up" takes it up again');
+  const settings = settingsFrom(options, process.env);
+  const stack = await startStack(installation, settings, { out: process.stderr, signal });
   const credentials = await readCredentials(installation);
   process.stderr.write(`\nTorpor is up after ${((performance.now() - began) / 1000).toFixed(1)} s: ${stack.url}\n`);
   if (credentials) {
     process.stderr.write(`Log: ${join(installation.stateDir, 'torpor.log')}\nFor @blaxel/core and its CLI:\n\n`);
-    process.stdout.write(`${exportLines(environmentOf('blaxel', { ...credentials, url: stack.url }))}\n`);
+    process.stdout.write(`${exportLines(environmentOf('blaxel', credentials))}\n`);
     process.stderr.write('\nCtrl-C stops the stack and leaves the sandboxes frozen for the next start.\n');
   }
-  await Promise.race([interrupted(), stack.stopAsked]);
+  await stack.stopAsked;
   process.stderr.write('Stopping; sandboxes stay, frozen.\n');
   await stack.stop();
   process.exit(0); // Nothing of ours is left; a socket that still drains must not keep the terminal.
 }
 
-function interrupted(): Promise<void> {
-  return new Promise((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => resolve());
-  });
-}
-
 /** Makes sure that the stack is up, in the background if it was not. The set-up's progress is shown here. */
-export async function bringUp(args: readonly string[]): Promise<StackStatus> {
+export async function bringUp(args: readonly string[]): Promise<StackStart> {
   const installation = thisInstallation();
-  const already = await askStatus(installation);
-  if (already?.ready) return already;
+  const outFile = join(installation.stateDir, 'up.out');
+  const already = await askStart(installation);
+  if (already) return waitReady(installation, already.pid, outFile);
   await ensureSetup({ want: ['up'], out: process.stderr });
   await mkdir(installation.stateDir, { recursive: true });
-  const outFile = join(installation.stateDir, 'up.out');
   const out = openSync(outFile, 'w', 0o600);
   const child = spawn(process.execPath, [...process.execArgv, join(import.meta.dirname, '../main.ts'), 'up', ...args], {
     detached: true,
@@ -105,13 +102,13 @@ export async function bringUp(args: readonly string[]): Promise<StackStatus> {
   return waitReady(installation, pid, outFile);
 }
 
-async function waitReady(installation: Installation, pid: number, outFile: string): Promise<StackStatus> {
+async function waitReady(installation: Installation, pid: number, outFile: string): Promise<StackStart> {
   const until = performance.now() + START_MS;
   while (performance.now() < until) {
-    const status = await askStatus(installation);
-    if (status?.ready) return status;
+    const start = await askStart(installation);
+    if (start?.ready) return start;
     if (!(await nameProcess(pid))) {
-      const said = await readFile(outFile, 'utf8');
+      const said = await readFile(outFile, 'utf8').catch(() => 'its own terminal says why');
       throw new Failure('unavailable', `the stack did not come up:\n${said.trim().split('\n').slice(-15).join('\n')}`);
     }
     await after(20);
@@ -124,11 +121,11 @@ async function waitReady(installation: Installation, pid: number, outFile: strin
 
 async function takeDown(all: boolean): Promise<void> {
   const installation = thisInstallation();
-  const status = await askStatus(installation);
-  if (status) await stopSupervisor(installation, status.pid);
+  const running = await askStart(installation);
+  if (running) await stopSupervisor(installation, running.pid);
   if (all) return void process.stdout.write(`${await purge(installation)}\n`);
   // A supervisor that was killed has left everything running.
-  const wasUp = status !== undefined || (await endOrphans(pidFileOf(installation))) > 0;
+  const wasUp = running !== undefined || (await endOrphans(pidFileOf(installation))) > 0;
   process.stdout.write(
     wasUp ? 'Torpor is down; its sandboxes stay frozen for the next "torpor up".\n' : 'Torpor was not up.\n',
   );

@@ -59,6 +59,8 @@ export interface LockOptions {
   /** Called once when somebody else holds the lock. */
   readonly waiting: () => void;
   readonly deadlineMs: number;
+  /** Ends the wait for the lock; what is done under it has to end by itself. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /**
@@ -74,6 +76,8 @@ export async function withLock<T>(path: string, options: LockOptions, work: () =
     detached: true,
   });
   const hint = setTimeout(options.waiting, 500);
+  const giveUp = () => void holder.kill();
+  options.signal?.addEventListener('abort', giveUp);
   try {
     await new Promise<void>((resolve, reject) => {
       holder.stdout.once('data', () => resolve());
@@ -85,9 +89,12 @@ export async function withLock<T>(path: string, options: LockOptions, work: () =
       );
     });
     clearTimeout(hint);
+    options.signal?.removeEventListener('abort', giveUp);
+    options.signal?.throwIfAborted();
     return await work();
   } finally {
     clearTimeout(hint);
+    options.signal?.removeEventListener('abort', giveUp);
     holder.removeAllListeners();
     holder.stdin.on('error', () => undefined).end();
   }

@@ -11,7 +11,7 @@ export interface Out {
 export interface Progress {
   readonly started: (title: string) => void;
   readonly told: (title: string, line: string) => void;
-  readonly ended: (title: string, how: 'done' | 'failed') => void;
+  readonly ended: (title: string, how: 'done' | 'failed' | 'interrupted') => void;
   readonly close: () => void;
 }
 

@@ -52,6 +52,33 @@ describe('runSteps', () => {
     expect(order).toEqual(['a', 'b']);
   });
 
+  it('ends what runs and what waits when it is interrupted, and starts nothing more', async () => {
+    const interruption = new AbortController();
+    const reason = new Error('interrupted');
+    const neighbour = Promise.withResolvers<void>();
+    const held = Promise.withResolvers<void>();
+    const lock = { waiting: () => {}, deadlineMs: 10_000 };
+    const holding = withLock(join(cacheDir, 'locks', 'waits-k'), lock, async () => {
+      held.resolve();
+      await neighbour.promise;
+    });
+    await held.promise;
+    const sleeps = step('sleeps', async ({ logPath, signal }) => {
+      setTimeout(() => interruption.abort(reason), 50);
+      await runLogged(logPath, ['sleep', '60'], { deadlineMs: 60_000, signal });
+    });
+    const steps = [sleeps, step('waits', async () => {}), step('later', async () => {}, ['sleeps'])];
+    const options = { cacheDir, out: listener().out, signal: interruption.signal };
+    await expect(runSteps(steps, ['later', 'waits'], options)).rejects.toBe(reason);
+    expect(await Promise.all(['sleeps', 'waits', 'later'].map((id) => exists(join(cacheDir, id))))).toEqual([
+      false,
+      false,
+      false,
+    ]);
+    neighbour.resolve();
+    await holding;
+  });
+
   it('runs independent steps side by side', async () => {
     const both = Promise.withResolvers<void>();
     let inside = 0;

@@ -50,7 +50,7 @@ export async function runSteps(
   try {
     while (done.size < chosen.run.length) {
       const starting =
-        failures.length > 0
+        failures.length > 0 || options.signal?.aborted
           ? []
           : startable(steps, chosen.run, { done, running: new Set(running.keys()) }, options.heavyMax ?? 2);
       for (const id of starting) {
@@ -71,6 +71,7 @@ export async function runSteps(
   } finally {
     progress.close();
   }
+  options.signal?.throwIfAborted();
   if (failures[0] !== undefined) throw failures[0];
   return chosen.run;
 }
@@ -84,18 +85,19 @@ async function runOne(step: Step, options: RunOptions, progress: Progress): Prom
   const logPath = join(options.cacheDir, 'logs', `${step.id}-${step.key}.log`);
   await mkdir(join(options.cacheDir, 'logs'), { recursive: true, mode: 0o755 });
   const tell = (line: string): void => progress.told(step.title, line);
-  const lock = { waiting: () => tell('another torpor is making it; waiting'), deadlineMs: step.deadlineMs };
+  const { signal } = options;
+  const lock = { waiting: () => tell('another torpor is making it; waiting'), deadlineMs: step.deadlineMs, signal };
   progress.started(step.title);
   try {
     await withLock(join(options.cacheDir, 'locks', `${step.id}-${step.key}`), lock, async () => {
       if (await step.present()) return; // whoever held the lock has made it
       await rm(logPath, { force: true });
-      await step.run({ logPath, signal: options.signal, tell });
+      await step.run({ logPath, signal, tell });
       if (!(await step.present())) throw new Error('it ended well, but its result is not there');
     });
     progress.ended(step.title, 'done');
   } catch (error) {
-    progress.ended(step.title, 'failed');
+    progress.ended(step.title, signal?.aborted ? 'interrupted' : 'failed');
     throw error;
   }
 }

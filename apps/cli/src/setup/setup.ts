@@ -4,12 +4,14 @@
  */
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { onInterruption } from '../interruption.ts';
 import { cacheDirectory } from './cache.ts';
 import type { Out } from './progress.ts';
 import { everybodyReaches } from './reach.ts';
 import { runSteps, SetupFailed } from './run-steps.ts';
 import type { Step } from './step.ts';
-import { natsServer, ownProgram, runsc } from './steps/binaries.ts';
+import { systemAccounts } from './steps/accounts.ts';
+import { gvisorSource, guestProgram, hostdProgram, natsServer, runsc } from './steps/binaries.ts';
 import { debianPackages } from './steps/debian.ts';
 import { goToolchain, usableGo, type UsableGo } from './steps/go.ts';
 import { guestLayer } from './steps/guest-layer.ts';
@@ -18,7 +20,6 @@ import { runscVersion } from './steps/pins.ts';
 import { roomsTree } from './steps/rooms-tree.ts';
 import { roomsNode } from './steps/rooms-node.ts';
 import { template, type Template } from './steps/template.ts';
-import { roomsUser, systemUser } from './steps/user.ts';
 
 /** `up`, `demo` and `test` want the whole stack; the rest are parts of it. */
 export const WANTS = ['up', 'demo', 'test', 'runsc', 'nats-server', 'guest', 'hostd', 'templates'] as const;
@@ -26,11 +27,10 @@ export type Want = (typeof WANTS)[number];
 
 export interface Toolchain {
   readonly cacheDir: string;
-  /** The checkout as the rooms' user can read it: the checkout itself, or a copy of it in the cache. */
+  /** The checkout as the rooms' accounts can read it: the checkout itself, or a copy of it in the cache. */
   readonly roomsDir: string;
-  /** A Node that the rooms' user can run. */
+  /** A Node that the rooms' accounts can run. */
   readonly node: string;
-  readonly roomsUser: string;
   readonly runsc: string;
   /** gVisor's module version; goes into every checkpoint's manifest. */
   readonly runscVersion: string;
@@ -61,26 +61,31 @@ export async function ensureSetup(options: SetupOptions): Promise<Toolchain> {
   await mkdir(cacheDir, { recursive: true, mode: 0o755 });
   if (!(await everybodyReaches(cacheDir))) throw new SetupFailed('cache', closedCache(cacheDir));
   const parts = await defineParts(cacheDir);
-  await runSteps(
-    parts.steps,
-    options.want.flatMap((want) => stepsOf(want, parts.steps)),
-    { cacheDir, out: options.out, signal: options.signal },
-  );
+  const wanted = options.want.flatMap((want) => stepsOf(want, parts.steps));
+  const own = onInterruption('the set-up was interrupted; the next run takes it up again');
+  try {
+    const signal = options.signal ?? own.signal;
+    await runSteps(parts.steps, wanted, { cacheDir, out: options.out, signal });
+    signal.throwIfAborted();
+  } finally {
+    own.close();
+  }
   return parts.toolchain();
 }
 
 function closedCache(cacheDir: string): string {
-  return `The cache ${cacheDir} cannot be entered by every user, but the rooms run as the user ${roomsUser} and read what is in it.
+  return `The cache ${cacheDir} cannot be entered by every user, but the rooms run under accounts of their own and read what is in it.
 Next: set TORPOR_CACHE to a directory that is open all the way (not below /root), or open it: chmod a+rx`;
 }
 
 async function defineParts(cacheDir: string): Promise<{ steps: Step[]; toolchain: () => Promise<Toolchain> }> {
+  const source = await gvisorSource(cacheDir, repoDir);
   const [guest, hostd, base] = await Promise.all([
-    ownProgram(cacheDir, repoDir, 'guest'),
-    ownProgram(cacheDir, repoDir, 'hostd'),
+    guestProgram(cacheDir, repoDir),
+    hostdProgram(cacheDir, repoDir, source),
     template(cacheDir, repoDir, 'base'),
   ]);
-  const gvisor = await runsc(cacheDir, repoDir);
+  const gvisor = runsc(cacheDir, repoDir, source);
   const nats = natsServer(cacheDir);
   const above = guestLayer(cacheDir, guest);
   const host = await hostLayer(cacheDir, base.template);
@@ -88,8 +93,9 @@ async function defineParts(cacheDir: string): Promise<{ steps: Step[]; toolchain
   const tree = await roomsTree(cacheDir, repoDir);
   const steps = [
     debianPackages(),
-    systemUser(),
+    systemAccounts(),
     goToolchain(cacheDir),
+    source.step,
     gvisor.step,
     base.step,
     nats.step,
@@ -105,7 +111,6 @@ async function defineParts(cacheDir: string): Promise<{ steps: Step[]; toolchain
       cacheDir,
       roomsDir: tree.dir,
       node: node.path,
-      roomsUser,
       runsc: gvisor.path,
       runscVersion,
       natsServer: nats.path,
@@ -127,8 +132,8 @@ function stepsOf(want: Want, steps: readonly Step[]): string[] {
       return steps.map((step) => step.id);
     case 'up':
     case 'demo':
-      // Go is a means: installed when something that it makes is missing, not for its own sake.
-      return steps.map((step) => step.id).filter((id) => id !== 'go');
+      // Go and gVisor's source are means: fetched when something made of them is missing, not for their own sake.
+      return steps.map((step) => step.id).filter((id) => id !== 'go' && id !== 'gvisor-source');
     case 'templates':
       return ['host-layer', ...templateNames.map((name) => `template-${name}`)];
     case 'runsc':

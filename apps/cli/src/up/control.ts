@@ -1,20 +1,25 @@
 /** How other commands speak to a running supervisor: HTTP on a unix socket that only root may open. */
 import { createServer, request } from 'node:http';
-import { rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { explain } from '@torpor/kernel';
 import type { Installation } from './installation.ts';
 import type { ServiceStatus } from './supervisor.ts';
 
-export interface StackStatus {
+/** What may be asked often: nothing is looked at for it. */
+export interface StackStart {
   readonly pid: number;
   readonly url: string;
   readonly ready: boolean;
+}
+
+export interface StackStatus extends StackStart {
   readonly services: readonly ServiceStatus[];
 }
 
 export interface ControlHandlers {
-  status(): Promise<StackStatus>;
+  start(): StackStart;
+  services(): Promise<readonly ServiceStatus[]>;
   /** Begins to stop; answers before it is done. */
   stop(): void;
 }
@@ -28,19 +33,21 @@ export async function serveControl(
   handlers: ControlHandlers,
 ): Promise<{ close(): Promise<void> }> {
   const path = socketOf(installation);
+  await mkdir(installation.runDir, { recursive: true });
   await rm(path, { force: true }); // left by one that was killed; the caller has made sure that none runs
   const server = createServer((incoming, answer) => {
     const json = (status: number, body: unknown) =>
       answer.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
-    if (incoming.method === 'GET' && incoming.url === '/status') {
-      handlers.status().then(
-        (status) => json(200, status),
+    if (incoming.method === 'GET' && incoming.url === '/start') json(200, handlers.start());
+    else if (incoming.method === 'GET' && incoming.url === '/status') {
+      handlers.services().then(
+        (services) => json(200, { ...handlers.start(), services }),
         (error: unknown) => json(500, { error: explain(error) }),
       );
     } else if (incoming.method === 'POST' && incoming.url === '/stop') {
       json(202, {});
       handlers.stop();
-    } else json(404, { error: 'expected GET /status or POST /stop' });
+    } else json(404, { error: 'expected GET /start, GET /status or POST /stop' });
   });
   const before = process.umask(0o177);
   await new Promise<void>((resolve, reject) => server.once('error', reject).listen(path, resolve));
@@ -57,6 +64,12 @@ export async function serveControl(
 export async function askStatus(installation: Installation): Promise<StackStatus | undefined> {
   const text = await call(installation, 'GET', '/status');
   return text === undefined ? undefined : (JSON.parse(text) as StackStatus); // our own answer, of the same checkout
+}
+
+/** Likewise, and at once. */
+export async function askStart(installation: Installation): Promise<StackStart | undefined> {
+  const text = await call(installation, 'GET', '/start');
+  return text === undefined ? undefined : (JSON.parse(text) as StackStart); // as above
 }
 
 /** Whether there was one to tell. */

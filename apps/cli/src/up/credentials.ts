@@ -1,11 +1,18 @@
-/** How this machine's root speaks to its own stack: written at the first start, read by the CLI. Others set TORPOR_URL and TORPOR_API_KEY. */
+/** How this machine's root speaks to its own stack: written by `up`, read by the CLI. Others set TORPOR_URL and TORPOR_API_KEY. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Installation } from './installation.ts';
 import { writeWhole } from './write-whole.ts';
 
-const Credentials = z.object({ url: z.string(), workspace: z.string(), apiKey: z.string() });
+const Credentials = z.object({
+  /** How the stack is reached from this machine. */
+  url: z.string(),
+  /** What the outside calls it, where `up` was told. */
+  publicUrl: z.string().optional(),
+  workspace: z.string(),
+  apiKey: z.string(),
+});
 export type Credentials = z.infer<typeof Credentials>;
 
 const fileOf = (installation: Installation) => join(installation.stateDir, 'credentials.json');

@@ -3,8 +3,10 @@ import type { Credentials } from './credentials.ts';
 export const DIALECTS = ['blaxel'] as const;
 export type DialectName = (typeof DIALECTS)[number];
 
-/** The variables by which an unmodified SDK finds this stack. */
-export function environmentOf(dialect: DialectName, { url, workspace, apiKey }: Credentials): Record<string, string> {
+/** The variables by which an unmodified SDK finds this stack, from wherever it runs: by what the outside calls the stack, if that is known. */
+export function environmentOf(dialect: DialectName, credentials: Credentials): Record<string, string> {
+  const { workspace, apiKey } = credentials;
+  const url = credentials.publicUrl ?? credentials.url;
   switch (dialect) {
     case 'blaxel':
       return {

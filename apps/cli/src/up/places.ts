@@ -2,7 +2,7 @@
  * Ports and the address range of an installation: proposed from its id, moved on where the host uses them already, and then written down,
  * because URLs and running sandboxes depend on them.
  */
-import { readFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
@@ -35,6 +35,7 @@ export async function placesOf(installation: Installation): Promise<Places> {
   const known = await readFile(file, 'utf8').catch(() => undefined); // absent at the first start
   if (known !== undefined) return Places.parse(JSON.parse(known));
   const places = await findPlaces(Number.parseInt(installation.id, 16));
+  await mkdir(installation.stateDir, { recursive: true });
   await writeWhole(file, `${JSON.stringify(places, null, 2)}\n`, 0o644);
   return places;
 }

@@ -1,4 +1,4 @@
-/** The embedded PostgreSQL: real binaries out of an npm package, a cluster of our own, run by the rooms' user (PostgreSQL refuses root). */
+/** The embedded PostgreSQL: real binaries out of an npm package, a cluster of our own, run under an account of its own (it refuses root). */
 import { existsSync } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
@@ -21,7 +21,8 @@ export async function ensureCluster(layout: Layout, keys: Keys, roomsDir: string
   if (existsSync(data)) return 'found';
   const aside = join(layout.postgresDir, 'data.new');
   await rm(aside, { recursive: true, force: true });
-  const passwordFile = await writeReadable(layout, 'postgres.password', keys.postgresPassword);
+  const user = layout.accounts.postgres;
+  const passwordFile = await writeReadable(layout, 'postgres.password', keys.postgresPassword, user);
   const args = [
     '-D',
     aside,
@@ -35,7 +36,7 @@ export async function ensureCluster(layout: Layout, keys: Keys, roomsDir: string
     '--locale=C.UTF-8',
   ];
   await run(postgresBinary(roomsDir, 'initdb'), args, {
-    user: layout.user,
+    user,
     env: { PATH: '/usr/bin:/bin', LC_ALL: 'C.UTF-8' },
   });
   await rm(passwordFile);

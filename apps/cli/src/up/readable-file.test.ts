@@ -11,10 +11,10 @@ it.skipIf(process.getuid?.() !== 0)('replaces a link instead of writing where it
     await writeFile(precious, 'of root', { mode: 0o600 });
     await symlink(precious, join(configDir, 'gateway.json'));
     await symlink(precious, join(configDir, 'gateway.json.new'));
-    const file = await writeReadable({ configDir, user: { uid: 65_534, gid: 65_534 } }, 'gateway.json', 'new');
+    const file = await writeReadable({ configDir }, 'gateway.json', 'new', { uid: 65_534, gid: 65_534 });
     const [left, made] = await Promise.all([stat(precious), stat(file)]);
     expect([await readFile(precious, 'utf8'), left.uid, left.mode & 0o777]).toEqual(['of root', 0, 0o600]);
-    expect([await readFile(file, 'utf8'), made.uid, made.gid, made.mode & 0o777]).toEqual(['new', 0, 65_534, 0o640]);
+    expect([await readFile(file, 'utf8'), made.uid, made.gid, made.mode & 0o777]).toEqual(['new', 0, 65_534, 0o440]);
   } finally {
     await rm(configDir, { recursive: true });
   }

@@ -11,7 +11,7 @@ export interface Service {
   readonly cwd?: string;
   /** Services that must be healthy before this one starts. */
   readonly needs: readonly string[];
-  /** Resolves when it does its work; rejects or says false while it does not. */
+  /** Says whether it does its work, by its own word; rejects while it does not answer. */
   readonly isHealthy: () => Promise<boolean>;
   /** How it is asked to end (default SIGTERM), and how long that may take. */
   readonly stop: { readonly signal?: NodeJS.Signals; readonly graceMs: number };

@@ -1,5 +1,4 @@
 /** The services of a stack on one box, as data: what each runs, as whom, after what, and how one knows that it works. */
-import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { roomPermissions } from '@torpor/bus';
 import { defaultPools } from '@torpor/config';
@@ -13,6 +12,8 @@ import type {
 } from '@torpor/config';
 import type { z } from 'zod';
 import type { Toolchain } from '../setup/setup.ts';
+import type { Account } from './accounts.ts';
+import { hostdSaysHello, natsGreets, postgresTakesClients, roomIsWell } from './answers.ts';
 import { scopeOf, type Installation } from './installation.ts';
 import type { Keys } from './keys.ts';
 import type { Layout } from './layout.ts';
@@ -35,9 +36,16 @@ export interface Stack {
   readonly settings: Settings;
 }
 
-export function publicUrlOf({ settings, places }: Pick<Stack, 'settings' | 'places'>): string {
+type Addressed = Pick<Stack, 'settings' | 'places'>;
+
+export function publicUrlOf(stack: Addressed): string {
+  return stack.settings.publicUrl ?? localUrlOf(stack);
+}
+
+/** How the gateway is reached from this machine. */
+export function localUrlOf({ settings, places }: Addressed): string {
   const host = settings.listen === '0.0.0.0' || settings.listen === '::' ? '127.0.0.1' : settings.listen;
-  return settings.publicUrl ?? `http://${host.includes(':') ? `[${host}]` : host}:${places.ports.gateway}`;
+  return `http://${host.includes(':') ? `[${host}]` : host}:${places.ports.gateway}`;
 }
 
 export function databaseUrlOf({ settings, places, keys }: Pick<Stack, 'settings' | 'places' | 'keys'>): string {
@@ -74,14 +82,14 @@ async function natsService({ layout, places, keys, toolchain }: Stack): Promise<
     max_payload: 1 << 20,
     authorization: { users },
   };
-  const file = await writeJson(layout, 'nats.json', config);
+  const file = await writeJson(layout, 'nats.json', config, layout.accounts.nats);
   return {
     name: 'nats',
     command: toolchain.natsServer,
     args: ['-c', file],
-    user: layout.user,
+    user: layout.accounts.nats,
     needs: [],
-    isHealthy: () => listens(places.ports.nats),
+    isHealthy: () => natsGreets(places.ports.nats),
     stop: { graceMs: 3_000 },
     startMs: 10_000,
   };
@@ -97,10 +105,9 @@ function postgresService({ layout, places, installation, toolchain }: Stack): Se
       ...['-c', 'max_connections=60', '-c', 'shared_buffers=64MB', '-c', `cluster_name=torpor-${installation.id}`],
     ],
     env: { LC_ALL: 'C.UTF-8', TZ: 'UTC' },
-    user: layout.user,
+    user: layout.accounts.postgres,
     needs: [],
-    // The bootstrap step, which runs next, asks it a real question and waits for the answer.
-    isHealthy: () => listens(places.ports.postgres),
+    isHealthy: () => postgresTakesClients(places.ports.postgres),
     // Fast shutdown: it does not wait for clients, and writes everything down.
     stop: { signal: 'SIGINT', graceMs: 15_000 },
     startMs: 30_000,
@@ -115,14 +122,14 @@ function hostdService({ layout, toolchain, installation }: Stack): Service {
     args: [
       ...['--scope', scope, '--run-dir', hostdRunDir(scope), '--socket', hostdSocket(scope)],
       ...['--pool-file', layout.poolFile, '--pool-dir', layout.poolDir, '--runsc', toolchain.runsc],
-      ...['--allow-uid', String(layout.user.uid), '--gid', String(layout.user.gid)],
+      ...['--allow-uid', String(layout.accounts.node.uid), '--gid', String(layout.accounts.node.gid)],
       ...Object.values(toolchain.templates).flatMap((template) =>
         lowerOf(toolchain, template).flatMap((layer) => ['--layers', layer]),
       ),
     ],
     env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', ...failpoints() },
     needs: [],
-    isHealthy: () => listens(hostdSocket(scope)),
+    isHealthy: () => hostdSaysHello(hostdSocket(scope)),
     stop: { graceMs: 10_000 },
     startMs: 10_000,
   };
@@ -153,12 +160,12 @@ async function schedulerService(stack: Stack, needs: readonly string[]): Promise
     databaseUrl: databaseUrlOf(stack),
     sealingKey: keys.sealingKey,
   };
-  return room(stack, 'sandbox-scheduler', config, secrets, places.ports.observeScheduler, needs);
+  return room(stack, 'scheduler', config, secrets, needs);
 }
 
 async function gatewayService(stack: Stack, needs: readonly string[]): Promise<Service> {
   const { config, secrets } = gatewayFiles(stack);
-  return room(stack, 'gateway', config, secrets, stack.places.ports.observeGateway, needs);
+  return room(stack, 'gateway', config, secrets, needs);
 }
 
 export function gatewayFiles(stack: Stack): { config: z.input<typeof GatewayConfig>; secrets: GatewaySecrets } {
@@ -211,7 +218,7 @@ async function nodeAgentService(stack: Stack, needs: readonly string[]): Promise
     pools: defaultPools(settings.pool),
   };
   const secrets: NodeAgentSecrets = { ...natsSecret(stack, keys.nats.node), dataKey: keys.dataKey };
-  const service = await room(stack, 'node-agent', config, secrets, places.ports.observeNode, needs);
+  const service = await room(stack, 'node', config, secrets, needs);
   return { ...service, restSignal: 'SIGUSR2' };
 }
 
@@ -241,22 +248,29 @@ function natsSecret(stack: Stack, own: string): { natsPassword: string } {
   };
 }
 
+type Room = keyof Layout['compileCacheDirs'];
+
 async function room(
   stack: Stack,
-  name: string,
+  of: Room,
   config: unknown,
   secrets: unknown,
-  observePort: number,
   needs: readonly string[],
 ): Promise<Service> {
+  const { layout, places, toolchain } = stack;
+  const { name, observePort } = {
+    gateway: { name: 'gateway', observePort: places.ports.observeGateway },
+    scheduler: { name: 'sandbox-scheduler', observePort: places.ports.observeScheduler },
+    node: { name: 'node-agent', observePort: places.ports.observeNode },
+  }[of];
   return {
     name,
-    command: stack.toolchain.node,
-    args: ['--disable-warning=ExperimentalWarning', join(stack.toolchain.roomsDir, 'apps', name, 'src', 'main.ts')],
-    env: await roomEnv(stack, name, config, secrets),
-    user: stack.layout.user,
+    command: toolchain.node,
+    args: ['--disable-warning=ExperimentalWarning', join(toolchain.roomsDir, 'apps', name, 'src', 'main.ts')],
+    env: await roomEnv(stack, of, { name, config, secrets }),
+    user: layout.accounts[of],
     needs,
-    isHealthy: () => saysHealthy(observePort),
+    isHealthy: () => roomIsWell(observePort),
     stop: { graceMs: 20_000 },
     startMs: 60_000,
   };
@@ -265,14 +279,14 @@ async function room(
 /** Writes a room's two files and answers the environment that leads to them. */
 export async function roomEnv(
   { layout }: Stack,
-  name: string,
-  config: unknown,
-  secrets: unknown,
+  of: Room,
+  { name, config, secrets }: { name: string; config: unknown; secrets: unknown },
 ): Promise<Record<string, string>> {
+  const reader = layout.accounts[of];
   return {
-    TORPOR_CONFIG: await writeJson(layout, `${name}.json`, config),
-    TORPOR_SECRETS: await writeJson(layout, `${name}.secrets.json`, secrets),
-    NODE_COMPILE_CACHE: layout.compileCacheDir,
+    TORPOR_CONFIG: await writeJson(layout, `${name}.json`, config, reader),
+    TORPOR_SECRETS: await writeJson(layout, `${name}.secrets.json`, secrets, reader),
+    NODE_COMPILE_CACHE: layout.compileCacheDirs[of],
     PATH: '/usr/bin:/bin',
     ...failpoints(),
   };
@@ -283,23 +297,6 @@ function failpoints(): Record<string, string> {
   return process.env.TORPOR_FAILPOINTS ? { TORPOR_FAILPOINTS: process.env.TORPOR_FAILPOINTS } : {};
 }
 
-function writeJson(layout: Layout, name: string, body: unknown): Promise<string> {
-  return writeReadable(layout, name, `${JSON.stringify(body, null, 2)}\n`);
-}
-
-function listens(at: number | string): Promise<boolean> {
-  return new Promise((answer) => {
-    const socket = typeof at === 'number' ? createConnection(at, '127.0.0.1') : createConnection(at);
-    socket.setTimeout(1_000, () => socket.destroy(new Error('no answer within 1000 ms')));
-    socket.once('connect', () => {
-      socket.destroy();
-      answer(true);
-    });
-    socket.once('error', () => answer(false));
-  });
-}
-
-async function saysHealthy(port: number): Promise<boolean> {
-  const answer = await fetch(`http://127.0.0.1:${port}/healthz`, { signal: AbortSignal.timeout(2_000) });
-  return answer.ok;
+function writeJson(layout: Layout, name: string, body: unknown, reader: Account): Promise<string> {
+  return writeReadable(layout, name, `${JSON.stringify(body, null, 2)}\n`, reader);
 }

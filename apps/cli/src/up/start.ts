@@ -2,73 +2,87 @@
 import { createHash } from 'node:crypto';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Failure } from '@torpor/kernel';
+import { Failure, Lifetime } from '@torpor/kernel';
 import { ensureSetup } from '../setup/setup.ts';
 import type { Out } from '../setup/progress.ts';
-import { askStatus, serveControl, type StackStatus } from './control.ts';
+import { accountsOfMachine } from './accounts.ts';
+import { askStart, serveControl } from './control.ts';
 import { readCredentials, writeCredentials } from './credentials.ts';
 import type { Installation } from './installation.ts';
 import { keysOf } from './keys.ts';
-import { idsOf, layOut, run } from './layout.ts';
+import { layOut, run } from './layout.ts';
 import { LogFile } from './log-file.ts';
 import { placesOf } from './places.ts';
 import { ensureCluster } from './postgres.ts';
-import { gatewayFiles, publicUrlOf, roomEnv, servicesOf, type Stack } from './stack.ts';
+import { gatewayFiles, localUrlOf, publicUrlOf, roomEnv, servicesOf, type Stack } from './stack.ts';
 import type { Settings } from './settings.ts';
-import { Supervisor } from './supervisor.ts';
+import { endOrphans, pidFileOf, Supervisor } from './supervisor.ts';
 
 export interface RunningStack {
   readonly url: string;
   /** Ends the services; sandboxes stay, frozen. */
   stop(): Promise<void>;
-  /** Resolves when somebody asked over the control socket. */
+  /** Resolves when somebody asked over the control socket, or by the signal. */
   readonly stopAsked: Promise<void>;
 }
 
-export async function startStack(installation: Installation, settings: Settings, out: Out): Promise<RunningStack> {
-  const already = await askStatus(installation);
+/** Resolves when everything is up. `signal` ends the start as well as the stack. */
+export async function startStack(
+  installation: Installation,
+  settings: Settings,
+  { out, signal }: { out: Out; signal: AbortSignal },
+): Promise<RunningStack> {
+  const already = await askStart(installation);
   if (already)
     throw new Failure(
       'conflict',
       `this installation is up already (supervisor ${already.pid}, ${already.url}); "torpor down" ends it`,
     );
-  const stack = await prepare(installation, settings, out);
-  const log = new LogFile(stack.layout.logFile);
-  const services = await servicesOf(stack);
-  const supervisor = new Supervisor(services, { log, runDir: installation.runDir });
-  let askToStop: () => void = () => {};
-  const stopAsked = new Promise<void>((resolve) => {
-    askToStop = resolve;
-  });
-  const url = publicUrlOf(stack);
+  const asked = new AbortController();
+  const end = AbortSignal.any([signal, asked.signal]);
+  const places = await placesOf(installation);
+  const url = publicUrlOf({ settings, places });
+  const lifetime = new Lifetime();
+  let supervisor: Supervisor | undefined;
   let ready = false;
-  const status = async (): Promise<StackStatus> => ({
-    pid: process.pid,
-    url,
-    ready,
-    services: await supervisor.status(),
-  });
-  const control = await serveControl(installation, { status, stop: askToStop });
-  const stop = async () => {
-    await supervisor.stop();
-    await control.close();
-    await log.close();
-  };
   try {
-    await supervisor.start({ told: told(out), afterFoundations: () => bootstrap(stack, log) });
+    const control = await serveControl(installation, {
+      start: () => ({ pid: process.pid, url, ready }),
+      services: async () => (await supervisor?.status()) ?? [],
+      stop: () => asked.abort(new Failure('unavailable', '"torpor down" ended the start')),
+    });
+    lifetime.own('the control socket', () => control.close());
+    const stack = await prepare({ installation, settings, places }, { out, signal: end });
+    const log = new LogFile(stack.layout.logFile);
+    lifetime.own('the log', () => log.close());
+    const kept = new Supervisor(await servicesOf(stack), { log, runDir: installation.runDir });
+    supervisor = kept;
+    lifetime.own('the services', () => kept.stop());
+    end.throwIfAborted();
+    end.addEventListener('abort', () => void kept.stop().catch(() => {}), { once: true }); // whoever closes hears of it
+    await kept.start({ told: told(out), afterFoundations: () => bootstrap(stack, log) });
+    await keepUrls(stack);
+    ready = true;
   } catch (error) {
-    await stop();
-    throw error;
+    await lifetime.close();
+    throw end.aborted ? end.reason : error;
   }
-  ready = true;
-  return { url, stop, stopAsked };
+  const stopAsked = new Promise<void>((resolve) => {
+    if (end.aborted) resolve();
+    end.addEventListener('abort', () => resolve(), { once: true });
+  });
+  return { url, stop: () => lifetime.close(), stopAsked };
 }
 
-async function prepare(installation: Installation, settings: Settings, out: Out): Promise<Stack> {
-  const toolchain = await ensureSetup({ want: ['up'], out });
-  const layout = await layOut(installation, await idsOf(toolchain.roomsUser));
+async function prepare(
+  { installation, settings, places }: Pick<Stack, 'installation' | 'settings' | 'places'>,
+  { out, signal }: { out: Out; signal: AbortSignal },
+): Promise<Stack> {
+  const toolchain = await ensureSetup({ want: ['up'], out, signal });
+  // Before anything of theirs is touched: a supervisor that was killed has left them running.
+  await endOrphans(pidFileOf(installation));
+  const layout = await layOut(installation, await accountsOfMachine());
   const keys = await keysOf(installation);
-  const places = await placesOf(installation);
   if (!settings.databaseUrl) await ensureCluster(layout, keys, toolchain.roomsDir);
   return { installation, toolchain, places, keys, layout, settings };
 }
@@ -95,19 +109,30 @@ async function bootstrap(stack: Stack, log: LogFile): Promise<void> {
     '--key-name',
     'first',
   ];
-  const env = await roomEnv(stack, 'bootstrap', config, secrets);
-  const answer = JSON.parse(await run(stack.toolchain.node, args, { user: stack.layout.user, env })) as {
+  const env = await roomEnv(stack, 'gateway', { name: 'gateway', config, secrets });
+  const user = stack.layout.accounts.gateway;
+  const answer = JSON.parse(await run(stack.toolchain.node, args, { user, env })) as {
     workspace: string;
     apiKey?: string;
   }; // its documented output
-  if (answer.apiKey)
-    await writeCredentials(stack.installation, {
-      url: publicUrlOf(stack),
-      workspace: answer.workspace,
-      apiKey: answer.apiKey,
-    });
+  const { workspace, apiKey } = answer;
+  if (apiKey) await writeCredentials(stack.installation, { url: localUrlOf(stack), workspace, apiKey });
   log.event('database ready', { workspace: answer.workspace, firstKey: answer.apiKey !== undefined });
   await writeFile(stampFile, stamp);
+}
+
+/** The addresses may be others at each start; the key is not. */
+async function keepUrls(stack: Stack): Promise<void> {
+  const known = await readCredentials(stack.installation);
+  if (!known) return;
+  const { workspace, apiKey } = known;
+  const { publicUrl } = stack.settings;
+  await writeCredentials(stack.installation, {
+    url: localUrlOf(stack),
+    ...(publicUrl === undefined ? {} : { publicUrl }),
+    workspace,
+    apiKey,
+  });
 }
 
 async function sourceHash(directories: readonly string[], { settings }: Stack): Promise<string> {

@@ -1,8 +1,9 @@
 /**
- * Keeps the services of an installation running: starts them in the order of their needs, restarts what ends with growing pauses, writes one log.
+ * Keeps the services of an installation running: starts them in the order of their needs, restarts what ends, or does no work, with growing pauses;
+ * writes one log.
  *
  * Children are sessions of their own, so that a Ctrl-C in the terminal reaches only the supervisor. Their pids are written down: a supervisor that
- * was killed leaves them running, and the next one ends them before it starts its own. Sandboxes are nobody's children here; they stay.
+ * was killed leaves them running; `endOrphans` ends them before the next one starts its own. Sandboxes are nobody's children here; they stay.
  */
 import { spawn } from 'node:child_process';
 import { readFile, rename, writeFile } from 'node:fs/promises';
@@ -12,6 +13,7 @@ import { explain, withDeadline } from '@torpor/kernel';
 import type { LogFile } from './log-file.ts';
 import { endProcess, isRunning, nameProcess, type ProcessName } from './processes.ts';
 import { countsAsQuick, pauseBeforeRestart, startOrder, type Running, type Service } from './service.ts';
+import { PATIENCE, watchOver, type Patience, type Run } from './watch.ts';
 
 export interface ServiceStatus {
   readonly name: string;
@@ -33,10 +35,12 @@ export class Supervisor {
   readonly #services: readonly Service[];
   readonly #log: LogFile;
   readonly #pidFile: string;
+  readonly #patience: Patience;
   readonly #stopping = new AbortController();
   #writing: Promise<void> = Promise.resolve();
+  #stopped: Promise<void> | undefined;
 
-  constructor(services: readonly Service[], options: { log: LogFile; runDir: string }) {
+  constructor(services: readonly Service[], options: { log: LogFile; runDir: string; patience?: Patience }) {
     this.#services = services;
     this.#kept = new Map(
       services.map((service) => [
@@ -46,6 +50,7 @@ export class Supervisor {
     );
     this.#log = options.log;
     this.#pidFile = pidFileOf(options);
+    this.#patience = options.patience ?? PATIENCE;
   }
 
   /**
@@ -59,7 +64,6 @@ export class Supervisor {
     told: (name: string, tookMs: number) => void;
     afterFoundations: () => Promise<void>;
   }): Promise<void> {
-    await endOrphans(this.#pidFile);
     for (const [index, group] of startOrder(this.#services).entries()) {
       if (index === 1) await afterFoundations();
       await Promise.all(
@@ -72,6 +76,11 @@ export class Supervisor {
         }),
       );
     }
+    void watchOver(
+      () => this.#runs(),
+      (run, reason) => void this.#giveUp(run, reason),
+      { patience: this.#patience, signal: this.#stopping.signal },
+    );
   }
 
   async status(): Promise<ServiceStatus[]> {
@@ -85,8 +94,13 @@ export class Supervisor {
     );
   }
 
-  /** Ends the services, those that others need last. */
-  async stop(): Promise<void> {
+  /** Ends the services, those that others need last; also while they still start. Stopping twice is once. */
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stopAll();
+    return this.#stopped;
+  }
+
+  async #stopAll(): Promise<void> {
     this.#stopping.abort(new Error('the supervisor is stopping'));
     for (const group of startOrder(this.#services).toReversed()) {
       await Promise.all(group.map((name) => this.#end(this.#keptOf(name))));
@@ -130,6 +144,20 @@ export class Supervisor {
     if (this.#stopping.signal.aborted) return;
     kept.quickFailures = countsAsQuick(performance.now() - running.startedAtMs) ? kept.quickFailures + 1 : 0;
     void this.#restartLater(kept);
+  }
+
+  #runs(): Run[] {
+    return [...this.#kept.values()].flatMap(({ service, running }) => (running ? [{ service, running }] : []));
+  }
+
+  /** Its end is then met like any other: by a start. */
+  async #giveUp({ service, running }: Run, reason: string): Promise<void> {
+    const { pid } = running.child;
+    this.#log.event('service given up: it runs, but does not work', { service: service.name, pid, reason });
+    const name = pid === undefined ? undefined : await nameProcess(pid);
+    const failed = (error: unknown) =>
+      this.#log.event('service could not be ended', { service: service.name, pid, reason: explain(error) });
+    if (name) await endProcess(name, service.stop).catch(failed);
   }
 
   async #restartLater(kept: Kept): Promise<void> {

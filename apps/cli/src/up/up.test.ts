@@ -6,10 +6,12 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { environmentOf, exportLines } from './environment-lines.ts';
 import { asJsonLine, LogFile } from './log-file.ts';
 import { proposeSubnet, usedNetworks } from './places.ts';
+import { natsGreets } from './answers.ts';
 import { endProcess, isRunning, nameProcess } from './processes.ts';
 import { countsAsQuick, pauseBeforeRestart, startOrder, type Service } from './service.ts';
 import { settingsFrom } from './settings.ts';
 import { endOrphans, Supervisor } from './supervisor.ts';
+import type { Patience } from './watch.ts';
 
 describe('places', () => {
   it('moves on from a range that the host routes or holds', () => {
@@ -69,6 +71,14 @@ describe('lines for a shell', () => {
     expect(variables.BL_DISABLE_H2).toBe('1');
     expect(exportLines(variables)).toContain("export BL_API_KEY='k'\\''ey'");
   });
+
+  it('name what the outside calls the stack, where it was told', () => {
+    const known = { url: 'http://127.0.0.1:1', publicUrl: 'https://box.example', workspace: 'main', apiKey: 'k' };
+    expect(environmentOf('blaxel', known)).toMatchObject({
+      BL_API_URL: 'https://box.example/v0',
+      BL_RUN_URL: 'https://box.example',
+    });
+  });
 });
 
 describe('the log', () => {
@@ -97,9 +107,9 @@ describe('the supervisor', () => {
     startMs: 5_000,
     ...more,
   });
-  const open = (services: Service[]) => {
+  const open = (services: Service[], patience?: Patience) => {
     const log = new LogFile(join(dir, 'log'));
-    return { log, supervisor: new Supervisor(services, { log, runDir: dir }) };
+    return { log, supervisor: new Supervisor(services, { log, runDir: dir, ...(patience ? { patience } : {}) }) };
   };
   const start = (supervisor: Supervisor) => supervisor.start({ told: () => {}, afterFoundations: async () => {} });
 
@@ -127,6 +137,31 @@ describe('the supervisor', () => {
     expect((await supervisor.status())[0]?.pid).toBeUndefined();
     await log.close();
     expect(await readFile(join(dir, 'log'), 'utf8')).toContain('signal SIGKILL');
+  });
+
+  it('starts again what lives but has stopped to answer, and says why', async () => {
+    const portFile = join(dir, 'port');
+    const greeter = `const server = require('node:net').createServer((socket) => socket.end('INFO {}'));
+      server.listen(0, '127.0.0.1', () => require('node:fs').writeFileSync(${JSON.stringify(portFile)}, String(server.address().port)));`;
+    const isHealthy = async () => natsGreets(Number(await readFile(portFile, 'utf8')));
+    const patience = { everyMs: 20, answerMs: 500, spellMs: 100, looks: 2 };
+    const { supervisor, log } = open([service(greeter, { isHealthy, stop: { graceMs: 100 } })], patience);
+    await start(supervisor);
+    const [first] = await supervisor.status();
+    process.kill(first?.pid ?? 0, 'SIGSTOP'); // it lives, and its port still takes connections
+    await vi.waitFor(
+      async () => {
+        const [now] = await supervisor.status();
+        expect(now).toMatchObject({ healthy: true });
+        expect(now?.restarts).toBeGreaterThan(0);
+        expect(now?.pid).not.toBe(first?.pid);
+      },
+      { timeout: 20_000 },
+    );
+    await supervisor.stop();
+    await log.close();
+    const said = await readFile(join(dir, 'log'), 'utf8');
+    expect(said).toMatch(/"reason":"it does not answer: .* ms, for [\d.]+ s and \d+ looks","event":"service given up/);
   });
 
   it('says which service did not come up, how it ended, and where the log is', async () => {

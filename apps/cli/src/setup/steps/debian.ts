@@ -43,12 +43,23 @@ export async function aptInstall(names: readonly string[], place: Workplace): Pr
   try {
     await apt(['install', '--no-install-recommends', ...names], place);
   } catch (error) {
-    if (!(error instanceof CommandFailed)) throw error;
+    if (!(error instanceof CommandFailed) || place.signal?.aborted) throw error;
+    if (error.tail.includes('dpkg --configure -a')) await finishInterrupted(place);
     place.tell('fetching the package lists first');
     // One unreachable source among several fails the update but not necessarily the install, so the install decides.
     await apt(['update'], place).catch((cause: unknown) => place.tell(`apt-get update: ${String(cause)}`));
     await apt(['install', '--no-install-recommends', ...names], place);
   }
+}
+
+/** dpkg was killed at its work, ours or somebody else's, and refuses any other until that is finished. */
+async function finishInterrupted(place: Workplace): Promise<void> {
+  place.tell('finishing what an interrupted dpkg has left');
+  await runLogged(place.logPath, ['dpkg', '--configure', '-a'], {
+    env: { DEBIAN_FRONTEND: 'noninteractive' },
+    deadlineMs: 300_000,
+    signal: place.signal,
+  });
 }
 
 async function apt(args: readonly string[], place: Workplace): Promise<void> {
