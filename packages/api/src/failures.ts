@@ -1,4 +1,5 @@
 /** How a `Failure` travels to a tRPC client: the nearest tRPC code outside, the failure itself under `data.failure`. */
+import { describeIssues } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
 import { TRPCError } from '@trpc/server';
 import { ZodError } from 'zod';
@@ -51,13 +52,6 @@ export function viewOf(error: TRPCError): FailureView {
     return { code: 'internal', message: 'something of ours went wrong; asking again may help', retryable: true };
   }
   const code = Object.keys(CODES).find((known) => CODES[known] === error.code) ?? 'bad_request';
-  const message = cause instanceof ZodError ? expectedOf(cause) : error.message;
+  const message = cause instanceof ZodError ? describeIssues(cause, 'the input') : error.message;
   return { code, message, retryable: false };
-}
-
-function expectedOf(error: ZodError): string {
-  return error.issues
-    .slice(0, 5)
-    .map(({ path, message }) => (path.length === 0 ? message : `${path.join('.')}: ${message}`))
-    .join('; ');
 }

@@ -15,10 +15,12 @@ import {
 import { readScope } from '@torpor/policy';
 import { z } from 'zod';
 
-const label = z
-  .string()
-  .max(1024)
-  .regex(/^[^\0]*$/, 'expected no NUL');
+const text = (signsMax: number) =>
+  z
+    .string()
+    .max(signsMax)
+    .regex(/^[^\0]*$/, 'expected no NUL');
+const label = text(1024);
 
 export const CreateSandboxInput = z.object({
   /** Absent: one is found. */
@@ -34,20 +36,13 @@ export const CreateSandboxInput = z.object({
     .record(
       z
         .string()
-        .regex(/^[A-Za-z_][A-Za-z0-9_]*$/)
+        .regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'expected letters, digits and underscores, not starting with a digit')
         .max(256),
-      z
-        .string()
-        .max(131_072)
-        .regex(/^[^\0]*$/),
+      text(131_072),
     )
     .default({}),
   labels: z.record(label, label).default({}),
-  displayName: z
-    .string()
-    .max(63)
-    .regex(/^[^\0]*$/)
-    .optional(),
+  displayName: text(63).optional(),
   idle: IdlePolicy.optional(),
   expiry: Expiry.default({}),
   /** The same key and input give the same sandbox, however often they are sent. */
@@ -55,7 +50,7 @@ export const CreateSandboxInput = z.object({
     .string()
     .min(1)
     .max(200)
-    .regex(/^[\x21-\x7e]+$/)
+    .regex(/^[\x21-\x7e]+$/, 'expected visible ASCII signs')
     .optional(),
 });
 export type CreateSandboxInput = z.infer<typeof CreateSandboxInput>;
@@ -98,13 +93,9 @@ export const ListInput = z.object({
   cursor: z
     .string()
     .max(2_000)
-    .regex(/^[\x21-\x7e]*$/)
+    .regex(/^[\x21-\x7e]*$/, 'expected the nextCursor of an earlier answer')
     .optional(),
-  q: z
-    .string()
-    .max(200)
-    .regex(/^[^\0]*$/)
-    .optional(),
+  q: text(200).optional(),
   showTerminated: z.boolean().default(false),
 });
 export type ListInput = z.infer<typeof ListInput>;
@@ -123,11 +114,7 @@ export const StateView = z.object({ state: InstanceState, tookMs: z.number() });
 export type StateView = z.infer<typeof StateView>;
 
 export const CreateKeyInput = z.object({
-  name: z
-    .string()
-    .min(1)
-    .max(100)
-    .regex(/^[^\0]*$/),
+  name: text(100).min(1),
   role: z.enum(['admin', 'member']).default('member'),
   /** Absent: everything that the role may. */
   scopes: z
@@ -170,7 +157,7 @@ export const RevokeKeyInput = z.object({
     .string()
     .min(1)
     .max(64)
-    .regex(/^[a-z0-9-]+$/),
+    .regex(/^[a-z0-9-]+$/, 'expected the id of a key, as `torpor key list` shows it'),
 });
 
 export const NodeView = z.object({

@@ -1,11 +1,10 @@
 /** Previews: URLs that lead to a port of a sandbox, and the tokens that open the private ones. */
 import { createHmac } from 'node:crypto';
-import { SandboxName } from '@torpor/contracts';
+import { describeIssues, SandboxName } from '@torpor/contracts';
 import { randomWord, type Chance } from '@torpor/kernel';
 import { z } from 'zod';
 import { parseDate, EXPECTED_SPAN, parseSpan } from './durations.ts';
 import { accept, refuse, type Parsed } from './refusals.ts';
-import { describeIssues } from './sandbox-body.ts';
 
 /** A preview as it is stored. Same shape as the store's, minus who and when. */
 export interface BlaxelPreview {

@@ -2,7 +2,7 @@
  * The JSON of a sandbox as clients send it: what we know of it is checked, what we do not know is kept as it came (`Kept`) and given back,
  * and what only we may say (times, url, status) is passed over. `null` is the same as absence, except where a change says otherwise.
  */
-import { SandboxName } from '@torpor/contracts';
+import { describeIssues, SandboxName } from '@torpor/contracts';
 import { z } from 'zod';
 import { accept, refuse, type Parsed } from './refusals.ts';
 
@@ -132,18 +132,6 @@ export function parseSandboxBody(body: unknown): Parsed<{ body: SandboxBody; kep
   if (envBytes > ENV_BYTES_MAX)
     return refuse(400, `spec.runtime.envs take ${envBytes} bytes; expected at most ${ENV_BYTES_MAX}`);
   return accept({ body: parsed.data, kept });
-}
-
-/** One line that names every field that is wrong and what was expected. */
-export function describeIssues(error: z.ZodError): string {
-  const lines = error.issues
-    .slice(0, 5)
-    .map((issue) => `${issue.path.map(String).join('.') || 'the body'}: ${lowerFirst(issue.message)}`);
-  return lines.join('; ');
-}
-
-function lowerFirst(text: string): string {
-  return text.replace(/^Invalid input: /, '').replace(/^[A-Z]/, (letter) => letter.toLowerCase());
 }
 
 function keptOf(body: SandboxBody): Kept {

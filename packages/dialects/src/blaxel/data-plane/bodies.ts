@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream';
+import { describeIssues } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
 import { z } from 'zod';
 import { badRequest, type DataPlaneRequest } from './exchange.ts';
@@ -7,7 +8,7 @@ import { badRequest, type DataPlaneRequest } from './exchange.ts';
 export async function readJson<T>(request: DataPlaneRequest, shape: z.ZodType<T>, bytesMax: number): Promise<T> {
   const text = await readText(request.body, bytesMax, 'the body');
   const parsed = shape.safeParse(parseJson(text));
-  if (!parsed.success) throw badRequest(describe(parsed.error));
+  if (!parsed.success) throw badRequest(describeIssues(parsed.error));
   return parsed.data;
 }
 
@@ -35,12 +36,4 @@ function parseJson(text: string): unknown {
       cause: error,
     });
   }
-}
-
-function describe(error: z.ZodError): string {
-  const lines = error.issues.slice(0, 5).map((issue) => {
-    const field = issue.path.map(String).join('.') || 'the body';
-    return `${field}: ${issue.message.replace(/^Invalid input: /, '').replace(/^[A-Z]/, (letter) => letter.toLowerCase())}`;
-  });
-  return lines.join('; ');
 }
