@@ -286,7 +286,7 @@ func (p *Process) Signal(signal syscall.Signal, group bool) error {
 	}
 	p.mu.Unlock()
 	if over {
-		return fault.Conflict("process %s has already exited", p.ID)
+		return fault.Conflict("process %q has already exited", p.called())
 	}
 	err := p.children.Signal(child, signal, group)
 	if err == syscall.ESRCH {
@@ -303,23 +303,31 @@ func endsProgram(signal syscall.Signal) bool {
 	return false
 }
 
+// called is what a person knows the process by: the name it was started under, or its id when it has none.
+func (p *Process) called() string {
+	if p.ask.Name != "" {
+		return p.ask.Name
+	}
+	return p.ID
+}
+
 // Resize tells the terminal its new size.
 func (p *Process) Resize(size Size) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ask.Pty == nil {
-		return fault.Conflict("process %s has no terminal: it was started without pty", p.ID)
+		return fault.Conflict("process %q has no terminal: it was started without pty", p.called())
 	}
 	if p.exited || !p.inputOpen {
-		return fault.Conflict("process %s has already exited", p.ID)
+		return fault.Conflict("process %q has already exited", p.called())
 	}
 	raw, err := p.input.SyscallConn()
 	if err != nil {
-		return fault.Conflict("the terminal of process %s is closed", p.ID)
+		return fault.Conflict("the terminal of process %q is closed", p.called())
 	}
 	var failure error
 	if err := raw.Control(func(fd uintptr) { failure = resize(int(fd), size) }); err != nil {
-		return fault.Conflict("the terminal of process %s is closed", p.ID)
+		return fault.Conflict("the terminal of process %q is closed", p.called())
 	}
 	return failure
 }

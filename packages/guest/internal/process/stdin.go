@@ -24,7 +24,7 @@ func (p *Process) WriteStdin(ctx context.Context, body io.Reader) (int64, error)
 	defer release()
 	written, err := io.Copy(file, body)
 	if errors.Is(err, syscall.EPIPE) || errors.Is(err, os.ErrClosed) || errors.Is(err, syscall.EIO) {
-		return written, fault.Conflict("the standard input of process %s is closed; %d bytes were taken", p.ID, written)
+		return written, fault.Conflict("the standard input of process %q is closed; %d bytes were taken", p.called(), written)
 	}
 	return written, err
 }
@@ -49,13 +49,13 @@ func (p *Process) stdin() (*os.File, error) {
 		return nil, p.noStdin()
 	}
 	if p.exited || !p.inputOpen {
-		return nil, fault.Conflict("the standard input of process %s is closed", p.ID)
+		return nil, fault.Conflict("the standard input of process %q is closed", p.called())
 	}
 	return p.input, nil
 }
 
 func (p *Process) noStdin() error {
-	return fault.Conflict("process %s has no standard input: it was started without stdin", p.ID)
+	return fault.Conflict("process %q has no standard input: it was started without stdin", p.called())
 }
 
 func (p *Process) closeInput() {

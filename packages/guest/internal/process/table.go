@@ -83,8 +83,8 @@ func (t *Table) Start(ask Ask, around Surroundings) (*Process, error) {
 func (t *Table) enter(ask Ask, program program) (*Process, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if holder, taken := t.names[ask.Name]; taken && ask.Name != "" {
-		return nil, fault.Exists("a process named %q is running already (%s)", ask.Name, holder.ID)
+	if _, taken := t.names[ask.Name]; taken && ask.Name != "" {
+		return nil, fault.Exists("a process named %q is running already", ask.Name)
 	}
 	t.count++
 	id := "prc-" + strconv.Itoa(t.count)

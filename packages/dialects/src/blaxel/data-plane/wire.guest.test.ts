@@ -337,18 +337,21 @@ describe('processes', () => {
   });
 
   test.each([
-    ['nothing', {}, 400],
-    ['an empty command', { command: '' }, 400],
-    ['env that is no map', { command: 'true', env: ['a'] }, 400],
-    ['env with numbers', { command: 'true', env: { A: 1 } }, 400],
-    ['a name of env with =', { command: 'true', env: { 'A=B': '1' } }, 400],
-    ['a negative timeout', { command: 'true', timeout: -1 }, 400],
-    ['ports that are none', { command: 'true', waitForPorts: [0] }, 400],
-    ['a command with NUL', { command: 'a\0b' }, 400],
-    ['a directory that is not there', { command: 'true', workingDir: '/no/such' }, 422],
-  ])('%s is refused', async (_, body, status) => {
+    ['nothing', {}, 400, 'command: is required'],
+    ['an empty command', { command: '' }, 400, 'command: is required'],
+    ['env that is no map', { command: 'true', env: ['a'] }, 400, 'env: expected an object'],
+    ['env with numbers', { command: 'true', env: { A: 1 } }, 400, 'env.A: expected text'],
+    ['a name of env with =', { command: 'true', env: { 'A=B': '1' } }, 400, 'a name without "="'],
+    ['a negative timeout', { command: 'true', timeout: -1 }, 400, 'timeout: expected at least 0'],
+    ['ports that are none', { command: 'true', waitForPorts: [0] }, 400, 'waitForPorts[0]: expected at least 1'],
+    ['a command with NUL', { command: 'a\0b' }, 400, 'NUL'],
+    ['a directory that is not there', { command: 'true', workingDir: '/no/such' }, 422, '/no/such does not exist'],
+  ])('%s is refused', async (_, body, status, words) => {
     const answer = await call('POST', '/process', body);
-    expect({ status: answer.status, ...JSON.parse(answer.text) }).toEqual({ status, error: expect.any(String) });
+    expect({ status: answer.status, ...JSON.parse(answer.text) }).toEqual({
+      status,
+      error: expect.stringContaining(words),
+    });
   });
 
   test('output is forwarded as it is written, prompts without a line end too', async () => {
@@ -394,7 +397,8 @@ describe('processes', () => {
     ]);
     expect((await call('DELETE', '/process/long/kill')).status).toBe(200);
     await expect.poll(async () => JSON.parse((await call('GET', '/process/long')).text).status).toBe('killed');
-    expect((await call('DELETE', '/process/long/kill')).status).toBe(422);
+    const again = await call('DELETE', '/process/long/kill');
+    expect([again.status, JSON.parse(again.text)]).toEqual([422, { error: 'process "long" has already exited' }]);
   });
 
   test('characters cut by the pipe stay whole', async () => {
