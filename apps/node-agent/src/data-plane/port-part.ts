@@ -7,8 +7,8 @@ import { piped, type Exchange } from './exchange.ts';
 import { passedOn, wakeHeaders } from './headers.ts';
 
 export async function servePort(exchange: Exchange, port: number): Promise<void> {
-  const { stay, response, signal } = exchange;
-  const tunnel = await stay.guest.tunnel(port, signal);
+  const { stay, response } = exchange;
+  const tunnel = await tunnelTo(port, exchange);
   const answer = await answerFrom(exchange, tunnel);
   // From here on it counts by its bytes: an event stream that nobody looks at holds nothing awake.
   stay.become('preview');
@@ -19,6 +19,21 @@ export async function servePort(exchange: Exchange, port: number): Promise<void>
   exchange.answered(status);
   response.flushHeaders();
   await piped(answer, response);
+}
+
+/** A connection to a port inside. Where nobody listens, says so in words that a person who has only the address understands. */
+export async function tunnelTo(
+  port: number,
+  { stay, instance, signal }: Pick<Exchange, 'stay' | 'instance' | 'signal'>,
+): Promise<Duplex> {
+  try {
+    return await stay.guest.tunnel(port, signal);
+  } catch (error) {
+    if (!(error instanceof Failure) || error.details?.['guestStatus'] !== 502) throw error;
+    const { name } = instance.claim;
+    const message = `nobody listens on port ${port} of sandbox "${name}"; start a server on it, then ask again`;
+    throw new Failure('bad_gateway', message, { retryable: true, cause: error });
+  }
 }
 
 function answerFrom({ request, target, signal, stay }: Exchange, tunnel: Duplex): Promise<IncomingMessage> {

@@ -1,7 +1,9 @@
 import { CODE_HEADER, statusOf } from '@torpor/contracts';
+import { blaxelRunErrorOf } from '@torpor/dialects';
 import { explain, Failure } from '@torpor/kernel';
 import { STATUS_CODES, type ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
+import type { Part } from './target.ts';
 
 /** Whatever went wrong as a failure that may be shown. What is no Failure is our bug, and its text stays in the log. */
 export function failureOf(error: unknown): Failure {
@@ -12,19 +14,27 @@ export function failureOf(error: unknown): Failure {
   return new Failure('internal', 'the node-agent failed while serving this request', { cause: error });
 }
 
-/** A refusal made here, not inside the sandbox: `error` is what every dialect shows a person, the rest is for the gateway. */
-export function bodyOf(failure: Failure): string {
+/**
+ * A refusal made here, not inside the sandbox. At a port there is no API whose shape it could take: it has the one in which the gateway refuses. Else
+ * `error` is what every dialect shows a person, the rest is for the gateway.
+ */
+export function bodyOf(failure: Failure, part: Part['kind'] | undefined, nowMs: number): string {
+  if (part === 'port') return JSON.stringify(blaxelRunErrorOf(failure, nowMs).body);
   const { code, message, retryable, details } = failure;
   return JSON.stringify({ error: message, code, message, retryable, ...details });
 }
 
 /** Answers with the failure, or breaks the answer off when it has begun. */
-export function refuse(response: ServerResponse, failure: Failure): void {
+export function refuse(
+  response: ServerResponse,
+  failure: Failure,
+  { part, nowMs }: { part: Part['kind'] | undefined; nowMs: number },
+): void {
   if (response.headersSent) {
     response.destroy(failure);
     return;
   }
-  const body = bodyOf(failure);
+  const body = bodyOf(failure, part, nowMs);
   response.writeHead(statusOf(failure.code), {
     'content-type': 'application/json; charset=utf-8',
     'content-length': Buffer.byteLength(body),
@@ -34,9 +44,9 @@ export function refuse(response: ServerResponse, failure: Failure): void {
   response.end(body);
 }
 
-/** The same for a socket on which another protocol was asked for. */
-export function refuseUpgrade(socket: Duplex, failure: Failure): void {
-  const body = bodyOf(failure);
+/** The same for a socket on which another protocol was asked for, which only ports speak. */
+export function refuseUpgrade(socket: Duplex, failure: Failure, nowMs: number): void {
+  const body = bodyOf(failure, 'port', nowMs);
   const status = statusOf(failure.code);
   const head = [
     `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? 'Error'}`,

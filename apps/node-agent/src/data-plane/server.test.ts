@@ -257,7 +257,15 @@ describe('a port inside', () => {
 
   it('that nobody listens on is a bad gateway', async () => {
     const answer = await ask('/port/1/');
-    expect([answer.status, JSON.parse(answer.body).code]).toEqual([502, 'bad_gateway']);
+    expect([answer.status, JSON.parse(answer.body)]).toMatchObject([
+      502,
+      {
+        error: {
+          code: 'WORKLOAD_UNAVAILABLE',
+          message: expect.stringMatching(/nobody listens on port 1 of sandbox "\w+"/),
+        },
+      },
+    ]);
     expect(instance.state).toBe('running');
   });
 

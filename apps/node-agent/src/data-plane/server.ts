@@ -15,7 +15,7 @@ import { serveBlaxel } from './blaxel-part.ts';
 import type { Exchange } from './exchange.ts';
 import { serveGuest } from './guest-part.ts';
 import { carriesKey } from './headers.ts';
-import { joinSockets, servePort } from './port-part.ts';
+import { joinSockets, servePort, tunnelTo } from './port-part.ts';
 import { failureOf, refuse, refuseUpgrade } from './refusals.ts';
 import { parseTarget, type Target } from './target.ts';
 
@@ -128,7 +128,7 @@ export async function serveDataPlane(options: DataPlaneOptions): Promise<DataPla
       if (failure.code === 'internal') options.events.bug({ where: `data plane, ${part}`, reason: explain(error) });
       else if (response.headersSent) options.events.requestBroke({ ...who, part, reason: explain(error) });
       else options.events.turnedAway({ ...who, code: failure.code });
-      refuse(response, failure);
+      refuse(response, failure, { part: target?.part.kind, nowMs: options.clock.nowMs() });
     }
     if (failure.code === 'bad_gateway' || failure.code === 'unavailable' || failure.code === 'internal')
       void instance?.check('trouble');
@@ -146,7 +146,7 @@ export async function serveDataPlane(options: DataPlaneOptions): Promise<DataPla
       client.once('close', () => gone.abort(new Failure('client_closed', 'the caller has gone')));
       stay = await instance.enter('request', gone.signal);
       stay.onEnd = () => client.destroy();
-      const tunnel = await stay.guest.tunnel(target.part.port, gone.signal);
+      const tunnel = await tunnelTo(target.part.port, { stay, instance, signal: gone.signal });
       const { found, heldMs } = stay;
       const { instanceId } = target;
       options.events.served({
@@ -162,7 +162,7 @@ export async function serveDataPlane(options: DataPlaneOptions): Promise<DataPla
     } catch (error) {
       const failure = failureOf(error);
       options.events.turnedAway({ code: failure.code });
-      if (!client.destroyed) refuseUpgrade(client, failure);
+      if (!client.destroyed) refuseUpgrade(client, failure, options.clock.nowMs());
     } finally {
       stay?.leave();
     }

@@ -58,7 +58,9 @@ export function fakeTransport(host: FakeHost, instanceId: InstanceId): GuestTran
     await untilAborted(left, () => gate.passed());
     if (!machine.accepts(token)) throw new Failure('unauthenticated', 'the token is not the one expected');
     if (!machine.listeners.has(port))
-      throw new Failure('bad_gateway', `nothing listens on port ${port} of the instance`);
+      throw new Failure('bad_gateway', `nothing listens on port ${port} of the instance`, {
+        details: { guestCode: 'failed', guestStatus: 502 },
+      });
     const connection = machine.connect(port);
     left.addEventListener('abort', () => connection.destroy(), { once: true });
     return connection;
