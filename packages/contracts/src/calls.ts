@@ -148,6 +148,8 @@ export const heartbeat = defineCall({
     capacity: z.object({
       memoryMib: z.number(),
       memoryFreeMib: z.number(),
+      /** All that its disks may take together. */
+      diskMib: z.number().optional(),
       diskFreeMib: z.number(),
       slotsFree: z.number().int(),
     }),

@@ -96,6 +96,7 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
     capacity: async () => ({
       memoryMib: host.memory.totalMib,
       memoryFreeMib: host.memory.freeMib,
+      diskMib: host.diskMib,
       diskFreeMib: host.diskFreeMib,
     }),
     guest: (handle, token) => guestOver(fakeTransport(host, handle.instanceId), token),

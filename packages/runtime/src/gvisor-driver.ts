@@ -156,8 +156,9 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
     },
     async capacity() {
       const { memory, pool } = await hostd.ask('node.usage', {}, LOOK_MS);
+      const diskMib = Math.max(0, pool.totalMib - pool.reserveMib);
       const diskFreeMib = Math.max(0, pool.freeMib - pool.reserveMib);
-      return { memoryMib: memory.totalMib, memoryFreeMib: memory.availableMib, diskFreeMib };
+      return { memoryMib: memory.totalMib, memoryFreeMib: memory.availableMib, diskMib, diskFreeMib };
     },
     guest: (at, token) => http2Guest(at, token),
     close: () => hostd.close(),

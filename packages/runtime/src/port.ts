@@ -64,6 +64,8 @@ export interface InstanceUsage {
 export interface DriverCapacity {
   readonly memoryMib: number;
   readonly memoryFreeMib: number;
+  /** All that disks may take together. */
+  readonly diskMib: number;
   readonly diskFreeMib: number;
 }
 

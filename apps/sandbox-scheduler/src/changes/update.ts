@@ -4,6 +4,7 @@ import type { z } from 'zod';
 import type { Births } from '../creation/births.ts';
 import type { Creation } from '../creation/create.ts';
 import { nextGeneration } from '../creation/new-sandbox.ts';
+import { refusal } from '../creation/refusal.ts';
 import type { Parts } from '../parts.ts';
 import type { RouteHints } from '../routes.ts';
 import type { Endings } from './endings.ts';
@@ -68,12 +69,7 @@ async function restartWith(
     });
   }
   const placement = around.births.place(sandbox);
-  if (placement.kind === 'refused') {
-    throw new Failure('no_capacity', `the sandbox "${sandbox.name}" could not be restarted: ${placement.reason}`, {
-      retryable: true,
-      retryAfterS: placement.retryAfterS,
-    });
-  }
+  if (placement.kind === 'refused') throw refusal(`the sandbox "${sandbox.name}" could not be restarted`, placement);
   const reason = 'restarted with another env';
   const next = await parts.store.wanted.supersede(sandbox, {
     instanceId: newInstanceId(parts.chance),

@@ -7,6 +7,7 @@ import type { Parts } from '../parts.ts';
 import type { RouteHints } from '../routes.ts';
 import type { Births, Birth } from './births.ts';
 import { freshName, newSandbox } from './new-sandbox.ts';
+import { refusal } from './refusal.ts';
 
 interface Answer {
   readonly kind: 'created' | 'existing';
@@ -98,7 +99,7 @@ export class Creation {
       // Whoever may share a sandbox needs no room for another one.
       const there = await store.wanted.living(ask.workspace, ask.name);
       if (there) return { kind: 'taken', sandbox: there };
-      throw refusal(ask, placement);
+      throw refusal(`the sandbox "${ask.name}" could not be placed`, placement);
     }
     const sandbox = newSandbox(ask, { nodeId: placement.nodeId, nowMs: clock.nowMs(), chance });
     const inserted = await store.wanted.insert(sandbox, ask.env);
@@ -112,11 +113,7 @@ export class Creation {
     return this.#births.place(ask);
   }
 
-  async #makeReady(
-    sandbox: Sandbox,
-    ask: NamedAsk,
-    until: { deadlineAtMs: number; traceparent: string },
-  ): Promise<Answer> {
+  async #makeReady(sandbox: Sandbox, ask: NamedAsk, until: { deadlineAtMs: number; traceparent: string }): Promise<Answer> {
     const beganAtMs = this.#parts.clock.monotonicMs();
     const birth = await this.bring(sandbox, { env: ask.env, ...until });
     const tookMs = this.#parts.clock.monotonicMs() - beganAtMs;
@@ -133,8 +130,7 @@ export class Creation {
     }
     if (!ask.reuse)
       throw new Failure('conflict', `a sandbox "${ask.name}" exists already in workspace "${ask.workspace}"`);
-    const { sandbox, route } =
-      there.phase === 'ready' ? await this.#wayTo(there) : await this.#join(there, deadlineAtMs);
+    const { sandbox, route } = there.phase === 'ready' ? await this.#wayTo(there) : await this.#join(there, deadlineAtMs);
     this.#parts.events.reused(sandbox);
     return { kind: 'existing', sandbox, route };
   }
@@ -174,18 +170,6 @@ export class Creation {
     if (!gone) return;
     events.ended(gone, there.phase === 'failed' ? 'replaced' : 'expired');
     this.#endings.beginInBackground({ ...there, reason });
-  }
-}
-
-function refusal(ask: NamedAsk, placement: Placement & { kind: 'refused' }): Failure {
-  const message = `the sandbox "${ask.name}" could not be placed: ${placement.reason}`;
-  switch (placement.why) {
-    case 'no_template':
-      return new Failure('bad_request', message);
-    case 'no_node':
-      return new Failure('unavailable', message, { retryable: true, retryAfterS: placement.retryAfterS });
-    case 'no_room':
-      return new Failure('no_capacity', message, { retryable: true, retryAfterS: placement.retryAfterS });
   }
 }
 

@@ -1,11 +1,2 @@
-export {
-  isAlive,
-  place,
-  PLACEMENT_RULES,
-  withPlaced,
-  type FleetNode,
-  type Placement,
-  type PlacementAsk,
-  type PlacementRules,
-  type RefusalCause,
-} from './place.ts';
+export { PLACEMENT_RULES, type FleetNode, type PlacementAsk, type PlacementRules } from './fleet-node.ts';
+export { isAlive, place, withPlaced, type Placement, type RefusalCause } from './place.ts';

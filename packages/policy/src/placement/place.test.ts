@@ -1,7 +1,8 @@
 import { NodeId, type Shape } from '@torpor/contracts';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { isAlive, place, PLACEMENT_RULES, withPlaced, type FleetNode, type PlacementAsk } from './place.ts';
+import { PLACEMENT_RULES, type FleetNode, type PlacementAsk } from './fleet-node.ts';
+import { isAlive, place, withPlaced } from './place.ts';
 
 const shape: Shape = { memoryMib: 512, cpus: 1, diskMib: 1024, pids: 256 };
 const ask: PlacementAsk = { template: 'base', shape, nowMs: 1_000 };
@@ -84,7 +85,19 @@ describe('place', () => {
     ['no node isolates so', [node('a')], { isolation: ['microvm'] }, 'no_template'],
     ['memory is at its reserve', [node('a', { memoryFreeMib: 300 })], {}, 'no_room'],
     ['memory is promised too often', [node('a', { promisedMib: 8_192 * 64 })], {}, 'no_room'],
-    ['the ask is larger than the node', [node('a')], { shape: { ...shape, memoryMib: 9_000 } }, 'no_room'],
+    [
+      'the ask is larger than all but a silent node',
+      [node('a'), node('b', { memoryMib: 16_000, heardAtMs: -30_000 })],
+      { shape: { ...shape, memoryMib: 9_000 } },
+      'no_room',
+    ],
+    ['the ask has more memory than any node', [node('a')], { shape: { ...shape, memoryMib: 9_000 } }, 'too_large'],
+    [
+      'the ask has more disk than any node',
+      [node('a', { diskMib: 30_000 })],
+      { shape: { ...shape, diskMib: 30_001 } },
+      'too_large',
+    ],
     ['no slot is free', [node('a', { slotsFree: 0 })], {}, 'no_room'],
     ['the disks are full', [node('a', { diskFreeMib: 100 })], {}, 'no_room'],
     ['all have refused', [node('a')], { avoid: [NodeId.parse('a')] }, 'no_room'],
@@ -96,6 +109,65 @@ describe('place', () => {
     expect(place([node('a')], { ...ask, template: 'cobol' })).toMatchObject({
       reason: 'no node has the template "cobol"; there is "base", "node"',
     });
+  });
+
+  it.each<[string, FleetNode[], Partial<Shape>, string]>([
+    [
+      'memory',
+      [node('a', { memoryFreeMib: 300 })],
+      {},
+      'no node has room for it: a has 300 MiB of memory free, 352 MiB are needed',
+    ],
+    [
+      'disk',
+      [node('a', { diskFreeMib: 200.7 })],
+      {},
+      'no node has room for it: a has 200 MiB of disk free, 256 MiB are needed',
+    ],
+    ['a slot', [node('a', { slotsFree: 0 })], {}, 'no node has room for it: a has no slot free, one is needed'],
+    [
+      'promises',
+      [node('a', { promisedMib: 8_192 * 64 })],
+      {},
+      'no node has room for it: a has promised 524288 MiB of memory and may promise 524288 MiB, 512 MiB more are needed',
+    ],
+    [
+      'two things at once',
+      [node('a', { diskFreeMib: 0, slotsFree: 0 })],
+      {},
+      'no node has room for it: a has 0 MiB of disk free, 256 MiB are needed; it has no slot free, one is needed',
+    ],
+    [
+      'what the node that lacks least lacks',
+      [node('a', { diskFreeMib: 0, slotsFree: 0 }), node('b', { slotsFree: 0, memoryFreeMib: 900 })],
+      {},
+      'no node has room for it: b has no slot free, one is needed',
+    ],
+    [
+      'a larger node',
+      [node('a'), node('b', { memoryMib: 4_096 })],
+      { memoryMib: 9_000 },
+      'it asks for 9000 MiB of memory; the largest node has 8192 MiB',
+    ],
+    [
+      'a larger pool of disks',
+      [node('a', { diskMib: 30_000 })],
+      { diskMib: 30_001 },
+      'it asks for 30001 MiB of disk; the largest that a node can give is 30000 MiB',
+    ],
+    [
+      'a node that is large in both',
+      [node('a', { diskMib: 10_000 }), node('b', { memoryMib: 4_096, diskMib: 30_000 })],
+      { memoryMib: 8_000, diskMib: 20_000 },
+      'it asks for 8000 MiB of memory and 20000 MiB of disk; no node has both',
+    ],
+  ])('says with figures that it lacks %s', (_, fleet, asked, reason) => {
+    expect(place(fleet, { ...ask, shape: { ...shape, ...asked } })).toMatchObject({ kind: 'refused', reason });
+  });
+
+  it('takes a disk limit of the usual size on a smaller pool, too', () => {
+    const usual = { ...shape, diskMib: PLACEMENT_RULES.diskMibAlways };
+    expect(place([node('a', { diskMib: 2_000 })], { ...ask, shape: usual })).toMatchObject({ kind: 'placed' });
   });
 
   it('spreads a burst between two heartbeats, pools first', () => {

@@ -163,8 +163,12 @@ export class FakeHost {
     return { totalMib, freeMib: totalMib - used };
   }
 
+  get diskMib(): number {
+    return this.#options.diskMib ?? 65_536;
+  }
+
   get diskFreeMib(): number {
-    return (this.#options.diskMib ?? 65_536) - [...this.disks.values()].reduce((sum, disk) => sum + disk.mib, 0);
+    return this.diskMib - [...this.disks.values()].reduce((sum, disk) => sum + disk.mib, 0);
   }
 
   #memoryMib(sandbox: FakeSandbox): number {

@@ -98,6 +98,7 @@ export function blaxelCreationError(why: CreationRefusal): BlaxelRefusal {
 
 const CREATION_CODES: Readonly<Record<string, { code: CreationCode; step: string }>> = {
   bad_request: { code: 'INVALID_REQUEST', step: 'validation' },
+  unprocessable: { code: 'INVALID_REQUEST', step: 'validation' },
   conflict: { code: 'SANDBOX_ALREADY_EXISTS', step: 'validation' },
   not_implemented: { code: 'NOT_SUPPORTED', step: 'validation' },
   too_many_requests: { code: 'QUOTA_EXCEEDED', step: 'validation' },
