@@ -13,12 +13,12 @@ export function subjectOf(call: { subject: string }, node: string | undefined): 
 export function packRequest<Request>(
   call: Call<Request, unknown>,
   body: Request,
-  more: { traceparent: string | undefined; deadlineAtMs: number; pulse?: string },
+  more: { traceparent: string | undefined; leftMs: number; pulse?: string },
 ): Envelope {
   return {
     v: 1,
     body: checked(call.request, body, `the request of ${call.subject}`),
-    deadlineAtMs: more.deadlineAtMs,
+    leftMs: more.leftMs,
     ...(more.pulse === undefined ? {} : { pulse: more.pulse }),
     ...(more.traceparent === undefined ? {} : { traceparent: more.traceparent }),
   };

@@ -1,6 +1,7 @@
 import type { Call, Fact } from '@torpor/contracts';
 import { Failure, systemClock, withDeadline, type Clock } from '@torpor/kernel';
 import { checked, openReply, openRequest, packFailure, packReply, packRequest, subjectOf } from './envelope.ts';
+import { whileAwaited } from './patience.ts';
 import type { AskOptions, CallContext, Hints, Subscription, Wire } from './wire.ts';
 
 /** What may befall one message on the way; `deliver` several times, late, or never. Pure chance of the given fates. */
@@ -11,7 +12,7 @@ export interface Fate {
 
 export type Fates = (message: { subject: string; kind: 'request' | 'reply' | 'fact'; from: string }) => Fate;
 
-type Handler = (raw: unknown, signal: AbortSignal) => Promise<unknown>;
+type Handler = (raw: unknown) => Promise<unknown>;
 
 /**
  * A wire within one process, for tests and the simulator: the same envelopes and shape checks as NATS, with a seeded fate for every message.
@@ -67,22 +68,19 @@ export class MemoryBus {
   ): Promise<Reply> {
     const subject = subjectOf(call, options.node);
     const deadlineMs = Math.min(options.deadlineMs ?? call.deadlineMs, call.deadlineMs);
-    const envelope = packRequest(call, body, {
-      traceparent: options.traceparent,
-      deadlineAtMs: this.#clock.nowMs() + deadlineMs,
-    });
+    const envelope = packRequest(call, body, { traceparent: options.traceparent, leftMs: deadlineMs });
     const timer = {
       name: subject,
       ms: deadlineMs,
       clock: this.#clock,
       ...(options.signal ? { outer: options.signal } : {}),
     };
-    const raw = await withDeadline(timer, (signal) => this.#carry(room, subject, structuredClone(envelope), signal));
+    const raw = await withDeadline(timer, () => this.#carry(room, subject, structuredClone(envelope)));
     return openReply(call, raw);
   }
 
   /** Resolves with the first reply that finds its way back; never, if none does. */
-  #carry(room: string, subject: string, envelope: unknown, signal: AbortSignal): Promise<unknown> {
+  #carry(room: string, subject: string, envelope: unknown): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const servers = this.#handlers.get(subject) ?? [];
       if (servers.length === 0 && !this.#severed.has(room)) {
@@ -95,7 +93,7 @@ export class MemoryBus {
         void this.#later(delayMs, async () => {
           const server = this.#pick(subject);
           if (!server || this.#severed.has(room)) return;
-          const reply = structuredClone(await server.handler(envelope, signal));
+          const reply = structuredClone(await server.handler(envelope));
           const back = this.#fates({ subject, kind: 'reply', from: server.room });
           if (this.#severed.has(server.room) || this.#severed.has(room)) return;
           for (const ms of back.arrivals) void this.#later(ms, async () => resolve(reply));
@@ -118,10 +116,12 @@ export class MemoryBus {
     const subject = subjectOf(call, options.node);
     const entry = {
       room,
-      handler: async (raw: unknown, signal: AbortSignal) => {
+      handler: async (raw: unknown) => {
         try {
           const { envelope, body } = openRequest(call, raw);
-          return packReply(call, await handler(body, { signal, traceparent: envelope.traceparent }));
+          const { leftMs, traceparent } = envelope;
+          const work = (signal: AbortSignal) => handler(body, { signal, traceparent });
+          return packReply(call, await whileAwaited(this.#clock, leftMs, work));
         } catch (error) {
           return packFailure(error);
         }

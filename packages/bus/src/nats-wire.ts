@@ -6,9 +6,10 @@ import {
   type Subscription as NatsSubscription,
 } from '@nats-io/transport-node';
 import type { Call, Fact } from '@torpor/contracts';
-import { systemClock, Failure, type Clock } from '@torpor/kernel';
+import { systemClock, Failure, withDeadline, type Clock } from '@torpor/kernel';
 import { checked, openReply, openRequest, packFailure, packReply, packRequest, subjectOf } from './envelope.ts';
 import { natsHints } from './nats-hints.ts';
+import { whileAwaited } from './patience.ts';
 import { PULSE, PulseListener, withPulse, type PulseTimes } from './pulse.ts';
 import type { AskOptions, CallContext, Hints, Subscription, Wire } from './wire.ts';
 
@@ -52,7 +53,8 @@ class NatsWire implements OpenWire {
   readonly #connection: NatsConnection;
   readonly #clock: Clock;
   readonly #trouble: NatsWireOptions['onTrouble'];
-  #connected = true;
+  /** While the server is away: settles when it is back. */
+  #away: PromiseWithResolvers<void> | undefined;
   readonly #pulse: PulseTimes;
   readonly #pulses: PulseListener;
 
@@ -70,12 +72,18 @@ class NatsWire implements OpenWire {
     options.signal?.throwIfAborted();
     const deadlineMs = Math.min(options.deadlineMs ?? call.deadlineMs, call.deadlineMs);
     const subject = subjectOf(call, options.node);
+    const untilMs = this.#clock.monotonicMs() + deadlineMs;
+    // The client would keep the request and send it when the server is back, however late: it must not be carried out when nobody waits any more.
+    if (this.#away) await this.#whenBack(this.#away.promise, subject, deadlineMs, options.signal);
     const request = (pulse?: string) => {
-      const { traceparent } = options;
-      const deadlineAtMs = this.#clock.nowMs() + deadlineMs;
-      const envelope = packRequest(call, body, { traceparent, deadlineAtMs, ...(pulse ? { pulse } : {}) });
+      const leftMs = Math.max(1, Math.ceil(untilMs - this.#clock.monotonicMs()));
+      const envelope = packRequest(call, body, {
+        traceparent: options.traceparent,
+        leftMs,
+        ...(pulse ? { pulse } : {}),
+      });
       return this.#connection
-        .request(subject, JSON.stringify(envelope), { timeout: deadlineMs })
+        .request(subject, JSON.stringify(envelope), { timeout: leftMs })
         .catch((error: unknown) => {
           throw askFailure(error, subject, deadlineMs);
         });
@@ -94,12 +102,10 @@ class NatsWire implements OpenWire {
     const answer = async (message: { json(): unknown; respond(data: string): boolean }) => {
       try {
         const { envelope, body } = openRequest(call, message.json());
-        const leftMs = (envelope.deadlineAtMs ?? Infinity) - this.#clock.nowMs();
-        if (leftMs <= 0) return; // Nobody waits for this answer any more.
-        const signal = AbortSignal.timeout(Math.min(leftMs, 2 ** 31 - 1));
+        const { leftMs, traceparent } = envelope;
         const beat = { subject: envelope.pulse, everyMs: this.#pulse.everyMs };
-        const reply = await withPulse(this.#connection, this.#clock, beat, () =>
-          handler(body, { signal, traceparent: envelope.traceparent }),
+        const reply = await whileAwaited(this.#clock, leftMs, (signal) =>
+          withPulse(this.#connection, this.#clock, beat, () => handler(body, { signal, traceparent })),
         );
         message.respond(JSON.stringify(packReply(call, reply)));
       } catch (error) {
@@ -139,15 +145,25 @@ class NatsWire implements OpenWire {
   }
 
   isConnected(): boolean {
-    return this.#connected && !this.#connection.isClosed();
+    return this.#away === undefined && !this.#connection.isClosed();
   }
 
   /** The client tells when the server goes away and comes back; the loop ends with the connection. */
   async #followStatus(): Promise<void> {
     for await (const { type } of this.#connection.status()) {
-      if (type === 'disconnect') this.#connected = false;
-      if (type === 'reconnect') this.#connected = true;
+      if (type === 'disconnect') this.#away ??= Promise.withResolvers();
+      if (type === 'reconnect') this.#isBack();
     }
+    this.#isBack(); // closed: whoever waits is told so by the connection itself
+  }
+
+  #isBack(): void {
+    this.#away?.resolve();
+    this.#away = undefined;
+  }
+
+  #whenBack(back: Promise<void>, subject: string, ms: number, outer: AbortSignal | undefined): Promise<void> {
+    return withDeadline({ name: subject, ms, clock: this.#clock, ...(outer ? { outer } : {}) }, () => back);
   }
 
   async close(): Promise<void> {

@@ -31,8 +31,8 @@ export const Envelope = z.object({
   v: z.literal(1),
   /** W3C trace context, so that one trace id runs through every room. */
   traceparent: z.string().optional(),
-  /** Ms since the epoch after which nobody waits for the answer any more. */
-  deadlineAtMs: z.number().optional(),
+  /** How long the caller waits from here on, ms. A span, for the clocks of two hosts never agree: each side counts it down by its own. */
+  leftMs: z.number().optional(),
   /** Where the server says, while it takes its time, that it still works on this. */
   pulse: z.string().optional(),
   body: z.unknown(),
