@@ -2,23 +2,29 @@ import { stopInstance, type NodeId } from '@torpor/contracts';
 import { explain, withDeadline } from '@torpor/kernel';
 import type { Incarnation } from '@torpor/store';
 import type { FleetView } from '../fleet/fleet-view.ts';
+import { isSilence, Lanes, type Heard } from '../fleet/lanes.ts';
 import type { Parts } from '../parts.ts';
 
 export type ToEnd = Incarnation & { readonly nodeId: NodeId; readonly reason: string };
+
+/** `silent`: the node is away. */
+type Outcome = 'ended' | 'failed' | 'silent';
 
 /** Carries endings out. They are on record before anything here runs, so whatever fails here is found and done by repair. */
 export class Endings {
   readonly #parts: Parts;
   readonly #fleet: FleetView;
-  readonly #running = new Map<string, Promise<boolean>>();
+  readonly #running = new Map<string, Promise<Outcome>>();
+  readonly #lanes: Lanes;
 
   constructor(parts: Parts, fleet: FleetView) {
     this.#parts = parts;
     this.#fleet = fleet;
+    this.#lanes = new Lanes(parts.closing, (error) => parts.events.trouble('endings', explain(error)));
   }
 
-  /** Asks the node to end it and notes that it did; answers whether. Several asks for one incarnation share the work. */
-  carryOut(ending: ToEnd): Promise<boolean> {
+  /** Asks the node to end it and notes that it did. Several asks for one incarnation share the work. */
+  #carryOut(ending: ToEnd): Promise<Outcome> {
     const key = `${ending.instanceId}/${ending.generation}`;
     const there = this.#running.get(key);
     if (there) return there;
@@ -27,29 +33,34 @@ export class Endings {
     return work;
   }
 
-  beginInBackground(ending: ToEnd): void {
-    void this.carryOut(ending); // it tells its failures, and repair repeats it
+  /** It tells its failures, and repair repeats it. */
+  beginInBackground(ending: ToEnd, ended?: () => void): void {
+    this.#lanes.add(ending, async (): Promise<Heard> => {
+      const outcome = await this.#carryOut(ending);
+      if (outcome === 'ended') ended?.();
+      return outcome === 'silent' ? 'silent' : 'answered';
+    });
   }
 
   /** Waits as long as a caller should: what is not over then is on record. */
   async carryOutPatiently(ending: ToEnd): Promise<boolean> {
     const { clock, times } = this.#parts;
     if (!this.#fleet.isAlive(ending.nodeId, clock.nowMs())) return false;
-    const work = this.carryOut(ending);
+    const work = this.#carryOut(ending).then((outcome) => outcome === 'ended');
     return withDeadline({ name: 'wait for the node to end it', ms: times.stopPatienceMs, clock }, () => work).catch(
       () => false,
     );
   }
 
-  async #end({ instanceId, generation, nodeId, reason }: ToEnd): Promise<boolean> {
+  async #end({ instanceId, generation, nodeId, reason }: ToEnd): Promise<Outcome> {
     const { wire, store, clock, events, closing } = this.#parts;
     try {
       await wire.ask(stopInstance, { instanceId, generation, reason }, { node: nodeId, signal: closing });
       await store.wanted.ended({ instanceId, generation }, clock.nowMs());
-      return true;
+      return 'ended';
     } catch (error) {
       if (!closing.aborted) events.stopFailed({ instanceId, generation, nodeId, reason: explain(error) });
-      return false;
+      return isSilence(error) ? 'silent' : 'failed';
     }
   }
 }

@@ -2,6 +2,7 @@ import { describeInstance, type Sandbox } from '@torpor/contracts';
 import { explain } from '@torpor/kernel';
 import { expiryOf, type ExpiryCause } from '@torpor/policy';
 import type { Endings } from '../changes/endings.ts';
+import { isSilence, Lanes, type Heard } from '../fleet/lanes.ts';
 import type { Parts } from '../parts.ts';
 import type { RouteHints } from '../routes.ts';
 
@@ -10,6 +11,7 @@ export class ExpiryWatch {
   readonly #parts: Parts;
   readonly #endings: Endings;
   readonly #hints: RouteHints;
+  readonly #lanes: Lanes;
   #nap = new AbortController();
   #poked = false;
 
@@ -17,6 +19,9 @@ export class ExpiryWatch {
     this.#parts = parts;
     this.#endings = around.endings;
     this.#hints = around.hints;
+    this.#lanes = new Lanes(parts.closing, (error) =>
+      parts.events.trouble('expiry of an idle sandbox', explain(error)),
+    );
   }
 
   /** Something may end sooner than was thought. */
@@ -31,7 +36,7 @@ export class ExpiryWatch {
     while (!closing.aborted) {
       this.#nap = new AbortController();
       this.#poked = false;
-      const nextMs = await this.endExpired().catch((error: unknown) => {
+      const nextMs = await this.#look().catch((error: unknown) => {
         if (!closing.aborted) events.trouble('expiry', explain(error));
         return clock.nowMs() + 1_000;
       });
@@ -41,38 +46,39 @@ export class ExpiryWatch {
     }
   }
 
-  /** Ends all that is due; answers when the next one is. */
-  async endExpired(): Promise<number> {
+  /** Ends all that is due; answers when the next one is. Idle ones end behind it, when their nodes have said that they are. */
+  async #look(): Promise<number> {
     const nowMs = this.#parts.clock.nowMs();
     let nextMs = Infinity;
-    for (const known of await this.#parts.store.wanted.expiring()) {
-      const life = expiryOf(known, nowMs);
-      const sandbox = life.kind === 'expired' && life.because === 'idle' ? await this.#withLatestUse(known) : known;
-      if (!sandbox) continue;
-      const surely = expiryOf(sandbox, nowMs);
-      if (surely.kind === 'expired') await this.#end(sandbox, surely.because);
-      else nextMs = Math.min(nextMs, surely.endsAtMs ?? Infinity);
+    for (const sandbox of await this.#parts.store.wanted.expiring()) {
+      const life = expiryOf(sandbox, nowMs);
+      if (life.kind === 'alive') nextMs = Math.min(nextMs, life.endsAtMs ?? Infinity);
+      else if (life.because === 'idle' && sandbox.phase === 'ready')
+        this.#lanes.add(sandbox, () => this.#endIfIdle(sandbox));
+      else await this.#end(sandbox, life.because);
     }
     return nextMs;
   }
 
   /**
-   * The record may not know of the latest use yet, so the node is asked before an idle sandbox ends. Undefined: it does not answer, and then nothing
-   * ends: better late than wrong.
+   * The record may not know of the latest use yet, so the node is asked before an idle sandbox ends. While it does not answer nothing ends: better late
+   * than wrong.
    */
-  async #withLatestUse(sandbox: Sandbox): Promise<Sandbox | undefined> {
-    if (sandbox.phase !== 'ready') return sandbox;
-    const { wire, store, closing, events } = this.#parts;
-    const { instanceId, nodeId } = sandbox;
+  async #endIfIdle(known: Sandbox): Promise<Heard> {
+    const { wire, store, clock, closing, events } = this.#parts;
+    const { instanceId, generation, nodeId } = known;
     try {
       const { instance } = await wire.ask(describeInstance, { instanceId }, { node: nodeId, signal: closing });
-      if (!instance || instance.lastUsedAtMs <= sandbox.lastUsedAtMs) return sandbox;
-      await store.wanted.noteUse([instance]);
-      return { ...sandbox, lastUsedAtMs: instance.lastUsedAtMs };
+      const isUsed = instance?.generation === generation && instance.lastUsedAtMs > known.lastUsedAtMs;
+      if (isUsed) await store.wanted.noteUse([instance]);
+      const life = expiryOf(isUsed ? { ...known, lastUsedAtMs: instance.lastUsedAtMs } : known, clock.nowMs());
+      if (life.kind === 'expired') await this.#end(known, life.because);
+      else this.poke(); // its new end may be the nearest
     } catch (error) {
       if (!closing.aborted) events.trouble('expiry of an idle sandbox', explain(error));
-      return undefined;
+      return isSilence(error) ? 'silent' : 'answered';
     }
+    return 'answered';
   }
 
   async #end(sandbox: Sandbox, because: ExpiryCause): Promise<void> {

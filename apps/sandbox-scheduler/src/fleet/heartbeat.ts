@@ -5,6 +5,7 @@ import type { z } from 'zod';
 import type { Endings } from '../changes/endings.ts';
 import type { Parts } from '../parts.ts';
 import type { FleetView } from './fleet-view.ts';
+import { isSilence, Lanes, type Heard } from './lanes.ts';
 import { judge, strangers } from './verdict.ts';
 
 type Beat = z.infer<typeof heartbeat.request>;
@@ -22,11 +23,15 @@ export class Heartbeats {
   readonly #written = new Map<NodeId, NodeRecord>();
   /** Incarnations missing from their node's last report. One report may be older than the creation; two in a row are looked into. */
   readonly #missing = new Map<NodeId, ReadonlySet<string>>();
+  readonly #questions: Lanes;
+  readonly #policies: Lanes;
 
   constructor(parts: Parts, fleet: FleetView, endings: Endings) {
     this.#parts = parts;
     this.#fleet = fleet;
     this.#endings = endings;
+    this.#questions = new Lanes(parts.closing, (error) => parts.events.trouble('missing instance', explain(error)));
+    this.#policies = new Lanes(parts.closing, (error) => parts.events.trouble('policy', explain(error)));
   }
 
   async hear(beat: Beat): Promise<Answer> {
@@ -79,7 +84,7 @@ export class Heartbeats {
     const before = this.#missing.get(nodeId) ?? new Set();
     this.#missing.set(nodeId, new Set(missing.map(keyOf)));
     for (const sandbox of missing.filter((one) => before.has(keyOf(one)))) {
-      this.#makeSure(sandbox).catch((error: unknown) => this.#parts.events.trouble('missing instance', explain(error)));
+      this.#questions.add(sandbox, () => this.#toldIfSilent('missing instance', () => this.#makeSure(sandbox)));
     }
   }
 
@@ -95,13 +100,26 @@ export class Heartbeats {
     if (!holds) await this.#fail(sandbox, 'its node no longer has it');
   }
 
+  /** Should it fail, the next report shows it again. */
   #setRight(sandbox: Holding): void {
     const { instanceId, generation, idle, nodeId } = sandbox;
     const { wire, events, closing } = this.#parts;
-    wire.ask(setInstancePolicy, { instanceId, generation, idle }, { node: nodeId, signal: closing }).then(
-      () => events.repaired('policy', { instanceId }),
-      (error: unknown) => events.trouble('policy', explain(error)), // the next report shows it again
-    );
+    const tell = async () => {
+      await wire.ask(setInstancePolicy, { instanceId, generation, idle }, { node: nodeId, signal: closing });
+      events.repaired('policy', { instanceId });
+    };
+    this.#policies.add(sandbox, () => this.#toldIfSilent('policy', tell));
+  }
+
+  async #toldIfSilent(where: string, work: () => Promise<void>): Promise<Heard> {
+    try {
+      await work();
+      return 'answered';
+    } catch (error) {
+      if (!isSilence(error)) throw error;
+      this.#parts.events.trouble(where, explain(error));
+      return 'silent';
+    }
   }
 
   async #fail(sandbox: Holding, reason: string): Promise<void> {

@@ -2,11 +2,12 @@
  * Brings what is to what is wanted, again and again, and takes no hints: it looks at the record as a stranger would. Whatever a scheduler left
  * half-done when it died is found here.
  */
-import { createSandbox } from '@torpor/contracts';
+import { createSandbox, type Sandbox } from '@torpor/contracts';
 import { explain } from '@torpor/kernel';
 import type { Endings } from '../changes/endings.ts';
 import type { Creation } from '../creation/create.ts';
 import type { FleetView } from '../fleet/fleet-view.ts';
+import { Lanes } from '../fleet/lanes.ts';
 import type { Parts } from '../parts.ts';
 
 interface Around {
@@ -15,17 +16,17 @@ interface Around {
   readonly endings: Endings;
 }
 
-/** Stops asked of nodes at the same time. */
-const STOPS_AT_ONCE = 8;
-
 export class Repair {
   readonly #parts: Parts;
   readonly #around: Around;
+  /** Of births: each may take long, and none keeps a look waiting. */
+  readonly #lanes: Lanes;
   #sweptAtMs = 0;
 
   constructor(parts: Parts, around: Around) {
     this.#parts = parts;
     this.#around = around;
+    this.#lanes = new Lanes(parts.closing, (error) => parts.events.trouble('interrupted restart', explain(error)));
   }
 
   /** Resolves when the room closes. */
@@ -37,7 +38,7 @@ export class Repair {
     }
   }
 
-  /** One look at everything. A part that fails is told and does not keep the others from being looked at. */
+  /** One look at everything; what nodes must be asked for goes on behind it. A part that fails is told and does not keep the others from being looked at. */
   async once(): Promise<void> {
     await this.#attempt('fleet', () => this.#lookAtFleet());
     await this.#attempt('endings', () => this.#carryOutEndings());
@@ -65,13 +66,10 @@ export class Repair {
     const { store, clock, events } = this.#parts;
     const open = await store.wanted.endings({});
     events.openEndings(open.length);
-    const reachable = open.filter((ending) => this.#around.fleet.isAlive(ending.nodeId, clock.nowMs()));
-    for (let at = 0; at < reachable.length; at += STOPS_AT_ONCE) {
-      const batch = reachable.slice(at, at + STOPS_AT_ONCE);
-      const done = await Promise.all(batch.map((ending) => this.#around.endings.carryOut(ending)));
-      batch.forEach(
-        ({ instanceId, nodeId }, n) => done[n] && events.repaired('instance ended', { instanceId, nodeId }),
-      );
+    for (const ending of open) {
+      const { instanceId, nodeId } = ending;
+      if (!this.#around.fleet.isAlive(nodeId, clock.nowMs())) continue;
+      this.#around.endings.beginInBackground(ending, () => events.repaired('instance ended', { instanceId, nodeId }));
     }
   }
 
@@ -89,13 +87,19 @@ export class Repair {
         endings.beginInBackground({ ...sandbox, reason });
         continue;
       }
-      const env = await store.wanted.envOf(sandbox);
-      if (!env) continue; // it has moved on meanwhile
-      await this.#attempt('interrupted restart', async () => {
-        await creation.bring(sandbox, { env, deadlineAtMs: nowMs + createSandbox.deadlineMs });
-        events.repaired('interrupted restart', { workspace: sandbox.workspace, name: sandbox.name });
+      this.#lanes.add(sandbox, async () => {
+        await this.#startAgain(sandbox);
+        return 'answered';
       });
     }
+  }
+
+  async #startAgain(sandbox: Sandbox): Promise<void> {
+    const { store, clock, events } = this.#parts;
+    const env = await store.wanted.envOf(sandbox);
+    if (!env) return; // it has moved on meanwhile
+    await this.#around.creation.bring(sandbox, { env, deadlineAtMs: clock.nowMs() + createSandbox.deadlineMs });
+    events.repaired('interrupted restart', { workspace: sandbox.workspace, name: sandbox.name });
   }
 
   async #sweep(): Promise<void> {
