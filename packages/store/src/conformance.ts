@@ -246,6 +246,7 @@ export function describeStore(what: string, open: () => Promise<Store>): void {
         const moved = await store.wanted.supersede(old, {
           ...next(old),
           nodeId: NodeId.parse('node-b'),
+          from: 'ready',
           atMs: T + 1,
           reason: 'moved',
         });
@@ -254,10 +255,31 @@ export function describeStore(what: string, open: () => Promise<Store>): void {
         expect(await store.wanted.fail(old, { reason: 'late', atMs: T })).toBeUndefined();
         expect(await store.wanted.abandon(old, { reason: 'late', atMs: T })).toBe(false);
         expect(
-          await store.wanted.supersede(old, { ...next(old), nodeId: old.nodeId, atMs: T, reason: 'late' }),
+          await store.wanted.supersede(old, {
+            ...next(old),
+            nodeId: old.nodeId,
+            from: 'ready',
+            atMs: T,
+            reason: 'late',
+          }),
         ).toBeUndefined();
         expect(await store.wanted.terminate(ws.name, old.name, { reason: 'late', atMs: T, who: old })).toBeUndefined();
         expect(moved && (await store.wanted.becameReady(moved, T + 2))?.phase).toBe('ready');
+      });
+
+      it('made for one phase leave a sandbox alone that is in another by now', async () => {
+        const ws = fresh();
+        const answered = await ready(sandboxIn(ws.name));
+        const move = { ...next(answered), nodeId: answered.nodeId, atMs: T, reason: 'not started in time' };
+        expect(await store.wanted.supersede(answered, { ...move, from: 'creating' })).toBeUndefined();
+        expect(await store.wanted.fail(answered, { reason: 'not started', atMs: T, from: 'creating' })).toBeUndefined();
+        expect(await store.wanted.endings({ instanceIds: [answered.instanceId] })).toEqual([]);
+        const coming = await insert(sandboxIn(ws.name));
+        const restart = { ...next(coming), nodeId: coming.nodeId, atMs: T, reason: 'env' };
+        expect(await store.wanted.supersede(coming, { ...restart, from: 'ready' })).toBeUndefined();
+        expect(await store.wanted.fail(coming, { reason: 'not started', atMs: T, from: 'creating' })).toMatchObject({
+          phase: 'failed',
+        });
       });
 
       it('write down in the same commit which incarnation must end, and where', async () => {
@@ -267,6 +289,7 @@ export function describeStore(what: string, open: () => Promise<Store>): void {
         await store.wanted.supersede(moved, {
           ...next(moved),
           nodeId: NodeId.parse('node-b'),
+          from: 'ready',
           atMs: T + 1,
           reason: 'moved',
         });
@@ -331,6 +354,7 @@ export function describeStore(what: string, open: () => Promise<Store>): void {
         const anew = await store.wanted.supersede(old, {
           ...next(old),
           nodeId: old.nodeId,
+          from: 'ready',
           atMs: T - 500,
           reason: 'env',
         });
@@ -362,6 +386,7 @@ export function describeStore(what: string, open: () => Promise<Store>): void {
         const second = await store.wanted.supersede(first, {
           ...next(first),
           nodeId: first.nodeId,
+          from: 'creating',
           atMs: T,
           reason: 'env',
           env: { C: '3', B: '2' },
@@ -369,7 +394,13 @@ export function describeStore(what: string, open: () => Promise<Store>): void {
         expect(second?.envNames).toEqual(['B', 'C']);
         const third =
           second &&
-          (await store.wanted.supersede(second, { ...next(second), nodeId: first.nodeId, atMs: T, reason: 'move' }));
+          (await store.wanted.supersede(second, {
+            ...next(second),
+            nodeId: first.nodeId,
+            from: 'creating',
+            atMs: T,
+            reason: 'move',
+          }));
         expect(third && (await store.wanted.envOf(third))).toEqual({ B: '2', C: '3' });
         expect(await store.wanted.envOf(first)).toBeUndefined();
       });

@@ -246,6 +246,8 @@ export interface NodeRecord {
   readonly capacity: {
     readonly memoryMib: number;
     readonly memoryFreeMib: number;
+    /** All that its disks may take together; absent when the node does not say. */
+    readonly diskMib?: number | undefined;
     readonly diskFreeMib: number;
     readonly slotsFree: number;
   };
@@ -304,6 +306,15 @@ export interface SandboxChange {
   readonly extra?: Readonly<Record<string, unknown>>;
 }
 
+/** The next incarnation of a sandbox, and what the one before must be doing for it: one that was answered meanwhile is not taken away. */
+export interface Successor extends Incarnation {
+  readonly nodeId: NodeId;
+  readonly from: 'creating' | 'ready';
+  readonly atMs: number;
+  readonly reason: string;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
 /** The scheduler's side of sandboxes, across tenants. A fenced change answers undefined when the row is no longer as the fence says. */
 export interface Wanted {
   /** One commit. `taken`: a living or failed sandbox has the name, and is answered. The row begins in the phase it carries. */
@@ -314,15 +325,15 @@ export interface Wanted {
   living(workspace: WorkspaceName, name: SandboxName): Promise<Sandbox | undefined>;
   /** creating → ready. */
   becameReady(who: Incarnation, atMs: number): Promise<Sandbox | undefined>;
-  /** creating or ready → creating as the next incarnation, the old one to be ended; `env` replaces the env. */
-  supersede(
-    who: Incarnation,
-    next: Incarnation & { nodeId: NodeId; atMs: number; reason: string; env?: Readonly<Record<string, string>> },
-  ): Promise<Sandbox | undefined>;
+  /** `from` → creating as the next incarnation, the old one to be ended; `env` replaces the env. */
+  supersede(who: Incarnation, next: Successor): Promise<Sandbox | undefined>;
   /** creating, and never ready → no row at all; the incarnation is to be ended. */
   abandon(who: Incarnation, more: { reason: string; atMs: number }): Promise<boolean>;
-  /** creating or ready → failed, with the reason; the incarnation is to be ended. */
-  fail(who: Incarnation, more: { reason: string; atMs: number }): Promise<Sandbox | undefined>;
+  /** creating or ready, or `from` alone → failed, with the reason; the incarnation is to be ended. */
+  fail(
+    who: Incarnation,
+    more: { reason: string; atMs: number; from?: 'creating' | 'ready' },
+  ): Promise<Sandbox | undefined>;
   /** living or failed → terminated; its previews go; the incarnation is to be ended. With `who`, only that incarnation. */
   terminate(
     workspace: WorkspaceName,

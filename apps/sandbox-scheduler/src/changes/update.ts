@@ -27,14 +27,14 @@ export async function changeSandbox(
   traceparent: string | undefined,
 ): Promise<Sandbox> {
   const { store, clock, events } = parts;
-  const deadlineAtMs = clock.nowMs() + updateSandbox.deadlineMs;
+  const untilMs = clock.monotonicMs() + updateSandbox.deadlineMs;
   const { workspace, name, env, ...given } = ask;
   const change = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
   const revised = await store.wanted.revise(workspace, name, change, clock.nowMs());
   if (!revised) throw new Failure('not_found', `there is no sandbox "${name}" in workspace "${workspace}"`);
   const restart = env !== undefined && !isSameEnv(env, await store.wanted.envOf(revised));
   if (restart) {
-    const sandbox = await restartWith(parts, around, { sandbox: revised, env, deadlineAtMs, traceparent });
+    const sandbox = await restartWith(parts, around, { sandbox: revised, env, untilMs, traceparent });
     events.updated(sandbox, { changed: [...Object.keys(change), 'env'], restarted: true });
     return sandbox;
   }
@@ -59,9 +59,9 @@ async function restartWith(
   {
     sandbox,
     env,
-    deadlineAtMs,
+    untilMs,
     traceparent,
-  }: { sandbox: Sandbox; env: Env; deadlineAtMs: number; traceparent: string | undefined },
+  }: { sandbox: Sandbox; env: Env; untilMs: number; traceparent: string | undefined },
 ): Promise<Sandbox> {
   if (sandbox.phase !== 'ready') {
     throw new Failure('conflict', `the sandbox "${sandbox.name}" is just being started; change its env afterwards`, {
@@ -78,6 +78,7 @@ async function restartWith(
     atMs: parts.clock.nowMs(),
     reason,
     env,
+    from: 'ready',
   });
   if (!next)
     throw new Failure('conflict', `the sandbox "${sandbox.name}" was changed by somebody else at the same time`, {
@@ -85,7 +86,7 @@ async function restartWith(
     });
   around.hints.drop(sandbox);
   around.endings.beginInBackground({ ...sandbox, reason });
-  const birth = await around.creation.bring(next, { env, deadlineAtMs, ...(traceparent ? { traceparent } : {}) });
+  const birth = await around.creation.bring(next, { env, untilMs, ...(traceparent ? { traceparent } : {}) });
   around.hints.tell(birth.sandbox, birth.route);
   return birth.sandbox;
 }

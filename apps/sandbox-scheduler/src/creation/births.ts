@@ -23,7 +23,8 @@ export interface Birth {
 interface BirthAsk {
   readonly sandbox: Sandbox;
   readonly env: Env;
-  readonly deadlineAtMs: number;
+  /** Of the monotonic clock. */
+  readonly untilMs: number;
   readonly traceparent?: string | undefined;
 }
 
@@ -47,33 +48,29 @@ export class Births {
   }
 
   /** Rejects with a Failure when no node would have it; the row is settled by then and what may have begun is to be ended. */
-  async bring({ env, deadlineAtMs, traceparent, ...ask }: BirthAsk): Promise<Birth> {
-    let { sandbox } = ask;
+  async bring({ env, untilMs, traceparent, ...ask }: BirthAsk): Promise<Birth> {
+    let [{ sandbox }, mine] = [ask, env];
     const refusedBy: NodeId[] = [];
     for (;;) {
-      try {
-        const { from } = await this.#start(sandbox, { env, deadlineAtMs, traceparent });
-        const ready = await this.#parts.store.wanted.becameReady(sandbox, this.#parts.clock.nowMs());
-        const now = ready ?? (await this.#whatItIsNow(sandbox));
-        return { sandbox: now, route: this.#routeOf(now), from, attempts: refusedBy.length + 1 };
-      } catch (error) {
-        if (!(error instanceof StartFailure)) throw error;
-        this.#parts.events.attemptFailed(sandbox, { code: error.failure.code, reason: explain(error.failure) });
-        refusedBy.push(sandbox.nodeId);
-        const next =
-          isWorthAnotherNode(error.failure) && this.#hasTime(deadlineAtMs)
-            ? await this.#moveOn(sandbox, refusedBy)
-            : undefined;
-        if (!next) throw await this.#giveUp(sandbox, error.failure);
-        sandbox = next;
+      const start = await this.#start(sandbox, { env: mine, untilMs, traceparent });
+      if (start.kind === 'refused') refusedBy.push(sandbox.nodeId);
+      const now =
+        start.kind === 'started'
+          ? await this.#madeReady(sandbox, untilMs)
+          : await this.#tryOn(sandbox, start.failure, { refusedBy, untilMs });
+      if (now.phase === 'ready') {
+        const from = start.kind === 'started' ? start.from : 'existing';
+        return { sandbox: now, route: await this.#routeOf(now), from, attempts: refusedBy.length + 1 };
       }
+      mine = (await this.#parts.store.wanted.envOf(now)) ?? mine;
+      sandbox = now;
     }
   }
 
-  async #start(sandbox: Sandbox, how: { env: Env; deadlineAtMs: number; traceparent: string | undefined }) {
+  async #start(sandbox: Sandbox, how: { env: Env; untilMs: number; traceparent: string | undefined }) {
     const { instanceId, generation, workspace, name, template, shape, idle, nodeId } = sandbox;
     const { clock, times, wire, closing } = this.#parts;
-    const deadlineMs = Math.max(1, how.deadlineAtMs - clock.nowMs() - times.answerMarginMs);
+    const deadlineMs = Math.max(1, how.untilMs - clock.monotonicMs() - times.answerMarginMs);
     const body = { instanceId, generation, workspace, name, template, shape, idle, env: { ...how.env } };
     const options = {
       node: nodeId,
@@ -82,38 +79,62 @@ export class Births {
       ...(how.traceparent ? { traceparent: how.traceparent } : {}),
     };
     try {
-      return await wire.ask(startInstance, body, options);
+      const { from } = await wire.ask(startInstance, body, options);
+      return { kind: 'started' as const, from };
     } catch (error) {
       if (closing.aborted)
         throw new Failure('unavailable', 'the scheduler is being restarted', { retryable: true, cause: error });
-      if (error instanceof Failure) throw new StartFailure(error);
-      throw error;
+      if (!(error instanceof Failure)) throw error;
+      this.#parts.events.attemptFailed(sandbox, { code: error.code, reason: explain(error) });
+      return { kind: 'refused' as const, failure: error };
     }
   }
 
-  /** The row was changed while the node worked: by another birth of the same incarnation, or by a delete. */
-  async #whatItIsNow(sandbox: Sandbox): Promise<Sandbox> {
-    const now = await this.#parts.store.wanted.living(sandbox.workspace, sandbox.name);
-    if (now?.phase === 'ready' && now.instanceId === sandbox.instanceId && now.generation === sandbox.generation)
-      return now;
-    // The start may have taken effect after the node was told to end it, so it is told once more.
-    this.#endings.beginInBackground({ ...sandbox, reason: 'ended while it was being created' });
-    throw new Failure('conflict', `the sandbox "${sandbox.name}" was ended while it was being created`, {
-      retryable: true,
-    });
+  async #madeReady(sandbox: Sandbox, untilMs: number): Promise<Sandbox> {
+    const { store, clock } = this.#parts;
+    return (await store.wanted.becameReady(sandbox, clock.nowMs())) ?? (await this.#follow(sandbox, untilMs));
   }
 
-  #routeOf({ instanceId, generation, nodeId }: Sandbox): Route {
+  /** The row was changed while the node worked: by a birth of another scheduler, which is followed wherever it took it, or by a delete. */
+  async #follow(sandbox: Sandbox, untilMs: number): Promise<Sandbox> {
+    const { name, workspace, createdAtMs, generation } = sandbox;
+    const now = await this.#parts.store.wanted.living(workspace, name);
+    if (now && isSame(now, sandbox)) return now;
+    // The start may have taken effect after the node was told to end it, so it is told once more.
+    this.#endings.beginInBackground({ ...sandbox, reason: 'ended while it was being created' });
+    // A new sandbox of the name would begin with the first generation again.
+    const isNext = now?.createdAtMs === createdAtMs && now.generation > generation;
+    if (isNext && (now.phase === 'ready' || this.#hasTime(untilMs))) return now;
+    const what = isNext ? 'is still being started on another node' : 'was ended while it was being created';
+    throw new Failure('conflict', `the sandbox "${name}" ${what}`, { retryable: true });
+  }
+
+  async #routeOf({ instanceId, generation, nodeId }: Sandbox): Promise<Route> {
+    if (this.#fleet.urlOf(nodeId) === undefined) await this.#fleet.refresh(this.#parts.store); // another scheduler heard it
     const nodeUrl = this.#fleet.urlOf(nodeId);
     if (nodeUrl === undefined) throw new Error(`node ${nodeId} has started an instance and was never heard of`);
     return { instanceId, generation, nodeId, nodeUrl };
   }
 
-  #hasTime(deadlineAtMs: number): boolean {
-    return deadlineAtMs - this.#parts.clock.nowMs() >= this.#parts.times.anotherTryMs;
+  #hasTime(untilMs: number): boolean {
+    return untilMs - this.#parts.clock.monotonicMs() >= this.#parts.times.anotherTryMs;
   }
 
-  /** The next incarnation, on a node that has not been asked yet. The old one is to be ended: it may have begun. */
+  /** Its node did not start it: the next incarnation is made for another one, unless nothing speaks for that. */
+  async #tryOn(
+    sandbox: Sandbox,
+    failure: Failure,
+    { refusedBy, untilMs }: { refusedBy: readonly NodeId[]; untilMs: number },
+  ): Promise<Sandbox> {
+    const canMove = isWorthAnotherNode(failure) && this.#hasTime(untilMs);
+    const moved = canMove ? await this.#moveOn(sandbox, refusedBy) : undefined;
+    if (moved) return moved;
+    if (await this.#gaveUp(sandbox, failure)) throw notStarted(sandbox, failure);
+    // Another scheduler's birth of it came first. Should that have been lucky, it is somebody's already and must not be ended.
+    return this.#follow(sandbox, untilMs);
+  }
+
+  /** The old incarnation is to be ended: it may have begun. */
   async #moveOn(sandbox: Sandbox, refusedBy: readonly NodeId[]): Promise<Sandbox | undefined> {
     const placement = this.place(sandbox, refusedBy);
     if (placement.kind === 'refused') return undefined;
@@ -125,34 +146,36 @@ export class Births {
       nodeId: placement.nodeId,
       atMs: clock.nowMs(),
       reason,
+      from: 'creating',
     });
     if (moved) this.#endings.beginInBackground({ ...sandbox, reason });
     return moved;
   }
 
-  /** A row that nobody was ever told of goes; one that was answered once stays and says what befell it. */
-  async #giveUp(sandbox: Sandbox, failure: Failure): Promise<Failure> {
+  /** A row that nobody was ever told of goes; one that was answered once stays and says what befell it. False: it is no longer being created. */
+  async #gaveUp(sandbox: Sandbox, failure: Failure): Promise<boolean> {
     const { store, clock, events } = this.#parts;
     const more = { reason: `it could not be started: ${failure.message}`, atMs: clock.nowMs() };
-    const failed = (await store.wanted.abandon(sandbox, more)) ? undefined : await store.wanted.fail(sandbox, more);
+    const gone = await store.wanted.abandon(sandbox, more);
+    const failed = gone ? undefined : await store.wanted.fail(sandbox, { ...more, from: 'creating' });
     if (failed) events.failed(failed);
+    if (!gone && !failed) return false;
     this.#endings.beginInBackground({ ...sandbox, reason: more.reason });
-    return new Failure(failure.code, `the sandbox "${sandbox.name}" could not be started: ${failure.message}`, {
-      retryable: failure.retryable,
-      ...(failure.retryAfterS === undefined ? {} : { retryAfterS: failure.retryAfterS }),
-      ...(failure.details === undefined ? {} : { details: failure.details }),
-      cause: failure,
-    });
+    return true;
   }
 }
 
-class StartFailure extends Error {
-  readonly failure: Failure;
+function notStarted({ name }: Sandbox, failure: Failure): Failure {
+  return new Failure(failure.code, `the sandbox "${name}" could not be started: ${failure.message}`, {
+    retryable: failure.retryable,
+    ...(failure.retryAfterS === undefined ? {} : { retryAfterS: failure.retryAfterS }),
+    ...(failure.details === undefined ? {} : { details: failure.details }),
+    cause: failure,
+  });
+}
 
-  constructor(failure: Failure) {
-    super(failure.message, { cause: failure });
-    this.failure = failure;
-  }
+function isSame(a: Sandbox, b: Sandbox): boolean {
+  return a.instanceId === b.instanceId && a.generation === b.generation;
 }
 
 /** A mistake of the caller's is one on every node. */

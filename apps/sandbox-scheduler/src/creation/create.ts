@@ -44,7 +44,7 @@ export class Creation {
     const beganAtMs = clock.monotonicMs();
     return telemetry.span('scheduler.create', { traceparent, kind: 'server' }, async (span) => {
       try {
-        return await this.#create(named, clock.nowMs() + createSandbox.deadlineMs, span.traceparent);
+        return await this.#create(named, clock.monotonicMs() + createSandbox.deadlineMs, span.traceparent);
       } catch (error) {
         const code = error instanceof Failure ? error.code : 'internal';
         const tookMs = clock.monotonicMs() - beganAtMs;
@@ -63,7 +63,7 @@ export class Creation {
     sandbox: Sandbox,
     how: {
       env: Readonly<Record<string, string>>;
-      deadlineAtMs: number;
+      untilMs: number;
       traceparent?: string;
     },
   ) {
@@ -77,13 +77,13 @@ export class Creation {
     return birth;
   }
 
-  async #create(ask: NamedAsk, deadlineAtMs: number, traceparent: string): Promise<Answer> {
+  async #create(ask: NamedAsk, untilMs: number, traceparent: string): Promise<Answer> {
     for (let look = 0; look < LOOKS_MAX; look++) {
       const attempt = await this.#begin(ask);
       const answer =
         attempt.kind === 'inserted'
-          ? await this.#makeReady(attempt.sandbox, ask, { deadlineAtMs, traceparent })
-          : await this.#settleWith(attempt.sandbox, ask, deadlineAtMs);
+          ? await this.#makeReady(attempt.sandbox, ask, { untilMs, traceparent })
+          : await this.#settleWith(attempt.sandbox, ask, untilMs);
       if (answer) return answer;
     }
     throw new Failure('conflict', `the sandbox "${ask.name}" is being made and ended again and again; try later`, {
@@ -113,7 +113,7 @@ export class Creation {
     return this.#births.place(ask);
   }
 
-  async #makeReady(sandbox: Sandbox, ask: NamedAsk, until: { deadlineAtMs: number; traceparent: string }): Promise<Answer> {
+  async #makeReady(sandbox: Sandbox, ask: NamedAsk, until: { untilMs: number; traceparent: string }): Promise<Answer> {
     const beganAtMs = this.#parts.clock.monotonicMs();
     const birth = await this.bring(sandbox, { env: ask.env, ...until });
     const tookMs = this.#parts.clock.monotonicMs() - beganAtMs;
@@ -123,20 +123,20 @@ export class Creation {
   }
 
   /** The name is taken. Undefined: what was in the way is gone, look again. */
-  async #settleWith(there: Sandbox, ask: NamedAsk, deadlineAtMs: number): Promise<Answer | undefined> {
+  async #settleWith(there: Sandbox, ask: NamedAsk, untilMs: number): Promise<Answer | undefined> {
     if (there.phase === 'failed' || this.#isExpired(there)) {
       await this.#clearAway(there);
       return undefined;
     }
     if (!ask.reuse)
       throw new Failure('conflict', `a sandbox "${ask.name}" exists already in workspace "${ask.workspace}"`);
-    const { sandbox, route } = there.phase === 'ready' ? await this.#wayTo(there) : await this.#join(there, deadlineAtMs);
+    const { sandbox, route } = there.phase === 'ready' ? await this.#wayTo(there) : await this.#join(there, untilMs);
     this.#parts.events.reused(sandbox);
     return { kind: 'existing', sandbox, route };
   }
 
   /** Waits for the birth, whoever began it. One that a dead scheduler began is taken up: starting twice is starting once. */
-  async #join(there: Sandbox, deadlineAtMs: number): Promise<{ sandbox: Sandbox; route: Route }> {
+  async #join(there: Sandbox, untilMs: number): Promise<{ sandbox: Sandbox; route: Route }> {
     const joined = this.#underWay.get(keyOf(there));
     if (joined) return joined;
     const env = await this.#parts.store.wanted.envOf(there);
@@ -144,7 +144,7 @@ export class Creation {
       throw new Failure('unavailable', `the sandbox "${there.name}" changed while it was looked at`, {
         retryable: true,
       });
-    return this.bring(there, { env, deadlineAtMs });
+    return this.bring(there, { env, untilMs });
   }
 
   async #wayTo(sandbox: Sandbox): Promise<{ sandbox: Sandbox; route: Route }> {

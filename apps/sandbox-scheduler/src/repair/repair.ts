@@ -98,7 +98,7 @@ export class Repair {
     const { store, clock, events } = this.#parts;
     const env = await store.wanted.envOf(sandbox);
     if (!env) return; // it has moved on meanwhile
-    await this.#around.creation.bring(sandbox, { env, deadlineAtMs: clock.nowMs() + createSandbox.deadlineMs });
+    await this.#around.creation.bring(sandbox, { env, untilMs: clock.monotonicMs() + createSandbox.deadlineMs });
     events.repaired('interrupted restart', { workspace: sandbox.workspace, name: sandbox.name });
   }
 

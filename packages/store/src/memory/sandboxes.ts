@@ -9,6 +9,7 @@ import type {
   SandboxPage,
   SandboxQuery,
   SandboxShelf,
+  Successor,
   Wanted,
 } from '../store.ts';
 
@@ -91,12 +92,9 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
     return row.sandbox;
   }
 
-  async supersede(
-    who: Incarnation,
-    next: Incarnation & { nodeId: Sandbox['nodeId']; atMs: number; reason: string; env?: Env },
-  ): Promise<Sandbox | undefined> {
+  async supersede(who: Incarnation, next: Successor): Promise<Sandbox | undefined> {
     const row = this.#fenced(who);
-    if (!row || !isLiving(row.sandbox)) return undefined;
+    if (row?.sandbox.phase !== next.from) return undefined;
     this.#mustEnd(row.sandbox, next.reason, next.atMs);
     const { instanceId, generation, nodeId, atMs: updatedAtMs } = next;
     const envNames = next.env ? Object.keys(next.env).sort() : row.sandbox.envNames;
@@ -113,9 +111,12 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
     return true;
   }
 
-  async fail(who: Incarnation, more: { reason: string; atMs: number }): Promise<Sandbox | undefined> {
+  async fail(
+    who: Incarnation,
+    more: { reason: string; atMs: number; from?: 'creating' | 'ready' },
+  ): Promise<Sandbox | undefined> {
     const row = this.#fenced(who);
-    if (!row || !isLiving(row.sandbox)) return undefined;
+    if (!row || !isLiving(row.sandbox) || row.sandbox.phase !== (more.from ?? row.sandbox.phase)) return undefined;
     this.#mustEnd(row.sandbox, more.reason, more.atMs);
     row.sandbox = { ...row.sandbox, phase: 'failed', reason: more.reason, updatedAtMs: more.atMs };
     return row.sandbox;

@@ -1,7 +1,7 @@
 import type { NodeId, Sandbox, SandboxName, WorkspaceName } from '@torpor/contracts';
 import { sql, type Kysely, type RawBuilder } from 'kysely';
 import type { Sealing } from '../sealing.ts';
-import type { Incarnation, SandboxChange, Wanted } from '../store.ts';
+import type { Incarnation, SandboxChange, Successor, Wanted } from '../store.ts';
 import { openEnv, sealEnv } from './env.ts';
 import { endingOf, holdingOf, sandboxOf, type SandboxRow } from './rows.ts';
 import type { Tables } from './tables.ts';
@@ -50,11 +50,11 @@ export function pgWanted(db: Kysely<Tables>, sealing: Sealing): Wanted {
         ${writeEnding('changed', reason, atMs)} select * from changed`);
       return gone !== undefined;
     },
-    fail: (who, { reason, atMs }) =>
+    fail: (who, { reason, atMs, from }) =>
       one(sql`
         with changed as (
           update sandboxes set phase = 'failed', reason = ${reason}, updated_at_ms = ${atMs}
-          where ${isThis(who)} and ${IS_LIVING} returning *),
+          where ${isThis(who)} and ${from ? sql`phase = ${sql.lit(from)}` : IS_LIVING} returning *),
         ${writeEnding('changed', reason, atMs)} select * from changed`),
     terminate: (workspace, name, { reason, atMs, who }) =>
       one(sql`
@@ -177,12 +177,7 @@ function writeEnding(from: 'changed' | 'before', reason: string, sinceMs: number
     on conflict do nothing)`;
 }
 
-async function supersede(
-  db: Kysely<Tables>,
-  sealing: Sealing,
-  who: Incarnation,
-  next: Parameters<Wanted['supersede']>[1],
-) {
+async function supersede(db: Kysely<Tables>, sealing: Sealing, who: Incarnation, next: Successor) {
   const { env } = next;
   const at =
     env && (await db.selectFrom('sandboxes').select(['workspace', 'name']).where(isThis(who)).executeTakeFirst());
@@ -192,7 +187,7 @@ async function supersede(
       ? sql`, env_sealed = ${sealEnv(sealing, at, env)}, env_names = ${Object.keys(env).sort()}::text[]`
       : sql``;
   const { rows } = await sql<SandboxRow>`
-    with before as (select * from sandboxes where ${isThis(who)} and ${IS_LIVING} for update),
+    with before as (select * from sandboxes where ${isThis(who)} and phase = ${sql.lit(next.from)} for update),
     changed as (
       update sandboxes set instance_id = ${next.instanceId}, generation = ${next.generation}, node_id = ${next.nodeId},
         phase = 'creating', updated_at_ms = ${next.atMs} ${envChange}
