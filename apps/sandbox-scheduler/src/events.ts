@@ -20,6 +20,8 @@ export function schedulerEvents({ log, counter, histogram, gauge }: Telemetry) {
   const openEndings = gauge('torpor_endings_open', 'Instances that must end and are not known to have ended');
   const orphans = gauge('torpor_orphans', 'Instances on nodes that no record knows', ['node']);
   const booked = counter('torpor_usage_intervals_total', 'Metering intervals booked');
+  const refusedUsage = counter('torpor_usage_refused_total', 'Bookings by a node of instances that are not its own');
+  const pruned = counter('torpor_rows_pruned_total', 'Rows deleted because they were kept long enough', ['what']);
   const lostNodes = new Set<string>();
 
   return {
@@ -75,6 +77,14 @@ export function schedulerEvents({ log, counter, histogram, gauge }: Telemetry) {
     },
     openEndings: (count: number) => openEndings.set(count),
     booked: (count: number) => booked.add(count),
+    usageRefused: (nodeId: string, instanceIds: readonly string[]) => {
+      refusedUsage.add(instanceIds.length);
+      log.error('a node books use of instances that are not known as its own: not booked', { nodeId, instanceIds });
+    },
+    pruned: (what: 'usage' | 'audit', rows: number, beforeMs: number) => {
+      pruned.add(rows, { what });
+      log.info('old rows deleted', { what, rows, beforeMs });
+    },
     /** Something in the background failed; its loop goes on. */
     trouble: (where: string, reason: string) => {
       troubles.add(1, { where });

@@ -3,6 +3,7 @@ import { readRoomConfig, SchedulerConfig, SchedulerSecrets } from '@torpor/confi
 import { explain, Lifetime, systemChance, systemClock } from '@torpor/kernel';
 import { aesSealing, pgStore } from '@torpor/store';
 import { openTelemetry, serveObserve } from '@torpor/telemetry';
+import { keptMs } from './parts.ts';
 import { openScheduler } from './sandbox-scheduler.ts';
 
 const { config, secrets } = readRoomConfig({ config: SchedulerConfig, secrets: SchedulerSecrets });
@@ -16,7 +17,8 @@ const store = await pgStore({ url: secrets.databaseUrl, ...config.database, seal
 lifetime.own('store', () => store.close());
 const wire = await natsWire({ ...config.nats, password: secrets.natsPassword, room: 'scheduler', onTrouble: trouble });
 lifetime.own('wire', () => wire.close());
-const times = { leaseMs: config.leaseMs };
+const { usageDays, auditDays } = config.retention;
+const times = { leaseMs: config.leaseMs, usageKeptMs: keptMs(usageDays), auditKeptMs: keptMs(auditDays) };
 const scheduler = await openScheduler({ store, wire, telemetry, clock: systemClock, chance: systemChance, times });
 lifetime.own('scheduler', () => scheduler.close());
 const health = async () => ({

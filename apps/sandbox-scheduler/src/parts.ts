@@ -34,9 +34,16 @@ export interface Times {
   /** How long an ending is remembered after the node confirmed it, so that a start that comes late is known as unwanted. */
   readonly endingMemoryMs: number;
   readonly sweepMs: number;
+  /** How long use is kept interval by interval, and the audit log row by row. Infinity: for ever. */
+  readonly usageKeptMs: number;
+  readonly auditKeptMs: number;
+  /** Between two looks at what was kept long enough. */
+  readonly retentionMs: number;
   /** The expiry loop looks at least this often, in case another scheduler has changed something. */
   readonly expiryLookMs: number;
 }
+
+const DAY_MS = 24 * 3_600_000;
 
 export const TIMES: Times = {
   leaseMs: 20_000,
@@ -45,7 +52,15 @@ export const TIMES: Times = {
   stopPatienceMs: 8_000,
   repairMs: 5_000,
   stuckMs: 75_000,
-  endingMemoryMs: 24 * 3_600_000,
+  endingMemoryMs: DAY_MS,
   sweepMs: 60_000,
+  usageKeptMs: 400 * DAY_MS,
+  auditKeptMs: 400 * DAY_MS,
+  retentionMs: 3_600_000,
   expiryLookMs: 15_000,
 };
+
+/** 0 days: for ever. */
+export function keptMs(days: number): number {
+  return days === 0 ? Infinity : days * DAY_MS;
+}

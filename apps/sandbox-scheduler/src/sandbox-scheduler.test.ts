@@ -8,6 +8,7 @@ import {
   SandboxName,
   updateSandbox,
   WorkspaceName,
+  type Sandbox,
 } from '@torpor/contracts';
 import { Failure, seededChance } from '@torpor/kernel';
 import { memoryStore } from '@torpor/store';
@@ -75,6 +76,19 @@ const killRoom = () => {
 const reviveRoom = async () => {
   bus.mend('scheduler');
   await openRoom();
+};
+/** Sandboxes on both nodes, some on each. */
+const createMany = async (count: number, expiry: SandboxAsk['expiry']) => {
+  nodes.b.memoryFreeMib = nodes.a.memoryFreeMib;
+  await beat(nodes.b);
+  const asks = Array.from({ length: count }, (_, n) => ask({ name: SandboxName.parse(`box-${n}`), expiry }));
+  const answers = await clock.until(Promise.all(asks.map((one) => gateway().ask(createSandbox, one))));
+  return answers.map(({ sandbox }) => sandbox);
+};
+const phasesOn = async (nodeId: string, made: readonly Sandbox[]) => {
+  const names = made.filter((sandbox) => sandbox.nodeId === nodeId).map((sandbox) => sandbox.name);
+  const rows = await Promise.all(names.map((each) => store.workspace(workspace).sandboxes.get(each, clock.nowMs())));
+  return new Set(rows.map((one) => one?.phase));
 };
 /** Time passes, with both nodes heard. */
 const beatFor = async (ms: number) => {
@@ -198,6 +212,31 @@ describe('create', () => {
     await expect(create({ template: 'cobol' })).rejects.toMatchObject({
       code: 'bad_request',
       message: /no node has the template "cobol"; there is "base"/,
+    });
+    expect(await row()).toBeUndefined();
+  });
+
+  it('says what is wanting when the nodes are full, and that asking again helps', async () => {
+    for (const node of [nodes.a, nodes.b]) {
+      node.diskFreeMib = 100;
+      await beat(node);
+    }
+    await expect(create()).rejects.toMatchObject({
+      code: 'no_capacity',
+      retryable: true,
+      message: /no node has room for it: a has 100 MiB of disk free, 256 MiB are needed/,
+    });
+    expect(await row()).toBeUndefined();
+  });
+
+  it.each([
+    [{ memoryMib: 9_000 }, /it asks for 9000 MiB of memory; the largest node has 8192 MiB/],
+    [{ diskMib: 60_001 }, /it asks for 60001 MiB of disk; the largest that a node can give is 60000 MiB/],
+  ])('blames the caller for %o, which no node could ever hold', async (size, message) => {
+    await expect(create({ shape: { ...ask().shape, ...size } })).rejects.toMatchObject({
+      code: 'unprocessable',
+      retryable: false,
+      message,
     });
     expect(await row()).toBeUndefined();
   });
@@ -466,6 +505,17 @@ describe('expiry', () => {
     expect((await row())?.phase).toBe('ready');
   });
 
+  it('of one node’s idle sandboxes does not wait for those of another that is silent', async () => {
+    const made = await createMany(16, { idleMs: 10_000 });
+    nodes.a.onDescribe = () => forever;
+    await clock.advance(11_000);
+    expect(await phasesOn('b', made)).toEqual(new Set(['terminated']));
+    expect(await phasesOn('a', made)).toEqual(new Set(['ready']));
+    nodes.a.onDescribe = async () => {};
+    await beatFor(20_000);
+    expect(await phasesOn('a', made)).toEqual(new Set(['terminated']));
+  });
+
   it('lets nobody reuse one that is due', async () => {
     const { sandbox } = await create({ expiry: { atMs: clock.nowMs() + 5_000 } });
     bus.sever('scheduler');
@@ -477,7 +527,53 @@ describe('expiry', () => {
   });
 });
 
+describe('repair', () => {
+  it('ends what must end on one node, while another is silent', async () => {
+    const made = await createMany(16, {});
+    nodes.a.onStop = () => forever;
+    for (const { name: each } of made)
+      await store.wanted.terminate(workspace, each, { reason: 'by another scheduler', atMs: clock.nowMs() });
+    await clock.advance(6_000);
+    expect(new Set(running().map((one) => one.slice(0, 1)))).toEqual(new Set(['a']));
+    nodes.a.onStop = async () => {};
+    await beatFor(40_000);
+    expect([running(), await store.wanted.endings({})]).toEqual([[], []]);
+  });
+});
+
+describe('retention', () => {
+  it('lets go of usage and audit rows that were kept long enough, and of no others', async () => {
+    const { sandbox } = await create();
+    const { instanceId, generation, nodeId } = sandbox;
+    const figures = { cpuMs: 1, memoryMibMs: 1, egressBytes: 1, diskMib: 1, tier: 'running' as const };
+    const dayMs = 24 * 3_600_000;
+    const daysAgo = (days: number) => clock.nowMs() - days * dayMs;
+    const ended = (days: number) => ({
+      ...figures,
+      ...{ workspace, instanceId, generation, sequence: days },
+      fromMs: daysAgo(days) - 1,
+      toMs: daysAgo(days),
+    });
+    await store.usage.book(nodeId, [ended(401), ended(399)]);
+    for (const days of [500, 401, 399, 1])
+      await store.audit.append({ atMs: daysAgo(days), actor: 'user:ada', action: 'sandbox.create', outcome: 'ok' });
+    await clock.advance(3_600_000);
+    expect(await store.audit.verify()).toEqual({ rows: 2 });
+    const sums = await store.workspace(workspace).usage.sum({ fromMs: 0, toMs: clock.nowMs() });
+    expect(sums).toMatchObject([{ instanceId, spanMs: 1 }]);
+  });
+});
+
 describe('usage', () => {
+  it('is not booked for a node that does not have the sandbox', async () => {
+    const { sandbox } = await create();
+    const { instanceId, generation } = sandbox;
+    const figures = { cpuMs: 1, memoryMibMs: 1, egressBytes: 1, diskMib: 1, tier: 'running' as const };
+    const interval = { ...figures, workspace, instanceId, generation, sequence: 0, fromMs: 1, toMs: 2 };
+    const body = { nodeId: nodes.b.id, intervals: [interval] };
+    expect(await clock.until(gateway().ask(bookUsage, body))).toEqual({ booked: 0 });
+  });
+
   it('books an interval once', async () => {
     const { sandbox } = await create();
     const { instanceId, generation } = sandbox;

@@ -14,6 +14,7 @@ import { FleetView } from './fleet/fleet-view.ts';
 import { Heartbeats } from './fleet/heartbeat.ts';
 import { TIMES, type Parts, type Times } from './parts.ts';
 import { Repair } from './repair/repair.ts';
+import { Retention } from './retention/retention.ts';
 import { RouteHints } from './routes.ts';
 
 export interface SchedulerOptions {
@@ -45,8 +46,9 @@ export async function openScheduler(options: SchedulerOptions): Promise<Schedule
   const heartbeats = new Heartbeats(parts, fleet, endings);
   const expiry = new ExpiryWatch(parts, { endings, hints });
   const repair = new Repair(parts, { fleet, creation, endings });
+  const retention = new Retention(parts);
 
-  const loops = Promise.all([expiry.run(), repair.run()]);
+  const loops = Promise.all([expiry.run(), repair.run(), retention.run()]);
   lifetime.own('loops', () => loops);
   const served = await Promise.all([
     wire.serve(createSandbox, async (ask, { traceparent }) => {
@@ -67,9 +69,10 @@ export async function openScheduler(options: SchedulerOptions): Promise<Schedule
       })),
     ),
     wire.serve(heartbeat, (beat) => heartbeats.hear(beat)),
-    wire.serve(bookUsage, async ({ intervals }) => {
-      const booked = await store.usage.book(intervals);
+    wire.serve(bookUsage, async ({ nodeId, intervals }) => {
+      const { booked, refused } = await store.usage.book(nodeId, intervals);
       events.booked(booked);
+      if (refused.length > 0) events.usageRefused(nodeId, refused);
       return { booked };
     }),
   ]);

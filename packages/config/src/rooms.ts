@@ -39,6 +39,10 @@ export const SchedulerConfig = Common.extend({
   database: Database,
   /** A node that was not heard of for this long loses its lease; its instances freeze themselves at T and may be re-placed after 2T. */
   leaseMs: z.number().int().default(20_000),
+  /** How long use is kept interval by interval, and the audit log row by row. 0: for ever. */
+  retention: z
+    .object({ usageDays: z.number().min(0).default(400), auditDays: z.number().min(0).default(400) })
+    .prefault({}),
 });
 export const SchedulerSecrets = CommonSecrets.extend({ databaseUrl: z.string(), sealingKey: z.string() });
 

@@ -1,6 +1,6 @@
 /** The audit log's chain: each row's hash covers the hash before it, so that a row changed, removed or put in between breaks all that follow. */
 import { createHash } from 'node:crypto';
-import type { AuditEntry } from './store.ts';
+import type { AuditEntry, Old } from './store.ts';
 
 export const CHAIN_START = '0'.repeat(64);
 
@@ -25,4 +25,10 @@ export function firstBroken(
     at = row;
   }
   return undefined;
+}
+
+/** How many rows at the chain's beginning are old. It ends at the first that is not: a chain can only be cut off from its beginning. */
+export function countOld(rows: readonly { readonly body: string }[], { beforeMs, limit }: Old): number {
+  const young = rows.findIndex((row) => (JSON.parse(row.body) as AuditEntry).atMs >= beforeMs); // bodyOf wrote it
+  return Math.min(limit, young < 0 ? rows.length : young);
 }

@@ -630,12 +630,23 @@ export function describeStore(what: string, open: () => Promise<Store>): void {
         expect((await store.audit.verify()).brokenAt).toBeUndefined();
         expect((await store.audit.verify()).rows).toBeGreaterThanOrEqual(22);
       });
+
+      it('can be cut off from its beginning, so many rows at once, and what is left is still vouched for', async () => {
+        const entry = { actor: 'user:ada', action: 'sandbox.create', outcome: 'ok' };
+        await store.audit.append({ ...entry, atMs: T });
+        const { rows } = await store.audit.verify();
+        expect(await store.audit.prune({ beforeMs: T, limit: 100 })).toBe(0);
+        expect(await store.audit.prune({ beforeMs: T + 1, limit: 1 })).toBe(1);
+        expect(await store.audit.verify()).toEqual({ rows: rows - 1 });
+        await store.audit.append({ ...entry, atMs: T });
+        expect(await store.audit.verify()).toEqual({ rows });
+      });
     });
 
     describe('usage', () => {
       it('books each interval once, however often it is sent', async () => {
         const ws = fresh();
-        const { instanceId } = sandboxIn(ws.name);
+        const { instanceId, nodeId } = await insert(sandboxIn(ws.name));
         const at = (sequence: number, tier: 'running' | 'paused') => ({
           workspace: ws.name,
           instanceId,
@@ -649,13 +660,69 @@ export function describeStore(what: string, open: () => Promise<Store>): void {
           egressBytes: 3_000_000_000,
           diskMib: 7,
         });
-        expect(await store.usage.book([at(0, 'running'), at(1, 'paused')])).toBe(2);
-        expect(await store.usage.book([at(1, 'paused'), at(2, 'running')])).toBe(1);
+        expect(await store.usage.book(nodeId, [at(0, 'running'), at(1, 'paused')])).toEqual({ booked: 2, refused: [] });
+        expect(await store.usage.book(nodeId, [at(1, 'paused'), at(2, 'running')])).toEqual({ booked: 1, refused: [] });
         expect(await ws.usage.sum({ fromMs: T, toMs: T + 100 })).toEqual([
           { instanceId, tier: 'paused', spanMs: 10, cpuMs: 2.5, memoryMibMs: 5_120, egressBytes: 3_000_000_000 },
           { instanceId, tier: 'running', spanMs: 20, cpuMs: 5, memoryMibMs: 10_240, egressBytes: 6_000_000_000 },
         ]);
         expect(await fresh().usage.sum({ fromMs: T, toMs: T + 100 })).toEqual([]);
+      });
+
+      it('is booked by the node that has or had the incarnation, for its workspace, and by no other', async () => {
+        const ws = fresh();
+        const moved = await ready(sandboxIn(ws.name));
+        const now = await store.wanted.supersede(moved, {
+          ...next(moved),
+          nodeId: NodeId.parse('node-b'),
+          from: 'ready',
+          atMs: T,
+          reason: 'moved',
+        });
+        if (!now) throw new Error('it is ready, and so it moves');
+        const of = (who: Pick<Sandbox, 'instanceId' | 'generation'>, workspace = ws.name) => ({
+          workspace,
+          instanceId: who.instanceId,
+          generation: who.generation,
+          sequence: 0,
+          fromMs: T,
+          toMs: T + 10,
+          tier: 'running' as const,
+          cpuMs: 1,
+          memoryMibMs: 1,
+          egressBytes: 1,
+          diskMib: 1,
+        });
+        const refused = (who: { instanceId: InstanceId }) => ({ booked: 0, refused: [who.instanceId] });
+        expect(await store.usage.book(moved.nodeId, [of(now)])).toEqual(refused(now));
+        expect(await store.usage.book(now.nodeId, [of(moved)])).toEqual(refused(moved));
+        expect(await store.usage.book(now.nodeId, [of(now, fresh().name)])).toEqual(refused(now));
+        const never = sandboxIn(ws.name);
+        expect(await store.usage.book(moved.nodeId, [of(moved), of(never)])).toEqual({
+          booked: 1,
+          refused: [never.instanceId],
+        });
+        expect(await store.usage.book(now.nodeId, [of(now)])).toEqual({ booked: 1, refused: [] });
+      });
+
+      it('is forgotten when it ended long ago, so many intervals at once', async () => {
+        const ws = fresh();
+        const { instanceId, generation, nodeId } = await insert(sandboxIn(ws.name));
+        const rest = { cpuMs: 1, memoryMibMs: 1, egressBytes: 1, diskMib: 1, tier: 'running' as const };
+        const at = (sequence: number, toMs: number) => ({
+          ...rest,
+          workspace: ws.name,
+          instanceId,
+          generation,
+          sequence,
+          fromMs: toMs - 1,
+          toMs,
+        });
+        await store.usage.book(nodeId, [at(0, T - 900), at(1, T - 800), at(2, T - 700), at(3, T - 600)]);
+        expect(await store.usage.prune({ beforeMs: T - 600, limit: 2 })).toBe(2);
+        expect(await store.usage.prune({ beforeMs: T - 600, limit: 2 })).toBe(1);
+        expect(await store.usage.prune({ beforeMs: T - 600, limit: 2 })).toBe(0);
+        expect(await ws.usage.sum({ fromMs: 0, toMs: T })).toMatchObject([{ spanMs: 1 }]);
       });
     });
 

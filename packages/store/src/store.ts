@@ -32,7 +32,7 @@ export interface Store {
   readonly publicPreviews: { find(id: string): Promise<PreviewWay | undefined> };
   readonly fleet: Fleet;
   readonly wanted: Wanted;
-  readonly usage: { book(intervals: readonly UsageInterval[]): Promise<number> };
+  readonly usage: UsageBook;
   readonly audit: AuditLog;
   /** Rejects when the database does not answer. */
   ping(): Promise<void>;
@@ -222,8 +222,29 @@ export interface AuditRow extends AuditEntry {
 export interface AuditLog {
   /** Resolves when it is committed. Entries that come while a commit is under way share the next one. */
   append(entry: AuditEntry): Promise<void>;
-  /** Walks the chain. `brokenAt`: the first row that does not follow from the one before. */
+  /** Walks the chain from where it begins. `brokenAt`: the first row that does not follow from the one before. */
   verify(): Promise<{ rows: number; brokenAt?: number }>;
+  /** Deletes the chain's oldest rows, and remembers the last hash that went, so that what is left can still be verified. Answers how many. */
+  prune(old: Old): Promise<number>;
+}
+
+/** Rows from before a time, so many at once that nobody waits for it. */
+export interface Old {
+  readonly beforeMs: number;
+  readonly limit: number;
+}
+
+export interface UsageBook {
+  /**
+   * Books each interval once, of incarnations that this node has or had for that workspace; no node can charge for another's. `refused`: the instances
+   * of which that is not known.
+   */
+  book(
+    nodeId: NodeId,
+    intervals: readonly UsageInterval[],
+  ): Promise<{ readonly booked: number; readonly refused: readonly InstanceId[] }>;
+  /** Deletes intervals that ended before; answers how many. */
+  prune(old: Old): Promise<number>;
 }
 
 export interface UsageSum {

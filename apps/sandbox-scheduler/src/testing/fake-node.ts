@@ -24,7 +24,9 @@ export class FakeNode {
   /** Runs after a start took effect, before the answer; may wait or throw. */
   onStarted: (start: Start) => Promise<void> = async () => {};
   onStop: () => Promise<void> = async () => {};
+  onDescribe: () => Promise<void> = async () => {};
   memoryFreeMib = 6_000;
+  diskFreeMib = 50_000;
   readonly #wire: Wire;
   readonly #clock: Clock;
 
@@ -49,6 +51,7 @@ export class FakeNode {
     await this.#wire.serve(
       describeInstance,
       async ({ instanceId }) => {
+        await this.onDescribe();
         const instance = [...this.instances.values()].find((one) => one.instanceId === instanceId);
         return instance ? { instance } : {};
       },
@@ -79,7 +82,13 @@ export class FakeNode {
       url: `http://${this.id}:9`,
       isolation: 'none',
       templates: ['base'],
-      capacity: { memoryMib: 8_192, memoryFreeMib: this.memoryFreeMib, diskFreeMib: 50_000, slotsFree: 100 },
+      capacity: {
+        memoryMib: 8_192,
+        memoryFreeMib: this.memoryFreeMib,
+        diskMib: 60_000,
+        diskFreeMib: this.diskFreeMib,
+        slotsFree: 100,
+      },
       pool: [],
       instances: [...this.instances.values()].map(({ env: _env, ...report }) => report),
     });

@@ -1,5 +1,5 @@
 import type { UsageInterval, WorkspaceName } from '@torpor/contracts';
-import { bodyOf, CHAIN_START, firstBroken, linkHash } from '../audit-chain.ts';
+import { bodyOf, CHAIN_START, countOld, firstBroken, linkHash } from '../audit-chain.ts';
 import type { ApiKey, NewApiKey } from '../keys.ts';
 import type {
   AuditLog,
@@ -9,6 +9,7 @@ import type {
   NodeRecord,
   SecretShelf,
   Store,
+  UsageBook,
   UsageSum,
   Workspace,
   WorkspaceStore,
@@ -23,7 +24,7 @@ export function memoryStore(): Store {
   const sandboxes = new SandboxRows(nodes, (workspace, name) => previews.dropOf(workspace, name));
   const workspaces = new Map<string, Workspace>();
   const keys = keyRows();
-  const usage = usageRows();
+  const usage = usageRows(sandboxes);
   const audit = auditRows();
   const secrets = new Map<string, SecretShelf>();
   const idempotency = idempotencyRows();
@@ -62,7 +63,7 @@ export function memoryStore(): Store {
       sweep: async (at: { nowMs: number; endedBeforeMs: number }) =>
         sandboxes.forget(at) + idempotency.forget(at.nowMs),
     }),
-    usage,
+    usage: usage.book,
     audit: audit.log,
     ping: async () => {},
     close: async () => {},
@@ -107,18 +108,27 @@ function keyRows(): { ring: KeyRing; shelf: (workspace: WorkspaceName) => Worksp
   };
 }
 
-function usageRows() {
+function usageRows(sandboxes: SandboxRows) {
   const rows = new Map<string, UsageInterval>();
-  return {
-    book: async (intervals: readonly UsageInterval[]): Promise<number> => {
-      const fresh = new Map(
-        intervals
-          .map((one) => [`${one.instanceId}/${one.generation}/${one.sequence}`, one] as const)
-          .filter(([key]) => !rows.has(key)),
-      );
-      for (const [key, interval] of fresh) rows.set(key, interval);
-      return fresh.size;
+  const book: UsageBook = {
+    book: async (nodeId, intervals) => {
+      const isLawful = (one: UsageInterval) => sandboxes.ran(one, { nodeId, workspace: one.workspace });
+      const before = rows.size;
+      for (const one of intervals.filter(isLawful)) {
+        const key = `${one.instanceId}/${one.generation}/${one.sequence}`;
+        if (!rows.has(key)) rows.set(key, one);
+      }
+      const refused = intervals.filter((one) => !isLawful(one)).map((one) => one.instanceId);
+      return { booked: rows.size - before, refused: [...new Set(refused)] };
     },
+    prune: async ({ beforeMs, limit }) => {
+      const old = [...rows].filter(([, one]) => one.toMs < beforeMs).slice(0, limit);
+      for (const [key] of old) rows.delete(key);
+      return old.length;
+    },
+  };
+  return {
+    book,
     sum: (workspace: WorkspaceName, span: { fromMs: number; toMs: number }): UsageSum[] => {
       const sums = new Map<string, UsageSum>();
       for (const one of rows.values()) {
@@ -140,21 +150,23 @@ function usageRows() {
 }
 
 function auditRows() {
-  const rows: AuditRow[] = [];
-  const bodies: string[] = [];
+  const rows: (AuditRow & { readonly body: string })[] = [];
+  let anchor = { sequence: 0, hash: CHAIN_START };
   const log: AuditLog = {
     append: async (entry) => {
       const body = bodyOf(entry);
-      const sequence = rows.length + 1;
-      bodies.push(body);
-      rows.push({ ...entry, sequence, hash: linkHash(rows.at(-1)?.hash ?? CHAIN_START, sequence, body) });
+      const end = rows.at(-1) ?? anchor;
+      const sequence = end.sequence + 1;
+      rows.push({ ...entry, sequence, hash: linkHash(end.hash, sequence, body), body });
     },
     verify: async () => {
-      const brokenAt = firstBroken(
-        rows.map((row, at) => ({ ...row, body: bodies[at] ?? '' })),
-        { sequence: 0, hash: CHAIN_START },
-      );
+      const brokenAt = firstBroken(rows, anchor);
       return { rows: rows.length, ...(brokenAt === undefined ? {} : { brokenAt }) };
+    },
+    prune: async (old) => {
+      const gone = rows.splice(0, countOld(rows, old));
+      anchor = gone.at(-1) ?? anchor;
+      return gone.length;
     },
   };
   return {
@@ -163,7 +175,8 @@ function auditRows() {
       rows
         .filter((row) => row.workspace === workspace && row.sequence < (query.beforeSequence ?? Infinity))
         .toReversed()
-        .slice(0, query.limit),
+        .slice(0, query.limit)
+        .map(({ body: _body, ...row }) => row),
   };
 }
 

@@ -219,6 +219,13 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
     return rows.length + endings.length;
   }
 
+  /** Whether that incarnation is or was on that node, for that workspace. */
+  ran(who: Incarnation, { nodeId, workspace }: Pick<Ending, 'nodeId' | 'workspace'>): boolean {
+    const rows = this.#sandboxes().filter((sandbox) => isSame(sandbox, who));
+    const ending = this.#endings.get(keyOf(who));
+    return [...rows, ...(ending ? [ending] : [])].some((one) => one.nodeId === nodeId && one.workspace === workspace);
+  }
+
   #sandboxes(): Sandbox[] {
     return [...this.#rows.values()].map((row) => row.sandbox);
   }

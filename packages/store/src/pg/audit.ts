@@ -1,7 +1,7 @@
 import type { WorkspaceName } from '@torpor/contracts';
 import { sql, type Kysely } from 'kysely';
-import { bodyOf, CHAIN_START, firstBroken, linkHash } from '../audit-chain.ts';
-import type { AuditEntry, AuditLog, AuditRow } from '../store.ts';
+import { bodyOf, CHAIN_START, countOld, firstBroken, linkHash } from '../audit-chain.ts';
+import type { AuditEntry, AuditLog, AuditRow, Old } from '../store.ts';
 import type { Tables } from './tables.ts';
 
 /** Any number that nobody else locks: the chain has one end, and whoever lengthens it holds this. */
@@ -39,6 +39,7 @@ export function pgAuditLog(db: Kysely<Tables>): AuditLog {
         void writeAll(); // its failures reach the entries they concern
       }),
     verify: () => verify(db),
+    prune: (old) => prune(db, old),
   };
 }
 
@@ -62,7 +63,7 @@ async function lengthen(db: Kysely<Tables>, entries: readonly AuditEntry[]): Pro
       .orderBy('sequence', 'desc')
       .limit(1)
       .executeTakeFirst();
-    let { sequence, hash } = end ?? { sequence: 0, hash: CHAIN_START };
+    let { sequence, hash } = end ?? (await beginning(tx));
     const rows = entries.map((entry) => {
       const body = bodyOf(entry);
       sequence += 1;
@@ -76,8 +77,40 @@ async function lengthen(db: Kysely<Tables>, entries: readonly AuditEntry[]): Pro
   });
 }
 
-async function verify(db: Kysely<Tables>): Promise<{ rows: number; brokenAt?: number }> {
-  let before = { sequence: 0, hash: CHAIN_START };
+/** The link before the first row: of the last one that was pruned, or of none. */
+async function beginning(db: Kysely<Tables>): Promise<{ sequence: number; hash: string }> {
+  const anchor = await db.selectFrom('audit_anchor').select(['sequence', 'hash']).executeTakeFirst();
+  return anchor ?? { sequence: 0, hash: CHAIN_START };
+}
+
+/** Under the lock of the chain, so that two who prune do not move its beginning back, and none who appends misses it. */
+function prune(db: Kysely<Tables>, old: Old): Promise<number> {
+  return db.transaction().execute(async (tx) => {
+    await sql`select pg_advisory_xact_lock(${CHAIN_LOCK})`.execute(tx);
+    const oldest = tx.selectFrom('audit_log').select(['sequence', 'hash', 'body']).orderBy('sequence').limit(old.limit);
+    const rows = await oldest.execute();
+    const gone = rows.slice(0, countOld(rows, old));
+    const last = gone.at(-1);
+    if (!last) return 0;
+    await tx.deleteFrom('audit_log').where('sequence', '<=', last.sequence).execute();
+    const { sequence, hash } = last;
+    await tx
+      .insertInto('audit_anchor')
+      .values({ sequence, hash })
+      .onConflict((there) => there.column('is_only').doUpdateSet({ sequence, hash }))
+      .execute();
+    return gone.length;
+  });
+}
+
+/** In one snapshot, for somebody may prune meanwhile. */
+function verify(db: Kysely<Tables>): Promise<{ rows: number; brokenAt?: number }> {
+  return db.transaction().setIsolationLevel('repeatable read').execute(walk);
+}
+
+async function walk(db: Kysely<Tables>): Promise<{ rows: number; brokenAt?: number }> {
+  const first = await beginning(db);
+  let before = first;
   for (;;) {
     const rows = await db
       .selectFrom('audit_log')
@@ -93,8 +126,8 @@ async function verify(db: Kysely<Tables>): Promise<{ rows: number; brokenAt?: nu
     const unchained = firstBroken(rows, before);
     const brokenAt = Math.min(misfiled ?? Infinity, unchained ?? Infinity);
     const last = rows.at(-1);
-    if (brokenAt !== Infinity) return { rows: before.sequence + rows.length, brokenAt };
-    if (!last) return { rows: before.sequence };
+    if (brokenAt !== Infinity) return { rows: before.sequence - first.sequence + rows.length, brokenAt };
+    if (!last) return { rows: before.sequence - first.sequence };
     before = last;
   }
 }

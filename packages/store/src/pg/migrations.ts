@@ -16,6 +16,11 @@ const MIGRATIONS: Record<string, Migration> = {
       for (const statement of BEGINNING) await sql.raw(statement).execute(db);
     },
   },
+  '002-retention': {
+    async up(db) {
+      for (const statement of RETENTION) await sql.raw(statement).execute(db);
+    },
+  },
 };
 
 const BEGINNING = [
@@ -150,4 +155,13 @@ const BEGINNING = [
     claim_until_ms double precision not null,
     expires_at_ms double precision not null,
     primary key (workspace, key))`,
+];
+
+const RETENTION = [
+  `create table audit_anchor (
+    is_only boolean primary key default true check (is_only),
+    sequence bigint not null,
+    hash text not null)`,
+  // Rows come in the order of time, so that a few pages of a block-range index find the oldest.
+  `create index usage_by_time on usage_intervals using brin (to_ms)`,
 ];

@@ -1,4 +1,4 @@
-import type { InstanceId, UsageInterval, WorkspaceName } from '@torpor/contracts';
+import type { WorkspaceName } from '@torpor/contracts';
 import { sql, type Kysely, type Selectable } from 'kysely';
 import type { ApiKey, NewApiKey } from '../keys.ts';
 import type { Sealing } from '../sealing.ts';
@@ -8,7 +8,6 @@ import type {
   KeyRing,
   SecretShelf,
   Store,
-  UsageSum,
   Workspace,
   WorkspaceList,
   WorkspaceStore,
@@ -20,6 +19,7 @@ import { findPublicPreview, pgPreviewShelf } from './previews.ts';
 import { keyOf, nodeOf } from './rows.ts';
 import { pgSandboxShelf } from './sandbox-shelf.ts';
 import type { Tables } from './tables.ts';
+import { pgUsageBook, sumUsage } from './usage.ts';
 import { pgWanted } from './wanted.ts';
 
 export interface PgStoreOptions {
@@ -65,7 +65,7 @@ export async function pgStore(options: PgStoreOptions): Promise<Store> {
     publicPreviews: { find: (id) => findPublicPreview(db, id) },
     fleet: fleet(db),
     wanted: pgWanted(db, sealing),
-    usage: { book: (intervals) => bookUsage(db, intervals) },
+    usage: pgUsageBook(db),
     audit: pgAuditLog(db),
     ping: async () => void (await sql`select 1`.execute(db)),
     close,
@@ -273,59 +273,4 @@ function fleet(db: Kysely<Tables>): Fleet {
     },
     list: async () => (await db.selectFrom('nodes').selectAll().orderBy('id').execute()).map(nodeOf),
   };
-}
-
-async function bookUsage(db: Kysely<Tables>, intervals: readonly UsageInterval[]): Promise<number> {
-  if (intervals.length === 0) return 0;
-  const rows = intervals.map((one) => ({
-    instance_id: one.instanceId,
-    generation: one.generation,
-    sequence: one.sequence,
-    workspace: one.workspace,
-    from_ms: one.fromMs,
-    to_ms: one.toMs,
-    tier: one.tier,
-    cpu_ms: one.cpuMs,
-    memory_mib_ms: one.memoryMibMs,
-    egress_bytes: one.egressBytes,
-    disk_mib: one.diskMib,
-  }));
-  // One parameter however many rows, so that there is one statement to prepare.
-  const booked = await sql`
-    insert into usage_intervals (instance_id, generation, sequence, workspace, from_ms, to_ms, tier, cpu_ms, memory_mib_ms, egress_bytes, disk_mib)
-    select instance_id, generation, sequence, workspace, from_ms, to_ms, tier, cpu_ms, memory_mib_ms, egress_bytes, disk_mib
-    from jsonb_populate_recordset(null::usage_intervals, ${JSON.stringify(rows)}::jsonb)
-    on conflict do nothing`.execute(db);
-  return Number(booked.numAffectedRows ?? 0n);
-}
-
-async function sumUsage(
-  db: Kysely<Tables>,
-  workspace: WorkspaceName,
-  span: { fromMs: number; toMs: number },
-): Promise<UsageSum[]> {
-  const rows = await db
-    .selectFrom('usage_intervals')
-    .select([
-      'instance_id',
-      'tier',
-      sql<number>`sum(to_ms - from_ms)`.as('span_ms'),
-      sql<number>`sum(cpu_ms)`.as('cpu_ms'),
-      sql<number>`sum(memory_mib_ms)`.as('memory_mib_ms'),
-      sql<number>`sum(egress_bytes)`.as('egress_bytes'),
-    ])
-    .where('workspace', '=', workspace)
-    .where('from_ms', '>=', span.fromMs)
-    .where('from_ms', '<', span.toMs)
-    .groupBy(['instance_id', 'tier'])
-    .orderBy(sql`(instance_id || '/' || tier) collate "C"`)
-    .execute();
-  return rows.map((row) => ({
-    instanceId: row.instance_id as InstanceId, // parsed before it was written
-    tier: row.tier,
-    spanMs: row.span_ms,
-    cpuMs: row.cpu_ms,
-    memoryMibMs: row.memory_mib_ms,
-    egressBytes: row.egress_bytes,
-  }));
 }

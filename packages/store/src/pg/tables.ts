@@ -77,6 +77,8 @@ export interface Tables {
   };
   secrets: { workspace: string; name: string; sealed: string; updated_at_ms: number; updated_by: string };
   audit_log: { sequence: number; workspace: string | null; body: string; hash: string };
+  /** One row at most: the last link that was cut off the log's beginning. */
+  audit_anchor: { is_only: Generated<boolean>; sequence: number; hash: string };
   idempotency: {
     workspace: string;
     key: string;
