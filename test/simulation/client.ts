@@ -16,7 +16,7 @@ import { SHAPE, type World } from './world.ts';
 
 export const WORKSPACE = WorkspaceName.parse('sim');
 const NAMES = ['ada', 'bob', 'cleo', 'dan'].map((name) => SandboxName.parse(name));
-/** After a delete or restart that was not answered, its message may still be on its way so long. */
+/** The message of a delete or restart that was not answered, or its double, may still be on its way so long. */
 const STRAGGLER_MS = 45_000;
 /**
  * A gateway that remembers an old way may still reach a deleted sandbox on a node that is cut off from the bus, but not after that node's lease.
@@ -93,6 +93,7 @@ export class Client {
     this.#ledger.asks.push({ name, askedAtMs });
     const { kind, sandbox, route } = await this.#wire().ask(createSandbox, ask);
     this.#ledger.creates.push({ sandbox, askedAtMs });
+    if (this.#stragglerMs() > 0) this.#ledger.asks.push({ name, askedAtMs: askedAtMs + this.#stragglerMs() });
     if ((this.#ledger.deletedAtMs.get(sandbox.instanceId) ?? Infinity) < askedAtMs) {
       this.#world.story.breaks(`create of "${name}" answered ${sandbox.instanceId}, whose delete had been answered`);
     }
@@ -173,7 +174,7 @@ export class Client {
       : undefined;
     try {
       const { sandbox } = await this.#wire().ask(updateSandbox, { workspace: WORKSPACE, name, ...change });
-      if (doing) doing.untilMs = this.#world.clock.nowMs();
+      if (doing) doing.untilMs = this.#world.clock.nowMs() + this.#stragglerMs();
       return `${restart ? 'restarted as' : 'changed'} ${sandbox.instanceId}/${sandbox.generation}`;
     } catch (error) {
       if (doing) doing.untilMs = this.#world.clock.nowMs() + 2 * STRAGGLER_MS;
@@ -186,19 +187,28 @@ export class Client {
     this.#routes.delete(name);
     try {
       const { sandbox } = await this.#wire().ask(deleteSandbox, { workspace: WORKSPACE, name, reason: 'asked' });
-      doing.untilMs = this.#world.clock.nowMs();
+      doing.untilMs = this.#world.clock.nowMs() + this.#stragglerMs();
       this.#routes.delete(name);
       this.#ledger.deletedAtMs.set(sandbox.instanceId, this.#world.clock.nowMs());
       return `ended ${sandbox.instanceId}/${sandbox.generation}`;
     } catch (error) {
       const refused = error instanceof Failure && error.code === 'not_found';
-      doing.untilMs = this.#world.clock.nowMs() + (refused ? 0 : STRAGGLER_MS);
+      doing.untilMs = this.#world.clock.nowMs() + (refused ? this.#stragglerMs() : STRAGGLER_MS);
       throw error;
     }
   }
 
   #wire() {
-    return this.#world.bus.as(`gateway-${this.#name}`);
+    return this.#world.bus.as(this.#room);
+  }
+
+  /** How long the double of the last ask may be on its way: it asks by name, and does not know that it is an echo. */
+  #stragglerMs(): number {
+    return this.#world.trouble.isDoubled(this.#room) ? STRAGGLER_MS : 0;
+  }
+
+  get #room(): string {
+    return `gateway-${this.#name}`;
   }
 
   #pick<T>(items: readonly T[]): T {

@@ -6,6 +6,8 @@ export interface Trouble {
   readonly fates: Fates;
   /** Rooms that the bus does not reach at present. */
   readonly cutOff: Set<string>;
+  /** Whether the last ask of a gateway for a change arrives twice, the second time long after it was answered, perhaps. */
+  isDoubled(gateway: string): boolean;
   /** Whether a room dies at this await of it. `weight`: awaits around the record are where it hurts. */
   strikes(weight: number): boolean;
   /** How long a call into the outside takes, ms. */
@@ -17,6 +19,7 @@ export interface Trouble {
 export function drawTrouble(chance: Chance): Trouble {
   let over = false;
   const cutOff = new Set<string>();
+  const doubled = new Set<string>();
   const level = (most: number) => (chance.fraction() < 0.3 ? 0 : chance.fraction() * most);
   const [loss, duplicates, late, kills, slow] = [level(0.06), level(0.1), level(0.05), level(0.008), level(0.01)];
   const hits = (share: number) => !over && chance.fraction() < share;
@@ -31,10 +34,14 @@ export function drawTrouble(chance: Chance): Trouble {
       const to = /^node\.([^.]+)\./.exec(subject)?.[1];
       const end = kind === 'reply' ? undefined : to;
       if (cutOff.has(from) || (end !== undefined && cutOff.has(end)) || hits(loss)) return { arrivals: [] };
-      // Asks of the gateway are not repeated: NATS does not, and a create by name cannot know that it is the echo of another.
-      const twice = !subject.startsWith('scheduler.sandbox.') && hits(duplicates);
+      const twice = hits(duplicates);
+      if (kind === 'request' && subject.startsWith('scheduler.sandbox.')) {
+        if (twice) doubled.add(from);
+        else doubled.delete(from);
+      }
       return { arrivals: twice ? [delayMs(), delayMs()] : [delayMs()] };
     },
+    isDoubled: (gateway) => doubled.has(gateway),
     strikes: (weight) => hits(kills * weight),
     latencyMs: () => (hits(slow) ? chance.fraction() * 800 : chance.fraction() * 2),
     end: () => {

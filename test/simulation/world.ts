@@ -1,4 +1,4 @@
-/** The rooms of several boxes in one process: a scheduler, node-agents on fake hosts, one record, one bus, one clock that only the story moves. */
+/** The rooms of several boxes in one process: one scheduler or two, node-agents on fake hosts, one record, one bus, one clock that only the story moves. */
 import { MemoryBus } from '@torpor/bus';
 import { NodeId, type Shape } from '@torpor/contracts';
 import { Failure, seededChance, withDeadline, type Chance } from '@torpor/kernel';
@@ -29,14 +29,17 @@ export class World implements Stage {
   readonly trouble;
   readonly bus: MemoryBus;
   readonly store: Store = memoryStore();
-  readonly scheduler: Room<Scheduler>;
+  /** Two share the work: any of them may get any ask. */
+  readonly schedulers: readonly Room<Scheduler>[];
   readonly boxes: readonly Box[];
 
   constructor(seed: number) {
     this.chance = seededChance(seed);
     this.trouble = drawTrouble(this.#fork());
     this.bus = new MemoryBus({ clock: this.clock, fates: this.trouble.fates });
-    this.scheduler = this.#schedulerRoom();
+    this.schedulers = ['scheduler', 'scheduler-2']
+      .slice(0, 1 + Math.floor(this.chance.fraction() * 2))
+      .map((name) => this.#schedulerRoom(name));
     this.boxes = ['a', 'b', 'c']
       .slice(0, 1 + Math.floor(this.chance.fraction() * 3))
       .map((id) => this.#box(NodeId.parse(id)));
@@ -49,7 +52,7 @@ export class World implements Stage {
   }
 
   rooms(): (Room<Scheduler> | Room<NodeAgent>)[] {
-    return [this.scheduler, ...this.boxes.map((box) => box.agent)];
+    return [...this.schedulers, ...this.boxes.map((box) => box.agent)];
   }
 
   box(id: NodeId): Box {
@@ -84,9 +87,9 @@ export class World implements Stage {
     return seededChance(Math.floor(this.chance.fraction() * 2 ** 32));
   }
 
-  #schedulerRoom(): Room<Scheduler> {
+  #schedulerRoom(name: string): Room<Scheduler> {
     const base = this.chance.fraction() * 2 ** 31;
-    return new Room('scheduler', this, ({ lend, wire, clock, number }) =>
+    return new Room(name, this, ({ lend, wire, clock, number }) =>
       openScheduler({
         store: lend(this.store, { sync: ['workspace'], weight: 4 }),
         wire,
