@@ -61,6 +61,18 @@ export function describeWire(name: string, open: () => Promise<Ends>): void {
       await served.close();
     });
 
+    it('tells the server when its caller no longer waits', async () => {
+      let told: unknown;
+      const served = await ends.serving.serve(double, async ({ n }, { signal }) => {
+        await new Promise((resolve) => signal.addEventListener('abort', resolve));
+        told = signal.reason;
+        return { n };
+      });
+      await expect(ends.asking.ask(double, { n: 1 }, { deadlineMs: 50 })).rejects.toThrow(/ended after 50 ms/);
+      await vi.waitFor(() => expect(told).toMatchObject({ code: 'deadline_exceeded' }));
+      await served.close();
+    });
+
     it('keeps the code of a failure and hides no bug behind it', async () => {
       const fail = await ends.serving.serve(double, async ({ n }) => {
         if (n === 1) throw new Failure('conflict', 'taken', { retryable: true, details: { by: 'x' } });

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { deleteSandbox } from '@torpor/contracts';
+import { Failure, systemClock, type Clock } from '@torpor/kernel';
 import { describeWire } from './conformance.ts';
 import { natsWire } from './nats-wire.ts';
 import { roomPermissions } from './permissions.ts';
@@ -62,6 +63,56 @@ describe.skipIf(!existsSync(binary))('with a real nats-server (TORPOR_NATS_SERVE
     });
   });
 
+  describe('hosts whose clocks disagree by days', () => {
+    const ask = deleteSandbox.request.parse({ workspace: 'main', name: 'web', reason: 'test' });
+
+    it.each([-3, 3])('speak as any others: by %i days', async (days) => {
+      const { open } = await server;
+      const skewed = { ...systemClock, nowMs: () => Date.now() + days * 24 * 3_600_000 };
+      const asking = await open('gateway');
+      const serving = await open('scheduler', undefined, skewed);
+      await serving.serve(deleteSandbox, async (_, { signal }) => {
+        throw new Failure('not_found', signal.aborted ? 'too late' : 'in time');
+      });
+      await expect(asking.ask(deleteSandbox, ask)).rejects.toMatchObject({ code: 'not_found', message: 'in time' });
+      await Promise.all([asking.close(), serving.close()]);
+    });
+  });
+
+  describe('while the server is away', () => {
+    const ask = (name: string) => deleteSandbox.request.parse({ workspace: 'main', name, reason: 'test' });
+
+    it('an ask waits for it as long as its deadline allows, and is not carried out afterwards', async () => {
+      const { open, stop, start } = await server;
+      const asking = await open('gateway');
+      const serving = await open('scheduler');
+      const heard: string[] = [];
+      await serving.serve(deleteSandbox, async ({ name }) => {
+        heard.push(name);
+        throw new Failure('not_found', 'heard');
+      });
+      await stop();
+      await vi.waitFor(() => expect(asking.isConnected()).toBe(false), { timeout: 10_000 });
+      await expect(asking.ask(deleteSandbox, ask('late'), { deadlineMs: 100 })).rejects.toMatchObject({
+        code: 'deadline_exceeded',
+      });
+      const patient = asking.ask(deleteSandbox, ask('patient'));
+      patient.catch(() => {}); // looked at below
+      await start();
+      await vi.waitFor(() => expect([asking, serving].every((wire) => wire.isConnected())).toBe(true), {
+        timeout: 20_000,
+      });
+      // Whoever is back first may find nobody that serves yet: that is an answer, too, and one that says to ask again.
+      await expect(patient).rejects.toMatchObject({ code: expect.stringMatching(/^(not_found|unavailable)$/) });
+      await vi.waitFor(
+        () => expect(asking.ask(deleteSandbox, ask('again'))).rejects.toMatchObject({ code: 'not_found' }),
+        { timeout: 10_000, interval: 100 },
+      );
+      expect(heard).not.toContain('late');
+      await Promise.all([asking.close(), serving.close()]);
+    });
+  });
+
   describe('a room', () => {
     // Branded names come from parsing, as on the wire.
     const ask = deleteSandbox.request.parse({ workspace: 'main', name: 'web', reason: 'test' });
@@ -108,7 +159,7 @@ async function startServer() {
     await ended;
   };
   return {
-    open: (user: string, pulse?: PulseTimes) =>
+    open: (user: string, pulse?: PulseTimes, clock?: Clock) =>
       natsWire({
         url: `127.0.0.1:${port}`,
         user,
@@ -116,6 +167,7 @@ async function startServer() {
         room: user,
         onTrouble: () => {},
         ...(pulse ? { pulse } : {}),
+        ...(clock ? { clock } : {}),
       }),
     stop,
     start: async () => {
