@@ -1,10 +1,16 @@
-/** Files and folders to and from a sandbox. */
+/**
+ * Files and folders to and from a sandbox, links followed to files. What is neither (a socket, a link that leads to a folder or nowhere) is left out and
+ * told. A sandbox is a stranger: what it says of its files is checked before anything is written here by it.
+ */
 import { createReadStream, createWriteStream } from 'node:fs';
-import { mkdir, readdir, stat } from 'node:fs/promises';
+import { lstat, mkdir, readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { Failure } from '@torpor/kernel';
+import { z } from 'zod';
 import type { Client } from './client.ts';
+import { parsed } from './parsed.ts';
 
 export type Place =
   | { readonly kind: 'here'; readonly path: string }
@@ -16,90 +22,137 @@ export function placeOf(text: string): Place {
   return there?.[1] ? { kind: 'there', sandbox: there[1], path: there[2] || '.' } : { kind: 'here', path: text };
 }
 
-/** Answers how many files were copied, and their bytes. */
-export async function copyFiles(client: Client, from: Place, to: Place): Promise<{ files: number; bytes: number }> {
-  if (from.kind === 'here' && to.kind === 'there') return upload(client, from.path, to);
-  if (from.kind === 'there' && to.kind === 'here') return download(client, from, to.path);
+/** What has been copied. `bytes` grows while a file is under way, `files` and `folders` when one is done. */
+export interface Tally {
+  files: number;
+  folders: number;
+  bytes: number;
+  /** Paths in what was copied. */
+  readonly leftOut: string[];
+}
+
+/** One copy: whom it speaks to, and what it has done so far. */
+interface Copy {
+  readonly client: Pick<Client, 'guest'>;
+  readonly sandbox: string;
+  readonly tally: Tally;
+}
+
+/** Copies from here to there or back, and counts in `tally` as it goes. */
+export async function copyFiles(client: Pick<Client, 'guest'>, from: Place, to: Place, tally: Tally): Promise<void> {
+  if (from.kind === 'here' && to.kind === 'there')
+    return upload({ client, sandbox: to.sandbox, tally }, from.path, to.path);
+  if (from.kind === 'there' && to.kind === 'here')
+    return download({ client, sandbox: from.sandbox, tally }, from.path, to.path);
   throw new Failure('bad_request', 'one of the two must lie in a sandbox, written name:path, and the other here');
 }
 
-interface Metadata {
-  readonly path: string;
-  readonly name: string;
-  readonly type: 'file' | 'directory' | 'symlink' | 'other';
-  readonly size: number;
-  readonly mode: string;
-}
-
-const there = (call: string, path: string) => `/v1/files/${call}?path=${encodeURIComponent(path)}`;
-
-async function upload(
-  client: Client,
-  source: string,
-  to: Place & { kind: 'there' },
-): Promise<{ files: number; bytes: number }> {
-  const facts = await stat(source).catch((error: NodeJS.ErrnoException) => {
-    throw new Failure('not_found', error.code === 'ENOENT' ? `there is no "${source}" here` : error.message);
-  });
-  const target = to.path.endsWith('/') || to.path === '.' ? join(to.path, basename(source)) : to.path;
-  if (facts.isDirectory()) {
-    let [files, bytes] = [0, 0];
-    for (const name of await readdir(source)) {
-      const inner = await upload(client, join(source, name), { ...to, path: join(target, name) });
-      files += inner.files;
-      bytes += inner.bytes;
-    }
-    return { files, bytes };
-  }
-  const mode = `0${(facts.mode & 0o777).toString(8)}`;
-  const answer = await client.guest(
-    to.sandbox,
-    'PUT',
-    `${there('content', target)}&parents=1&mode=${mode}`,
-    createReadStream(source),
+async function upload(copy: Copy, source: string, to: string): Promise<void> {
+  const isThere = await stat(source).then(
+    () => true,
+    () => false, // absent, or not for us to see
   );
-  await answer.body.dump();
-  return { files: 1, bytes: facts.size };
+  if (!isThere) throw new Failure('not_found', `there is no "${source}" here that can be read`);
+  return sendFrom(copy, source, to.endsWith('/') || to === '.' ? join(to, basename(source)) : to);
 }
 
-async function download(
-  client: Client,
-  from: Place & { kind: 'there' },
-  target: string,
-): Promise<{ files: number; bytes: number }> {
-  const facts = await metadataOf(client, from.sandbox, from.path);
+async function sendFrom(copy: Copy, source: string, target: string): Promise<void> {
+  const facts = await stat(source).catch(() => undefined); // a link that leads nowhere
+  const mode = `0${((facts?.mode ?? 0) & 0o777).toString(8)}`;
+  if (facts?.isFile()) return send(copy, source, target, mode);
+  if (!facts?.isDirectory() || (await lstat(source)).isSymbolicLink()) return void copy.tally.leftOut.push(source);
+  await makeThere(copy, target, mode);
+  copy.tally.folders++;
+  for (const name of (await readdir(source)).sort()) await sendFrom(copy, join(source, name), join(target, name));
+}
+
+async function send({ client, sandbox, tally }: Copy, source: string, target: string, mode: string): Promise<void> {
+  const file = createReadStream(source);
+  const body = file.pipe(counting(tally));
+  file.once('error', (error) => body.destroy(error)); // pipe passes on what is read, and no errors
+  const call = `${there('content', target)}&parents=1&mode=${mode}`;
+  const answer = await client.guest(sandbox, 'PUT', call, body);
+  await answer.body.dump();
+  tally.files++;
+}
+
+async function makeThere({ client, sandbox }: Copy, path: string, mode: string): Promise<void> {
+  const answer = await client.guest(sandbox, 'POST', '/v1/files/mkdir', { path, mode, parents: true });
+  await answer.body.dump();
+}
+
+async function download(copy: Copy, from: string, target: string): Promise<void> {
+  const answer = await copy.client.guest(copy.sandbox, 'GET', there('stat', from));
+  const facts = parsed(Metadata, await answer.body.json(), `what is said of ${from}`);
   const isFolder = await stat(target).then(
     (found) => found.isDirectory(),
     () => false, // not there yet
   );
-  return fetchInto(client, from.sandbox, facts, isFolder ? join(target, facts.name) : target);
+  return fetchInto(copy, facts, isFolder ? join(target, facts.name) : target);
 }
 
-async function fetchInto(
-  client: Client,
-  sandbox: string,
-  facts: Metadata,
-  target: string,
-): Promise<{ files: number; bytes: number }> {
-  if (facts.type !== 'directory') {
-    await mkdir(dirname(target), { recursive: true });
-    const answer = await client.guest(sandbox, 'GET', there('content', facts.path));
-    await pipeline(answer.body, createWriteStream(target, { mode: Number.parseInt(facts.mode, 8) }));
-    return { files: 1, bytes: facts.size };
+const Metadata = z.object({
+  path: z.string(),
+  name: z.string().refine((name) => !name.includes('/') && name !== '..', 'expected a name without a way in it'),
+  type: z.enum(['file', 'directory', 'symlink', 'other']),
+  mode: z.string().regex(/^[0-7]{3,5}$/),
+});
+type Metadata = z.infer<typeof Metadata>;
+const Listing = z.object({ entries: z.array(Metadata), truncated: z.boolean() });
+
+async function fetchInto(copy: Copy, facts: Metadata, target: string): Promise<void> {
+  switch (facts.type) {
+    case 'file':
+    case 'symlink':
+      return receive(copy, facts, target);
+    case 'other':
+      return void copy.tally.leftOut.push(facts.path);
+    case 'directory':
+      return fetchFolder(copy, facts, target);
   }
+}
+
+async function receive({ client, sandbox, tally }: Copy, facts: Metadata, target: string): Promise<void> {
+  const opened = await client.guest(sandbox, 'GET', there('content', facts.path)).catch((error: unknown) => {
+    // Only a link may lead to what has no content; for a file it is a failure like any other.
+    if (facts.type === 'symlink' && error instanceof Failure) return undefined;
+    throw error;
+  });
+  if (!opened) return void tally.leftOut.push(facts.path);
+  await mkdir(dirname(target), { recursive: true });
+  const file = createWriteStream(target, { mode: modeOf(opened.headers['x-torpor-file'], facts) });
+  await pipeline(opened.body, counting(tally), file);
+  tally.files++;
+}
+
+/** Of what was opened, where that is told: a link's own mode says nothing. Never more than permissions. */
+function modeOf(header: string | string[] | undefined, facts: Metadata): number {
+  const told = typeof header === 'string' ? Metadata.safeParse(JSON.parse(header)).data : undefined;
+  return Number.parseInt((told ?? facts).mode, 8) & 0o777;
+}
+
+async function fetchFolder(copy: Copy, facts: Metadata, target: string): Promise<void> {
   await mkdir(target, { recursive: true });
-  const listing = await client.guest(sandbox, 'GET', there('list', facts.path));
-  const { entries } = (await listing.body.json()) as { entries: Metadata[] };
-  let [files, bytes] = [0, 0];
-  for (const entry of entries) {
-    const inner = await fetchInto(client, sandbox, entry, join(target, entry.name));
-    files += inner.files;
-    bytes += inner.bytes;
-  }
-  return { files, bytes };
+  copy.tally.folders++;
+  const answer = await copy.client.guest(copy.sandbox, 'GET', there('list', facts.path));
+  const { entries, truncated } = parsed(Listing, await answer.body.json(), `the list of ${facts.path}`);
+  if (truncated)
+    throw new Failure(
+      'too_large',
+      `${facts.path} has more than ${entries.length} entries; pack it there (tar) and copy that`,
+    );
+  for (const entry of entries) await fetchInto(copy, entry, join(target, entry.name));
 }
 
-async function metadataOf(client: Client, sandbox: string, path: string): Promise<Metadata> {
-  const answer = await client.guest(sandbox, 'GET', there('stat', path));
-  return (await answer.body.json()) as Metadata; // packages/guest/PROTOCOL.md
+function there(call: string, path: string): string {
+  return `/v1/files/${call}?path=${encodeURIComponent(path)}`;
+}
+
+function counting(tally: Tally): Transform {
+  return new Transform({
+    transform(bytes: Buffer, _, done) {
+      tally.bytes += bytes.length;
+      done(null, bytes);
+    },
+  });
 }

@@ -1,7 +1,8 @@
 import { Failure } from '@torpor/kernel';
 import { InvalidArgumentError, type Command } from 'commander';
 import { clientFailure, openClient, type Client } from '../client/client.ts';
-import { copyFiles, placeOf } from '../client/copy.ts';
+import { inWords, showProgress } from '../client/copy-progress.ts';
+import { copyFiles, placeOf, type Tally } from '../client/copy.ts';
 import { copyInput, copyOutput, signalProcess, startProcess } from '../client/processes.ts';
 import { ago, table } from '../client/table.ts';
 import { openTerminal } from '../client/terminal.ts';
@@ -116,9 +117,16 @@ export function addSandboxCommands(torpor: Command): void {
     .description('copy files: torpor sandbox cp ./src NAME:/blaxel/src')
     .argument('<from>')
     .argument('<to>')
-    .action(async (from: string, to: string) => {
-      const { files, bytes } = await copyFiles(await openClient(), placeOf(from), placeOf(to));
-      process.stdout.write(`${files} files, ${bytes} bytes\n`);
+    .option(...json)
+    .action(async (from: string, to: string, options: { json?: boolean }) => {
+      const tally: Tally = { files: 0, folders: 0, bytes: 0, leftOut: [] };
+      const done = options.json ? () => {} : showProgress(tally, process.stderr);
+      try {
+        await copyFiles(await openClient(), placeOf(from), placeOf(to), tally);
+      } finally {
+        done();
+      }
+      print(options.json, tally, () => inWords(tally));
     });
   sandbox
     .command('shell')
