@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { describeIssues } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
 import type { z } from 'zod';
 
@@ -18,6 +19,8 @@ function readShape<T>(shape: z.ZodType<T>, env: NodeJS.ProcessEnv, variable: str
   if (!path) throw new Failure('bad_request', `${variable} must name a JSON file; "torpor up" sets it`);
   const parsed = shape.safeParse(JSON.parse(readFileSync(path, 'utf8')));
   if (parsed.success) return parsed.data;
-  const problems = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('; ');
-  throw new Failure('bad_request', `${path} is not what this room expects: ${problems}`);
+  throw new Failure(
+    'bad_request',
+    `${path} is not what this room expects: ${describeIssues(parsed.error, 'the file')}`,
+  );
 }
