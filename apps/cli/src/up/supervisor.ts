@@ -15,6 +15,9 @@ import { endProcess, isRunning, nameProcess, type ProcessName } from './processe
 import { countsAsQuick, pauseBeforeRestart, startOrder, type Running, type Service } from './service.ts';
 import { PATIENCE, watchOver, type Patience, type Run } from './watch.ts';
 
+/** Who has not answered for so long will hardly end well; those who need it wait. */
+const GIVEN_UP_GRACE_MS = 5_000;
+
 export interface ServiceStatus {
   readonly name: string;
   readonly pid: number | undefined;
@@ -157,7 +160,8 @@ export class Supervisor {
     const name = pid === undefined ? undefined : await nameProcess(pid);
     const failed = (error: unknown) =>
       this.#log.event('service could not be ended', { service: service.name, pid, reason: explain(error) });
-    if (name) await endProcess(name, service.stop).catch(failed);
+    const graceMs = Math.min(service.stop.graceMs, GIVEN_UP_GRACE_MS);
+    if (name) await endProcess(name, { ...service.stop, graceMs }).catch(failed);
   }
 
   async #restartLater(kept: Kept): Promise<void> {
