@@ -1,11 +1,11 @@
 /** Bad input on every plane of the running stack: a clear 4xx in the plane's own shape, and whoever is slow or half gone is let go by a named timer. */
+import { fuzzedRequest, requestText } from '@torpor/testkit';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { api } from '../bench/lib/api.ts';
 import { createOne, putFile, type Made } from '../bench/lib/sandboxes.ts';
 import { client, expectOk, type Stack } from '../bench/lib/stack.ts';
-import { fuzzedRequest } from './fuzzed-requests.ts';
 import { sh, start } from './inside.ts';
-import { requestText, send, type RawAnswer, type SendOptions } from './raw-http.ts';
+import { send, type RawAnswer, type SendOptions } from './raw-http.ts';
 import { ANY_SHAPE, hasShape, type Shape } from './refusal-shapes.ts';
 import { freshName, isFull, testStack } from './test-stack.ts';
 

@@ -1,8 +1,8 @@
 import { systemChance } from '@torpor/kernel';
 import { aesSealing, pgStore } from '@torpor/store';
-import { startPostgres } from '@torpor/testkit';
+import { fuzzedRequest, startPostgres } from '@torpor/testkit';
 import { expect, it } from 'vitest';
-import { fuzz, rehearseForFuzz } from './fuzz.ts';
+import { ALSO, fuzz, placesOf, rehearseForFuzz } from './fuzz.ts';
 
 const SEED = Number(process.env['SEED'] ?? 2);
 
@@ -12,7 +12,7 @@ it(`sees no 500 in 1500 requests on PostgreSQL, which takes fewer signs than mem
   const store = await pgStore({ url: postgres.url, sealing });
   const stage = await rehearseForFuzz(store);
   await stage.plant('box');
-  const { wrong } = await fuzz(stage, SEED, 1_500);
+  const { wrong } = await fuzz(stage, 1_500, (index) => fuzzedRequest(SEED, index, placesOf(stage), ALSO));
   await stage.close();
   await store.close();
   await postgres.close();

@@ -1,6 +1,6 @@
 /** Requests that are nearly right: a lawful one of every plane, with one to three things about it made wrong. The same seed gives the same request. */
 import { seededChance, type Chance } from '@torpor/kernel';
-import { requestText } from './raw-http.ts';
+import { requestText } from './request-text.ts';
 
 export interface Places {
   readonly workspace: string;
@@ -133,13 +133,10 @@ const FIELDS = [
   'constructor',
 ] as const;
 
-/** The lawful ones. `@` in a path becomes something odd. */
-const LAWFUL: readonly (readonly [
-  method: string,
-  path: string,
-  query?: Readonly<Record<string, string>>,
-  body?: unknown,
-])[] = [
+/** `BOX`, `WS` and `PREVIEW` become the places' own; `@` in a path becomes something odd. */
+export type Lawful = readonly [method: string, path: string, query?: Readonly<Record<string, string>>, body?: unknown];
+
+const LAWFUL: readonly Lawful[] = [
   ['GET', '/v0/sandboxes', { limit: '10', cursor: 'x', sort: 'name' }],
   [
     'POST',
@@ -264,9 +261,10 @@ const LAWFUL: readonly (readonly [
   ['GET', '/@/@'],
 ];
 
-export function fuzzedRequest(seed: number, index: number, places: Places): Fuzzed {
+/** `more`: lawful requests besides those that are known here. */
+export function fuzzedRequest(seed: number, index: number, places: Places, more: readonly Lawful[] = []): Fuzzed {
   const chance = seededChance(seed * 1_000_003 + index);
-  const draft = draftOf(chance, places);
+  const draft = draftOf(oneOf(chance, [...LAWFUL, ...more]), chance, places);
   const turns = 1 + Math.floor(chance.fraction() * 3);
   for (let turn = 0; turn < turns; turn++) oneOf(chance, MISTAKES)(draft, chance);
   const text = spoil(textOf(draft), chance);
@@ -276,8 +274,8 @@ export function fuzzedRequest(seed: number, index: number, places: Places): Fuzz
   return { text, half: isShort || chance.fraction() < 0.02 };
 }
 
-function draftOf(chance: Chance, { workspace, sandbox, preview, headers }: Places): Draft {
-  const [method, template, query = {}, body] = oneOf(chance, LAWFUL);
+function draftOf(lawful: Lawful, chance: Chance, { workspace, sandbox, preview, headers }: Places): Draft {
+  const [method, template, query = {}, body] = lawful;
   const filled = template.replaceAll('BOX', sandbox).replaceAll('WS', workspace).replaceAll('PREVIEW', preview);
   const path = filled.replaceAll('@', () => encode(oneOf(chance, NASTY), chance));
   const entries = Object.entries(query).map(([name, value]): [string, string] => [
