@@ -10,6 +10,7 @@ import type {
   SchedulerConfig,
   SchedulerSecrets,
 } from '@torpor/config';
+import { hostAndPort } from '@torpor/kernel';
 import type { z } from 'zod';
 import type { Toolchain } from '../setup/setup.ts';
 import type { Account } from './accounts.ts';
@@ -204,7 +205,11 @@ async function nodeAgentService(stack: Stack, needs: readonly string[]): Promise
       subnet: places.subnet,
       guestPort: GUEST_PORT,
       pool: { sizeMib, reserveMib: Math.ceil(sizeMib / 20) },
-      egress: { allow: toolchain.host.registries.map(hostAndPort), bandwidthMbit: 1_000, connections: 1_024 },
+      egress: {
+        allow: toolchain.host.registries.map((text) => hostAndPort(text, 443)),
+        bandwidthMbit: 1_000,
+        connections: 1_024,
+      },
       dnsPort: places.ports.dns,
       templates: Object.values(toolchain.templates).map((template) => ({
         name: template.name,
@@ -220,11 +225,6 @@ async function nodeAgentService(stack: Stack, needs: readonly string[]): Promise
   const secrets: NodeAgentSecrets = { ...natsSecret(stack, keys.nats.node), dataKey: keys.dataKey };
   const service = await room(stack, 'node', config, secrets, needs);
   return { ...service, restSignal: 'SIGUSR2' };
-}
-
-function hostAndPort(text: string): { host: string; port: number } {
-  const at = text.lastIndexOf(':');
-  return { host: text.slice(0, at).replace(/^\[|\]$/g, ''), port: Number(text.slice(at + 1)) };
 }
 
 function common(stack: Stack, user: string, observePort: number) {

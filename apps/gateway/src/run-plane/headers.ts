@@ -1,21 +1,11 @@
 /** Which headers travel on. Pure; raw lists in Node's form: name, value, name, value. */
 import { DATA_KEY_HEADER } from '@torpor/contracts';
+import { HOP_BY_HOP, namedByConnection } from '@torpor/kernel';
 import type { IncomingHttpHeaders } from 'node:http';
 import { isOurKey } from '../callers/credential.ts';
 
-/** Of one connection only, never passed on (RFC 9110 §7.6.1), besides `Expect`, which our server has answered itself. */
-const HOP_BY_HOP = new Set([
-  'connection',
-  'keep-alive',
-  'proxy-connection',
-  'proxy-authenticate',
-  'proxy-authorization',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-  'expect',
-]);
+/** `Expect` is answered by our server itself. */
+const NOT_PASSED_ON: ReadonlySet<string> = new Set([...HOP_BY_HOP, 'expect']);
 
 /** Ours: they open doors, or a program inside could be made to believe something about its caller. */
 const OURS = new Set([
@@ -52,7 +42,7 @@ export function headersForNode(raw: readonly string[], passage: Passage): string
   for (let i = 0; i + 1 < raw.length; i += 2) {
     const name = (raw[i] ?? '').toLowerCase();
     const value = raw[i + 1] ?? '';
-    if (HOP_BY_HOP.has(name) || OURS.has(name) || name.startsWith('x-torpor-') || named?.has(name)) continue;
+    if (NOT_PASSED_ON.has(name) || OURS.has(name) || name.startsWith('x-torpor-') || named?.has(name)) continue;
     if (name === 'content-length' || replaced?.has(name)) continue; // whoever sends the body frames it
     if (name === 'authorization' && isOurKey(value)) continue;
     if (name === 'host') host = value;
@@ -70,7 +60,8 @@ export function headersForNode(raw: readonly string[], passage: Passage): string
   if (passage.callerAddress) out.push('x-forwarded-for', passage.callerAddress);
   for (const [name, value] of Object.entries(passage.extra ?? {})) {
     const lower = name.toLowerCase();
-    if (!HOP_BY_HOP.has(lower) && lower !== 'content-length' && !lower.startsWith('x-torpor-')) out.push(name, value);
+    if (!NOT_PASSED_ON.has(lower) && lower !== 'content-length' && !lower.startsWith('x-torpor-'))
+      out.push(name, value);
   }
   return out;
 }
@@ -83,24 +74,15 @@ export function headersForCaller(
 ): Record<string, string | string[]> {
   const out: Record<string, string | string[]> = {};
   for (const [name, value] of Object.entries(from)) {
-    if (value !== undefined && !HOP_BY_HOP.has(name)) out[name] = value;
+    if (value !== undefined && !NOT_PASSED_ON.has(name)) out[name] = value;
   }
   for (const [name, value] of Object.entries(extra ?? {})) {
     const lower = name.toLowerCase();
     // A length or coding other than the body's own would tear the answer apart.
-    if (!HOP_BY_HOP.has(lower) && lower !== 'content-length') out[lower] = value;
+    if (!NOT_PASSED_ON.has(lower) && lower !== 'content-length') out[lower] = value;
   }
   if (cookie !== undefined) out['set-cookie'] = [...[out['set-cookie'] ?? []].flat(), cookie];
   return out;
-}
-
-function namedByConnection(raw: readonly string[]): Set<string> | undefined {
-  let named: Set<string> | undefined;
-  for (let i = 0; i + 1 < raw.length; i += 2) {
-    if ((raw[i] ?? '').toLowerCase() !== 'connection') continue;
-    for (const token of (raw[i + 1] ?? '').split(',')) (named ??= new Set()).add(token.trim().toLowerCase());
-  }
-  return named;
 }
 
 function withoutOurCookie(value: string): string {

@@ -1,21 +1,10 @@
 import { DATA_KEY_HEADER } from '@torpor/contracts';
+import { HOP_BY_HOP, namedByConnection } from '@torpor/kernel';
 import { timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Stay } from '../standby/stay.ts';
 
 const OURS = 'x-torpor-';
-
-const HOP_BY_HOP = new Set([
-  'connection',
-  'keep-alive',
-  'proxy-authenticate',
-  'proxy-authorization',
-  'proxy-connection',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-]);
 
 /**
  * Raw header pairs as they came, in their order and case, less those that concern one hop only, those that `connection` names, and ours, `x-torpor-…`:
@@ -23,23 +12,16 @@ const HOP_BY_HOP = new Set([
  * `keepUpgrade` leaves the two that ask for another protocol.
  */
 export function passedOn(raw: readonly string[], options: { keepUpgrade?: boolean } = {}): string[] {
-  const named = new Set(namedByConnection(raw));
+  const named = namedByConnection(raw);
   const passed: string[] = [];
   for (let at = 0; at + 1 < raw.length; at += 2) {
     const [name = '', value = ''] = [raw[at], raw[at + 1]];
     const lower = name.toLowerCase();
     const isUpgrade = options.keepUpgrade === true && (lower === 'connection' || lower === 'upgrade');
-    if (lower.startsWith(OURS) || (!isUpgrade && (HOP_BY_HOP.has(lower) || named.has(lower)))) continue;
+    if (lower.startsWith(OURS) || (!isUpgrade && (HOP_BY_HOP.has(lower) || named?.has(lower)))) continue;
     passed.push(name, value);
   }
   return passed;
-}
-
-function* namedByConnection(raw: readonly string[]): Iterable<string> {
-  for (let at = 0; at + 1 < raw.length; at += 2) {
-    if (raw[at]?.toLowerCase() !== 'connection') continue;
-    for (const name of raw[at + 1]?.split(',') ?? []) yield name.trim().toLowerCase();
-  }
 }
 
 /** Whether the request carries the installation's data key; compared in constant time. */

@@ -8,7 +8,9 @@
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram';
 import { getServers } from 'node:dns';
 import { createConnection, createServer, isIPv6, type Server, type Socket as TcpSocket } from 'node:net';
-import { explain } from '@torpor/kernel';
+import { explain, hostAndPort } from '@torpor/kernel';
+
+const DNS_PORT = 53;
 
 export interface ForwarderOptions {
   readonly port: number;
@@ -94,7 +96,7 @@ async function askInTurn(query: Buffer, options: ForwarderOptions, closing: Abor
 
 /** A socket of its own for each question: its random source port is half of what protects an answer from being forged. */
 function askOne(query: Buffer, server: string, answerMs: number, closing: AbortSignal): Promise<Buffer> {
-  const { host, port } = hostAndPort(server);
+  const { host, port } = hostAndPort(server, DNS_PORT);
   const socket = createSocket(isIPv6(host) ? 'udp6' : 'udp4');
   return new Promise<Buffer>((resolve, reject) => {
     const bell = setTimeout(
@@ -184,7 +186,7 @@ class Shares {
 function carry(inside: TcpSocket, options: ForwarderOptions): void {
   const [first] = options.upstream ?? getServers();
   if (first === undefined) return void inside.destroy();
-  const outside = createConnection(hostAndPort(first));
+  const outside = createConnection(hostAndPort(first, DNS_PORT));
   for (const [socket, other] of [
     [inside, outside],
     [outside, inside],
@@ -195,12 +197,4 @@ function carry(inside: TcpSocket, options: ForwarderOptions): void {
     socket.on('error', () => {});
     socket.pipe(other);
   }
-}
-
-function hostAndPort(server: string): { host: string; port: number } {
-  const bracketed = /^\[(.+)\]:(\d+)$/.exec(server);
-  if (bracketed?.[1]) return { host: bracketed[1], port: Number(bracketed[2]) };
-  if (isIPv6(server)) return { host: server, port: 53 };
-  const [host = '', port] = server.split(':');
-  return { host, port: port === undefined ? 53 : Number(port) };
 }
