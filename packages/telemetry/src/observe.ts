@@ -3,6 +3,9 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { explain } from '@torpor/kernel';
 import type { Telemetry } from './telemetry.ts';
 
+/** Each look wakes the room: at 1 ms a room that had nothing to do used 1.5 % of a processor for it. */
+const LOOK_EVERY_MS = 10;
+
 export interface Observation {
   readonly port: number;
   close(): Promise<void>;
@@ -17,7 +20,7 @@ export async function serveObserve(
   telemetry: Telemetry,
   health: () => Promise<{ ok: boolean } & Record<string, unknown>>,
 ): Promise<Observation> {
-  const delay = monitorEventLoopDelay({ resolution: 1 });
+  const delay = monitorEventLoopDelay({ resolution: LOOK_EVERY_MS });
   delay.enable();
   const loop = telemetry.gauge('torpor_event_loop_delay_ms', 'Event-loop delay since the last look, milliseconds', [
     'quantile',
@@ -30,13 +33,13 @@ export async function serveObserve(
     if (request.url === '/healthz') {
       health().then((state) => answer(state.ok ? 200 : 503, 'application/json', `${JSON.stringify(state)}\n`), failed);
     } else if (request.url === '/metrics') {
-      // The histogram's resolution of 1 ms is part of every reading; what is left is the delay.
+      // The time between looks is part of every reading; what is left is the delay.
       for (const [quantile, ns] of [
         ['0.5', delay.percentile(50)],
         ['0.99', delay.percentile(99)],
         ['1', delay.max],
       ] as const) {
-        loop.set(Math.max(0, ns / 1e6 - 1), { quantile });
+        loop.set(Math.max(0, ns / 1e6 - LOOK_EVERY_MS), { quantile });
       }
       delay.reset();
       memory.set(process.memoryUsage().rss);

@@ -1,6 +1,7 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import pino from 'pino';
-import { currentTraceId, openTracing, untraced, type SpanWork, type SpanOptions, type Tracing } from './tracing.ts';
+import { gatheredLines } from './gathered-lines.ts';
+import { currentSpan, openTracing, untraced, type SpanWork, type SpanOptions, type Tracing } from './tracing.ts';
 
 type Attributes = Readonly<Record<string, unknown>>;
 type Labels = Readonly<Record<string, string>>;
@@ -38,7 +39,7 @@ export interface TelemetryOptions {
   readonly version: string;
   readonly logLevel?: 'debug' | 'info' | 'warn' | 'error';
   readonly otlpEndpoint?: string | undefined;
-  /** Where log lines go; default the standard output, which the supervisor collects. */
+  /** Where log lines go, one by one; default the standard output, gathered, which the supervisor collects. */
   readonly write?: (line: string) => void;
 }
 
@@ -52,13 +53,13 @@ export function openTelemetry(options: TelemetryOptions): Telemetry {
     // What a line says itself counts more.
     mixinMergeStrategy: (said, mixed) => ({ ...mixed, ...said }),
   };
-  const logger = write ? pino(settings, { write }) : pino(settings);
+  const logger = pino(settings, write ? { write } : gatheredLines(process.stdout.fd));
   return assemble(logger, openTracing(options));
 }
 
 /** Every line under a span carries its trace id, so that one id finds the operation in every room's lines. */
 function traceOfLine(): Attributes {
-  const traceId = currentTraceId();
+  const traceId = currentSpan()?.traceId;
   return traceId === undefined ? {} : { traceId };
 }
 

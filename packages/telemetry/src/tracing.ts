@@ -29,15 +29,15 @@ export interface Tracing {
   close(): Promise<void>;
 }
 
-const current = new AsyncLocalStorage<string>();
+const current = new AsyncLocalStorage<OpenSpan>();
 
-/** The trace id of the span that this code runs under, if it runs under one. */
-export function currentTraceId(): string | undefined {
+/** The span that this code runs under, if it runs under one. */
+export function currentSpan(): OpenSpan | undefined {
   return current.getStore();
 }
 
 function within<T>(span: OpenSpan, work: SpanWork<T>): Promise<T> {
-  return current.run(span.traceId, () => work(span));
+  return current.run(span, () => work(span));
 }
 
 const KINDS = { server: SpanKind.SERVER, client: SpanKind.CLIENT, internal: SpanKind.INTERNAL };
