@@ -3,7 +3,7 @@ import { natsWire } from '@torpor/bus';
 import type { NodeAgentConfig, NodeAgentSecrets } from '@torpor/config';
 import { explain, Failure, Lifetime, systemChance, systemClock } from '@torpor/kernel';
 import { fakeDriver, FakeHost, gvisorDriver, type InstanceDriver } from '@torpor/runtime';
-import { openTelemetry, serveObserve } from '@torpor/telemetry';
+import { currentSpan, openTelemetry, serveObserve } from '@torpor/telemetry';
 import { join } from 'node:path';
 import { mkdir } from 'node:fs/promises';
 import { failpointsFrom, fileJournalStore } from './journal/index.ts';
@@ -88,7 +88,12 @@ function driverOf(
 ): InstanceDriver {
   switch (driver.kind) {
     case 'gvisor':
-      return gvisorDriver({ ...driver, hostPorts: [listen.port], onUnresolved });
+      return gvisorDriver({
+        ...driver,
+        hostPorts: [listen.port],
+        traceparent: () => currentSpan()?.traceparent,
+        onUnresolved,
+      });
     case 'fake':
       return fakeDriver(new FakeHost());
   }

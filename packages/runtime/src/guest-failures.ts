@@ -40,3 +40,8 @@ function parseJson(text: string): unknown {
     return undefined; // the caller tells what it got instead
   }
 }
+
+/** No answer came, for want of a connection or of somebody at its other end. */
+export function unreachable(call: string, cause: Error): Failure {
+  return new Failure('unavailable', `"${call}" found no guest: ${cause.message}`, { retryable: true, cause });
+}

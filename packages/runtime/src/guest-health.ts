@@ -1,6 +1,6 @@
 import { Failure, withDeadline } from '@torpor/kernel';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { http2Guest } from './guest-http2.ts';
+import { tcpGuest } from './guest-tcp.ts';
 
 const TRY_MS = 250;
 const PAUSE_MS = 2;
@@ -42,7 +42,7 @@ export async function guestAnswers(guest: StartingGuest): Promise<void> {
 
 /** Why it did not answer this time; undefined when it did. */
 async function refusal({ host, port, token }: StartingGuest, signal: AbortSignal): Promise<Failure | undefined> {
-  const guest = http2Guest({ host, port }, token);
+  const guest = tcpGuest({ host, port }, token);
   try {
     await guest.json('GET', '/v1/health', undefined, { headMs: TRY_MS, signal });
     return undefined;

@@ -1,4 +1,3 @@
-import { Failure } from '@torpor/kernel';
 import { once } from 'node:events';
 import {
   createServer as createHttpServer,
@@ -17,8 +16,8 @@ import type { AddressInfo } from 'node:net';
 import { pipeline, Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { afterEach, expect, it } from 'vitest';
-import { http2Guest } from './guest-http2.ts';
 import type { Guest } from './guest.ts';
+import { tcpGuest } from './guest-tcp.ts';
 
 type Answer = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void;
 
@@ -59,7 +58,7 @@ async function stop({ server, sessions }: Pick<StandIn, 'server' | 'sessions'>):
 }
 
 function guestAt(port: number): Guest {
-  const guest = http2Guest({ host: '127.0.0.1', port }, 'secret');
+  const guest = tcpGuest({ host: '127.0.0.1', port }, 'secret');
   open.push(() => guest.close());
   return guest;
 }
@@ -68,128 +67,6 @@ function answerJson(stream: ServerHttp2Stream, value: unknown, status = 200): vo
   stream.respond({ ':status': status, 'content-type': 'application/json' });
   stream.end(JSON.stringify(value));
 }
-
-it('sends the token, and the one of the identity after the claim', async () => {
-  const { port } = await standIn((stream, headers) => answerJson(stream, { token: headers.authorization }));
-  const guest = guestAt(port);
-  expect(await guest.json('GET', '/v1/health')).toEqual({ token: 'Bearer secret' });
-  await guest.claim({ name: 'a', hostname: 'a', env: {}, workdir: '/', user: 'root', token: 'new', generation: 1 });
-  expect(await guest.json('GET', '/v1/health')).toEqual({ token: 'Bearer new' });
-});
-
-it('tells the guest’s errors in our words and keeps its own', async () => {
-  const { port } = await standIn((stream, headers) => {
-    const [, code = '', status] = (headers[':path'] ?? '').split('/');
-    answerJson(stream, { error: { code, message: 'it says why' } }, Number(status));
-  });
-  const guest = guestAt(port);
-  const table = [
-    ['bad_request', 400, 'bad_request'],
-    ['unauthorized', 401, 'unauthenticated'],
-    ['not_found', 404, 'not_found'],
-    ['exists', 409, 'conflict'],
-    ['conflict', 409, 'conflict'],
-    ['too_large', 413, 'too_large'],
-    ['not_empty', 422, 'unprocessable'],
-    ['failed', 422, 'unprocessable'],
-    ['failed', 502, 'bad_gateway'],
-    ['no_space', 507, 'no_space'],
-    ['internal', 500, 'internal'],
-  ] as const;
-  for (const [guestCode, guestStatus, code] of table) {
-    const expected = { code, message: 'it says why', details: { guestCode, guestStatus } };
-    await expect(guest.json('GET', `/${guestCode}/${guestStatus}`)).rejects.toMatchObject(expected);
-  }
-});
-
-it('names the timer when no head comes in time, closes the stream and keeps the connection', async () => {
-  const closed = Promise.withResolvers<number>();
-  const { port, sessions } = await standIn((stream, headers) => {
-    if (headers[':path'] === '/slow') stream.once('close', () => closed.resolve(stream.rstCode));
-    else answerJson(stream, {});
-  });
-  const guest = guestAt(port);
-  const error = await guest.json('GET', '/slow', undefined, { headMs: 50 }).catch((e: unknown) => e);
-  expect(error).toMatchObject({
-    code: 'deadline_exceeded',
-    retryable: true,
-    details: { timer: 'guest GET /slow', ms: 50 },
-  });
-  expect(await closed.promise).toBe(2);
-  await guest.json('GET', '/quick');
-  expect(sessions.size).toBe(1);
-});
-
-it('closes the stream when the signal aborts, before and after the head', async () => {
-  const closed: Promise<void>[] = [];
-  const { port } = await standIn((stream, headers) => {
-    closed.push(new Promise((resolve) => stream.once('close', resolve)));
-    if (headers[':path'] === '/streaming') stream.respond({ ':status': 200 });
-  });
-  const guest = guestAt(port);
-  const reason = new Failure('client_closed', 'the caller left');
-
-  const silent = new AbortController();
-  const asked = guest.send({ method: 'GET', path: '/silent', signal: silent.signal });
-  silent.abort(reason);
-  await expect(asked).rejects.toBe(reason);
-
-  const streaming = new AbortController();
-  const answer = await guest.send({ method: 'GET', path: '/streaming', signal: streaming.signal });
-  streaming.abort(reason);
-  await expect(text(answer.body)).rejects.toThrow('the caller left');
-  await Promise.all(closed);
-});
-
-it('fails calls under way as retryable when the guest dies, and reaches its successor with the next', async () => {
-  const first = await standIn(() => {});
-  const guest = guestAt(first.port);
-  const asked = guest.json('GET', '/v1/health').catch((e: unknown) => e);
-  await expect.poll(() => first.sessions.size).toBe(1);
-  await stop(first);
-  expect(await asked).toMatchObject({ code: 'unavailable', retryable: true });
-  const refused = guest.json('GET', '/v1/health');
-  await expect(refused).rejects.toMatchObject({
-    code: 'unavailable',
-    retryable: true,
-    message: expect.stringMatching(/ECONNREFUSED/),
-  });
-  await standIn((stream) => answerJson(stream, { back: true }), first.port);
-  expect(await guest.json('GET', '/v1/health')).toEqual({ back: true });
-});
-
-it('does not end the room when a connection breaks under a body that nobody reads', async () => {
-  const { port, sessions } = await standIn((stream) => {
-    stream.respond({ ':status': 200 });
-    stream.write('half');
-  });
-  const guest = guestAt(port);
-  const answer = await guest.send({ method: 'GET', path: '/half' });
-  for (const session of sessions) session.destroy(undefined, 2);
-  await once(answer.body, 'close');
-  await expect(text(answer.body)).rejects.toThrow(/premature|reset|closed/i);
-});
-
-it('carries bulk on another connection than small calls', async () => {
-  const { port, sessions } = await standIn((stream) => answerJson(stream, {}));
-  const guest = guestAt(port);
-  await guest.json('GET', '/small');
-  const answer = await guest.send({ method: 'PUT', path: '/big', body: Buffer.alloc(10), bulk: true });
-  await text(answer.body);
-  await guest.json('GET', '/small');
-  expect(sessions.size).toBe(2);
-});
-
-it('opens another connection instead of waiting behind a hundred long streams', async () => {
-  const { port, sessions } = await standIn((stream, headers) => {
-    if (headers[':path'] === '/long') stream.respond({ ':status': 200 });
-    else answerJson(stream, {});
-  });
-  const guest = guestAt(port);
-  await Promise.all(Array.from({ length: 100 }, () => guest.send({ method: 'GET', path: '/long' })));
-  await guest.json('GET', '/small');
-  expect(sessions.size).toBe(2);
-});
 
 it('pulls no more of a body than the guest takes', async () => {
   const { port } = await standIn((stream) => void stream.pause());
@@ -313,11 +190,18 @@ it('does not end the room when it is closed in the moment of its connection', as
   // The connection is told of a tick late: closing at any of the turns around it must throw at nobody (Vitest counts what does).
   for (let turns = 0; turns < 20; turns++) {
     const guest = guestAt(port);
-    const called = guest.json('GET', '/v1/health').catch((error: unknown) => error);
+    const called = guest.tunnel(80).catch((error: unknown) => error);
     await once(server, 'connection');
     for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => process.nextTick(resolve));
     guest.close();
     await called;
   }
   expect(server.listening).toBe(true);
+});
+
+it('opens another connection instead of waiting behind a hundred open tunnels', async () => {
+  const { port, sessions } = await standIn((stream) => stream.respond({ ':status': 200 }));
+  const guest = guestAt(port);
+  await Promise.all(Array.from({ length: 101 }, () => guest.tunnel(80)));
+  expect(sessions.size).toBe(2);
 });

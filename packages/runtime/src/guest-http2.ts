@@ -1,60 +1,42 @@
-/**
- * The guest over HTTP/2 with prior knowledge. Small calls and bulk (big bodies, tunnels) travel on different connections, so that no upload delays a
- * command. This is the hot path of a wake: a call costs one stream and at most one timer.
- */
+/** Bodies that stream in, and tunnels, over HTTP/2 with prior knowledge: many of them on one connection, and each direction of a tunnel ends by itself. */
 import { Failure } from '@torpor/kernel';
 import {
-  constants,
   type ClientHttp2Stream,
   type IncomingHttpHeaders,
   type IncomingHttpStatusHeader,
   type OutgoingHttpHeaders,
 } from 'node:http2';
-import { Readable, type Duplex } from 'node:stream';
-import { guestOver, type GuestTransport } from './guest-calls.ts';
+import type { Duplex, Readable } from 'node:stream';
 import { readAnswer } from './guest-answers.ts';
-import { guestFailure } from './guest-failures.ts';
+import { guestFailure, unreachable } from './guest-failures.ts';
 import { GuestLane } from './guest-lane.ts';
-import type { Guest, GuestAnswer, GuestRequest } from './guest.ts';
+import type { GuestAnswer, GuestRequest } from './guest.ts';
 
 const TUNNEL_HEAD_MS = 10_000;
 const REFUSAL_BYTES_MAX = 64 * 1024;
 
-export function http2Guest(address: { host: string; port: number }, token: string): Guest {
-  return guestOver(http2Transport(address), token);
-}
+/** The calls that carry a stream of bytes to the guest. */
+export class GuestStreams {
+  readonly #lane: GuestLane;
 
-function http2Transport({ host, port }: { host: string; port: number }): GuestTransport {
-  const control = new GuestLane(host, port);
-  const bulk = new GuestLane(host, port);
-  return { send, tunnel, close };
-
-  async function send(request: GuestRequest, token: string): Promise<GuestAnswer> {
-    try {
-      return await sendOnce(request, token);
-    } catch (error) {
-      // The guest says that it has not looked at it, as when it closed an idle connection just then.
-      if (!(error instanceof RefusedStream) || request.body instanceof Readable) throw error;
-      return await sendOnce(request, token);
-    }
+  constructor(host: string, port: number) {
+    this.#lane = new GuestLane(host, port);
   }
 
-  async function sendOnce(request: GuestRequest, token: string): Promise<GuestAnswer> {
-    const { body, signal } = request;
+  async send(request: GuestRequest, body: Readable, token: string): Promise<GuestAnswer> {
+    const { signal } = request;
     signal?.throwIfAborted();
-    const stream = (request.bulk ? bulk : control).open(headersOf(request, token), body === undefined);
-    if (body instanceof Readable) pump(body, stream);
-    else if (body !== undefined) stream.end(body);
+    const stream = this.#lane.open(headersOf(request, token));
+    pump(body, stream);
     const call = `guest ${request.method} ${request.path}`;
     const head = await headOf(stream, { call, headMs: request.headMs ?? 0, ...(signal ? { signal } : {}) });
     return { status: Number(head[':status']), headers: plainHeaders(head), body: stream };
   }
 
-  async function tunnel(tunnelPort: number, token: string, signal?: AbortSignal): Promise<Duplex> {
+  async tunnel(port: number, token: string, signal?: AbortSignal): Promise<Duplex> {
     signal?.throwIfAborted();
-    const request = { method: 'POST', path: `/v1/tunnel?port=${tunnelPort}` };
-    const stream = bulk.open(headersOf(request, token), false);
-    const call = `guest tunnel to port ${tunnelPort}`;
+    const stream = this.#lane.open(headersOf({ method: 'POST', path: `/v1/tunnel?port=${port}` }, token));
+    const call = `guest tunnel to port ${port}`;
     const head = await headOf(stream, { call, headMs: TUNNEL_HEAD_MS, ...(signal ? { signal } : {}) });
     const status = Number(head[':status']);
     if (status < 400) return takingBytesOnly(stream);
@@ -63,9 +45,8 @@ function http2Transport({ host, port }: { host: string; port: number }): GuestTr
     throw guestFailure(call, status, said);
   }
 
-  function close(): void {
-    control.close();
-    bulk.close();
+  close(): void {
+    this.#lane.close();
   }
 }
 
@@ -140,8 +121,7 @@ function headOf(
     function broken(error: Error) {
       if (!waiting) return;
       settle();
-      const refused = stream.rstCode === constants.NGHTTP2_REFUSED_STREAM;
-      reject(refused ? new RefusedStream(call, error) : unreachable(call, error));
+      reject(unreachable(call, error));
     }
   });
 }
@@ -149,16 +129,6 @@ function headOf(
 /** Resets the stream. `close` would end our side properly first, and so pass half a body off as a whole one. */
 function cut(stream: ClientHttp2Stream, reason: unknown): void {
   stream.destroy(reason instanceof Error ? reason : new Error(String(reason)));
-}
-
-function unreachable(call: string, cause: Error): Failure {
-  return new Failure('unavailable', `"${call}" found no guest: ${cause.message}`, { retryable: true, cause });
-}
-
-class RefusedStream extends Failure {
-  constructor(call: string, cause: Error) {
-    super('unavailable', `the guest refused the stream of "${call}"`, { retryable: true, cause });
-  }
 }
 
 function plainHeaders(head: IncomingHttpHeaders): Record<string, string> {

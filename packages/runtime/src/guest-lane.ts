@@ -14,7 +14,7 @@ const STREAMS_PER_SESSION = 100;
 const WINDOW_BYTES = 1024 * 1024;
 
 /**
- * Connections of one kind to one guest, opened with the first stream and again after they broke. Nothing here pings, and nothing has a time-out or TCP
+ * HTTP/2 connections to one guest, opened with the first stream and again after they broke. Nothing here pings, and nothing has a time-out or TCP
  * keep-alive: while the guest is frozen it answers nothing, and its connections must sleep with it.
  */
 export class GuestLane {
@@ -28,10 +28,10 @@ export class GuestLane {
     this.#port = port;
   }
 
-  open(headers: OutgoingHttpHeaders, endStream: boolean): ClientHttp2Stream {
+  open(headers: OutgoingHttpHeaders): ClientHttp2Stream {
     if (this.#closed) throw new Failure('unavailable', 'this guest was closed by us', { retryable: true });
     const [session, load] = this.#freeSession();
-    const stream = session.request(headers, { endStream });
+    const stream = session.request(headers);
     load.streams += 1;
     stream.once('close', () => {
       load.streams -= 1;

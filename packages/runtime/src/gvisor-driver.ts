@@ -7,10 +7,10 @@ import { Failure } from '@torpor/kernel';
 import { lookup } from 'node:dns/promises';
 import { hostAddress, instanceAddress } from './addresses.ts';
 import { guestAnswers } from './guest-health.ts';
-import { http2Guest } from './guest-http2.ts';
+import { tcpGuest } from './guest-tcp.ts';
 import { hostdClient, type HostdClient } from './hostd-client.ts';
 import type { EgressRule, JournaledVerb, VerbArgs, VerbResult } from './hostd-verbs.ts';
-import type { InstanceDriver, InstanceFacts, InstanceHandle, InstanceSpec, Step } from './port.ts';
+import type { Death, InstanceDriver, InstanceFacts, InstanceHandle, InstanceSpec, Step } from './port.ts';
 import { assertCovered } from './steps.ts';
 
 export interface GvisorTemplate {
@@ -35,6 +35,8 @@ export interface GvisorSettings {
   /** Ports of the host, besides DNS, that instances may reach: the node-agent's own listener. */
   readonly hostPorts: readonly number[];
   readonly templates: readonly GvisorTemplate[];
+  /** The span that a verb is asked in, if it is asked in one. */
+  readonly traceparent?: () => string | undefined;
   /** Told of each host of `egress.allow` that has no address; nothing is opened for it. */
   readonly onUnresolved?: (host: string, error: unknown) => void;
 }
@@ -160,7 +162,7 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
       const diskFreeMib = Math.max(0, pool.freeMib - pool.reserveMib);
       return { memoryMib: memory.totalMib, memoryFreeMib: memory.availableMib, diskMib, diskFreeMib };
     },
-    guest: (at, token) => http2Guest(at, token),
+    guest: (at, token) => tcpGuest(at, token),
     close: () => hostd.close(),
   };
 }
@@ -168,13 +170,20 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 function openHostd(settings: GvisorSettings): HostdClient {
-  return hostdClient({ socket: settings.hostdSocket, scope: settings.scope });
+  const { hostdSocket, scope, traceparent } = settings;
+  return hostdClient({ socket: hostdSocket, scope, ...(traceparent ? { traceparent } : {}) });
 }
 
 /** A sandbox that is only half asleep answers nothing either, and is resumed the same way: it counts as frozen. */
 function factsOf(state: VerbResult<'sandbox.state'>): InstanceFacts {
-  if (!state.exists || state.runsc === 'stopped' || state.runsc === 'absent') return { state: 'absent' };
-  const { pid, startTicks, memoryMib, cpuUsageNs, oomKills } = state;
+  const { pid, startTicks, memoryMib, cpuUsageNs, oomKills, death } = state;
+  if (!state.exists || state.runsc === 'stopped' || state.runsc === 'absent') {
+    return {
+      state: 'absent',
+      ...(oomKills === undefined ? {} : { oomKills }),
+      ...(death === undefined ? {} : { death: deathOf(death) }),
+    };
+  }
   const asleep = state.frozen || state.runsc === 'paused';
   return {
     state: asleep ? 'frozen' : state.runsc === 'created' ? 'starting' : 'running',
@@ -183,6 +192,15 @@ function factsOf(state: VerbResult<'sandbox.state'>): InstanceFacts {
     ...(memoryMib === undefined ? {} : { memoryMib }),
     ...(cpuUsageNs === undefined ? {} : { cpuUsageNs }),
     ...(oomKills === undefined ? {} : { oomKills }),
+  };
+}
+
+function deathOf({ cause, exitCode, signal, said }: NonNullable<VerbResult<'sandbox.state'>['death']>): Death {
+  return {
+    cause,
+    ...(exitCode === undefined ? {} : { exitCode }),
+    ...(signal === undefined ? {} : { signal }),
+    ...(said === undefined ? {} : { said }),
   };
 }
 

@@ -35,7 +35,12 @@ export interface HostdClient {
   close(): void;
 }
 
-export function hostdClient(options: { socket: string; scope: string }): HostdClient {
+export function hostdClient(options: {
+  socket: string;
+  scope: string;
+  /** The span that a verb is asked in, if it is asked in one. */
+  traceparent?: () => string | undefined;
+}): HostdClient {
   let live: HostdConnection | undefined;
   let opening: Promise<HostdConnection> | undefined;
   let closed = false;
@@ -65,8 +70,9 @@ export function hostdClient(options: { socket: string; scope: string }): HostdCl
 
   async function call<V extends Verb>(verb: V, args: VerbArgs[V], deadlineMs: number): Promise<VerbResult<V>> {
     const untilMs = performance.now() + deadlineMs;
+    const traceparent = options.traceparent?.();
     const connection = live && !live.isBroken ? live : await connected(verb, untilMs);
-    return parseResult(verb, await connection.call(verb, args, msUntil(untilMs)));
+    return parseResult(verb, await connection.call(verb, args, msUntil(untilMs), traceparent));
   }
 
   /** Connects, again and again until the deadline; calls that come meanwhile share the attempt. */

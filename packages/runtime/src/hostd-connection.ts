@@ -50,11 +50,11 @@ export class HostdConnection {
   }
 
   /** `deadlineMs` is told to hostd; we wait a little longer, so that its own word on what was late comes first. */
-  call(verb: string, args: object, deadlineMs: number): Promise<unknown> {
+  call(verb: string, args: object, deadlineMs: number, traceparent?: string): Promise<unknown> {
     if (this.#broken) return Promise.reject(this.#broken);
     this.#lastId += 1;
     const id = this.#lastId;
-    const line = JSON.stringify({ id, verb, args, deadlineMs });
+    const line = JSON.stringify({ id, verb, args, deadlineMs, traceparent });
     if (line.length > LINE_BYTES_MAX / 2)
       return Promise.reject(new Error(`the arguments of "${verb}" are too long for hostd`));
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();

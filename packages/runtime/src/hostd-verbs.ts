@@ -22,6 +22,7 @@ export interface VerbArgs {
   readonly 'disk.create': { readonly id: string; readonly diskMib: number; readonly from?: string };
   readonly 'disk.delete': { readonly id: string };
   readonly 'disk.usage': { readonly id: string };
+  readonly 'disk.stats': { readonly ids: readonly string[] };
   readonly 'net.create': { readonly id: string; readonly slot: number };
   readonly 'net.delete': { readonly id: string; readonly slot: number };
   readonly 'sandbox.create': {
@@ -74,6 +75,7 @@ const RESULTS = {
   'disk.create': nothing,
   'disk.delete': nothing,
   'disk.usage': z.object({ usedMib: z.number(), limitMib: z.number() }),
+  'disk.stats': z.record(z.string(), z.object({ usedMib: z.number(), limitMib: z.number() })),
   'net.create': z.object({ ip: z.string(), hostIp: z.string() }),
   'net.delete': nothing,
   'sandbox.create': z.object({ pid: z.number(), startTicks: z.number() }),
@@ -93,6 +95,15 @@ const RESULTS = {
     memoryMib: z.number().optional(),
     cpuUsageNs: z.number().optional(),
     oomKills: z.number().optional(),
+    pidsRefused: z.number().optional(),
+    death: z
+      .object({
+        cause: z.string(),
+        exitCode: z.number().optional(),
+        signal: z.union([z.string(), z.number()]).optional(),
+        said: z.string().optional(),
+      })
+      .optional(),
   }),
   'sandbox.kill': nothing,
   'sandbox.delete': nothing,
@@ -140,6 +151,7 @@ const FREE: ReadonlySet<string> = new Set<FreeVerb>([
   'node.usage',
   'egress.set',
   'disk.usage',
+  'disk.stats',
   'sandbox.pause',
   'sandbox.resume',
   'sandbox.state',

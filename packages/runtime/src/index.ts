@@ -4,8 +4,9 @@ export type { FakeProgram, FakeProgramWorld } from './fake/programs.ts';
 export type { Guest, GuestAnswer, GuestIdentity, GuestRequest } from './guest.ts';
 export { guestFailure } from './guest-failures.ts';
 export { gvisorDriver, type GvisorSettings } from './gvisor-driver.ts';
-export { http2Guest } from './guest-http2.ts';
+export { tcpGuest } from './guest-tcp.ts';
 export type {
+  Death,
   DriverCapacity,
   InstanceDriver,
   InstanceFacts,

@@ -51,6 +51,18 @@ export interface InstanceFacts {
   readonly cpuUsageNs?: number;
   /** How often the kernel killed something of it for want of memory. */
   readonly oomKills?: number;
+  /** What is known of its end, while the host still knows. */
+  readonly death?: Death;
+}
+
+/** How an instance ended (packages/hostd/PROTOCOL.md, "How a sandbox died"). */
+export interface Death {
+  /** One of hostd's causes; a later hostd may know more of them. */
+  readonly cause: string;
+  readonly exitCode?: number;
+  readonly signal?: string | number;
+  /** The isolation's last words. A tenant may have a hand in them: text for people, nothing to decide by. */
+  readonly said?: string;
 }
 
 export interface InstanceUsage {

@@ -3,9 +3,8 @@
  * to; it says how it ended, and it has touched the caller's response only when the outcome says so.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { Failure, type Clock } from '@torpor/kernel';
+import { Failure, type AnswerHead, type Clock } from '@torpor/kernel';
 import { headersForCaller } from './headers.ts';
-import type { AnswerHead } from './answer-parser.ts';
 import { isMisdirected } from './misdirected.ts';
 import type { OutgoingBody } from './body.ts';
 import { Unreachable, type NodeAnswerListener, type NodeConnections, type Ongoing } from './node-connections.ts';

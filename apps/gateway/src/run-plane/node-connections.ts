@@ -4,7 +4,7 @@
  * since bodies pass as the slices that the socket gave.
  */
 import { connect, type Socket } from 'node:net';
-import { AnswerParser, type AnswerHead } from './answer-parser.ts';
+import { AnswerParser, type AnswerHead } from '@torpor/kernel';
 import type { OutgoingBody } from './body.ts';
 
 export interface NodeRequest {

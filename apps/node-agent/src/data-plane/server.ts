@@ -83,19 +83,19 @@ export async function serveDataPlane(options: DataPlaneOptions): Promise<DataPla
       response.once('close', () => {
         if (!response.writableFinished) gone.abort(new Failure('client_closed', 'the caller has gone'));
       });
-      const entered = instance.enter('request', gone.signal);
-      stay = entered instanceof Promise ? await entered : entered;
+      const coming = goIn(instance, { target, request, gone });
+      stay = coming instanceof Promise ? await coming : coming;
       stay.onEnd = (failure) => {
         gone.abort(failure);
         if (response.headersSent) response.destroy(failure);
       };
       if (request.headers.expect !== undefined) response.writeContinue();
-      const { part } = target;
-      const found = stay.found;
-      const { instanceId, heldMs } = { instanceId: target.instanceId, heldMs: stay.heldMs };
-      span.set({ instanceId, part: part.kind, found, heldMs });
+      const { part, instanceId } = target;
+      const { found } = stay;
       const answered = (status: number) => {
+        const heldMs = stay?.heldMs ?? 0;
         const headMs = options.clock.monotonicMs() - since;
+        span.set({ instanceId, part: part.kind, found, heldMs });
         options.events.served({ instanceId, part: part.kind, status, found, heldMs, headMs, traceId: span.traceId });
         // Perhaps it is not the guest's fault; perhaps there is no guest any more.
         if (status >= 502) void instance?.check('trouble');
@@ -103,7 +103,12 @@ export async function serveDataPlane(options: DataPlaneOptions): Promise<DataPla
       const { clock, chance } = options;
       await dispatch({ target, instance, stay, request, response, signal: gone.signal, clock, chance, answered });
     } catch (error) {
-      broke(error, { request, response, target, instance });
+      // Of one that was sent ahead of a wake that failed, the wake is what there is to tell.
+      const unwoken: unknown = await stay?.awake?.then(
+        () => undefined,
+        (failure: unknown) => failure,
+      );
+      broke(unwoken ?? error, { request, response, target, instance });
     } finally {
       stay?.leave();
     }
@@ -174,6 +179,23 @@ export async function serveDataPlane(options: DataPlaneOptions): Promise<DataPla
     server.closeAllConnections();
     await closed;
   }
+}
+
+/**
+ * A request that changes nothing inside is sent ahead while the sandbox still wakes: its bytes wait there for the thaw. Any other is held here, for were
+ * it turned away after all, it would be carried out unseen by the next wake.
+ */
+function goIn(
+  instance: Instance,
+  { target, request, gone }: { target: Target; request: IncomingMessage; gone: AbortController },
+): Stay | Promise<Stay> {
+  const stay = instance.approach('request', gone.signal);
+  const { awake } = stay;
+  if (!awake) return stay;
+  const isSafe = (request.method === 'GET' || request.method === 'HEAD') && target.part.kind !== 'port';
+  if (!isSafe || !instance.isWaking) return awake.then(() => stay);
+  awake.catch((failure: unknown) => gone.abort(failure));
+  return stay;
 }
 
 async function dispatch(exchange: Exchange): Promise<void> {

@@ -1,6 +1,7 @@
 /** What to do, after a restart, with what a journal and the host say of one instance: a pure table. */
 import type { InstanceFacts } from '@torpor/runtime';
 import type { Entry, Process } from '../journal/index.ts';
+import { howItEnded } from '../standby/death.ts';
 
 export type Adoption =
   /** Nothing was ever done: only the journal is left to remove. */
@@ -22,8 +23,7 @@ export function adoptionOf(entry: Entry, facts: InstanceFacts): Adoption {
       : { kind: 'destroy', reason: 'a pooled instance whose process is gone' };
   }
   if (entry.failed !== undefined) return { kind: 'failed', reason: entry.failed };
-  if (!runs)
-    return { kind: 'failed', reason: 'its process was gone when the node-agent came back; its files are kept' };
+  if (!runs) return { kind: 'failed', reason: `${howItEnded(facts)}, while no node-agent ran; its files are kept` };
   return { kind: 'claimed', found: facts.state === 'frozen' ? 'found-frozen' : 'found-running' };
 }
 

@@ -1,27 +1,24 @@
 /**
- * One claimed instance, as the standby engine drives it: happenings go in, the table (packages/policy) says what follows, and the effects are carried out
- * here, operations on the host strictly one after another. Nothing else changes its state.
+ * One claimed instance, as the standby engine drives it: happenings go in, the table (packages/policy) says what follows, and the effects are carried
+ * out, operations on the host (`operations.ts`) strictly one after another. Nothing else changes its state.
  */
 import type { IdlePolicy, InstanceId, InstanceReport, InstanceState } from '@torpor/contracts';
-import { explain, Failure, withDeadline } from '@torpor/kernel';
+import { explain, Failure } from '@torpor/kernel';
 import { next, reported, type Effect, type Happening, type StandbyState } from '@torpor/policy';
 import type { Guest } from '@torpor/runtime';
 import type { Claim } from '../journal/index.ts';
-import { destroyOnHost, retryPause } from '../life/destroy.ts';
 import type { Body, Parts } from '../parts.ts';
 import { Held } from './held.ts';
+import { Line } from './line.ts';
+import { Operations } from './operations.ts';
+import { refusalOf } from './refusal.ts';
 import { SleepWatch } from './sleep-watch.ts';
 import { Stay, type StayHost } from './stay.ts';
 import { Uses, type UseKind } from './uses.ts';
+import { Vitals } from './vitals.ts';
 import { WakeTimes } from './wake-times.ts';
 
 const WAKE_HOLD_MS = 15_000;
-const PAUSE_MS = 10_000;
-const WAKE_MS = 10_000;
-const WAKE_ATTEMPTS = 3;
-const GUEST_MS = 5_000;
-/** Looks are two seconds apart (`rounds.ts`). */
-const GUEST_REFUSALS = 3;
 
 /** What carries an instance and speaks to it. */
 export interface Hosted extends Body {
@@ -45,6 +42,9 @@ export class Instance implements StayHost {
   readonly wakeTimes: WakeTimes;
   readonly #parts: Parts;
   readonly #held: Held;
+  readonly #line = new Line();
+  readonly #vitals: Vitals;
+  readonly #operations: Operations;
   readonly #changed: InstanceOptions['changed'];
   readonly #stays = new Set<Stay>();
   readonly #dead = Promise.withResolvers<void>();
@@ -55,14 +55,7 @@ export class Instance implements StayHost {
   #idle: IdlePolicy;
   #because = 'request';
   #reason: string | undefined;
-  #line: Promise<void> = Promise.resolve();
-  #inLine = 0;
-  /** Pauses, and destructions, that failed in a row. */
-  #troubles = 0;
-  #refusals = 0;
   #watch: { stop: AbortController; sleep: SleepWatch } | undefined;
-  #asking: Promise<void> | undefined;
-  #asksGuest = false;
 
   constructor(options: InstanceOptions) {
     this.#parts = options.parts;
@@ -71,6 +64,14 @@ export class Instance implements StayHost {
     this.#body = options.body;
     this.#changed = options.changed;
     this.#held = new Held(options.parts.clock);
+    this.#vitals = new Vitals(options.parts, {
+      hostId: () => this.#hostId,
+      guest: () => this.guest,
+      isRunning: () => this.#state === 'running',
+      died: (reason) => this.#died(reason),
+      uncheckable: (reason) => this.#parts.events.uncheckable({ ...this.#who(), reason }),
+    });
+    this.#operations = new Operations(options.parts, this.#vitals);
     this.uses = new Uses(options.parts.clock, options.lastUsedAtMs);
     this.wakeTimes = new WakeTimes(options.wakeMs);
   }
@@ -117,7 +118,7 @@ export class Instance implements StayHost {
 
   /** Makes it: `work` answers what carries it. Rejects with what went wrong, and then it is on its way to be destroyed. */
   async make(work: (use: (body: Body) => void) => Promise<Hosted>): Promise<void> {
-    await this.#operate(async () => {
+    await this.#line.run(async () => {
       try {
         this.#guest = (await work(({ hostId, slot }) => (this.#body = { hostId, slot }))).guest;
       } catch (error) {
@@ -142,15 +143,33 @@ export class Instance implements StayHost {
    * the signal aborts. Whoever enters must leave.
    */
   enter(kind: UseKind, signal?: AbortSignal): Stay | Promise<Stay> {
-    const found = this.state;
+    const stay = this.approach(kind, signal);
+    return stay.awake?.then(() => stay) ?? stay;
+  }
+
+  /** As `enter`, without waiting: the stay says when it is awake. */
+  approach(kind: UseKind, signal?: AbortSignal): Stay {
+    const stay = new Stay(this, kind, this.state);
     this.uses.begin(kind);
     this.#happen('request-arrived');
-    if (this.#state === 'running') return this.#admit(kind, found, 0);
-    if (this.#state === 'creating' || this.#state === 'waking' || this.#state === 'pausing-then-wake') {
-      return this.#hold(kind, found, signal);
+    switch (this.#state) {
+      case 'running':
+        this.#stays.add(stay);
+        return stay;
+      case 'creating':
+      case 'waking':
+      case 'pausing-then-wake':
+        stay.awake = this.#hold(stay, signal);
+        return stay;
+      default:
+        this.uses.end(kind);
+        throw this.#refusal();
     }
-    this.uses.end(kind);
-    throw this.#refusal();
+  }
+
+  /** It is being woken, so what is sent to it now is taken as soon as it runs. */
+  get isWaking(): boolean {
+    return this.#state === 'waking';
   }
 
   /** A person's resume: awake when it resolves. */
@@ -163,7 +182,7 @@ export class Instance implements StayHost {
   async pause(): Promise<void> {
     this.#happen('pause-asked');
     if (this.#state === 'pausing') this.#because = 'asked';
-    await this.#line;
+    await this.#line.settled;
   }
 
   setPolicy(idle: IdlePolicy): Promise<void> {
@@ -192,23 +211,18 @@ export class Instance implements StayHost {
     this.#die(reason);
   }
 
-  /**
-   * Looks whether it still lives. `round`: it is time to look at its process. `trouble`: its guest did not answer somebody, so the guest is asked as well.
-   * Asking while asking is once.
-   */
+  /** Looks whether it still lives. `round`: it is time to look at its process. `trouble`: its guest did not answer somebody, so the guest is asked as well. */
   check(why: 'round' | 'trouble' = 'round'): Promise<void> {
-    this.#asking ??= this.#checkNow(why === 'trouble' || this.isSuspect).finally(() => (this.#asking = undefined));
-    return this.#asking;
+    return this.#vitals.check(why === 'trouble');
   }
 
   /** The check under way asks its guest too, which may take its time. */
   get asksGuest(): boolean {
-    return this.#asksGuest;
+    return this.#vitals.asksGuest;
   }
 
-  /** Its process lives, but its guest refused the last call. */
   get isSuspect(): boolean {
-    return this.#refusals > 0;
+    return this.#vitals.isSuspect;
   }
 
   change(from: UseKind, to: UseKind): void {
@@ -233,7 +247,7 @@ export class Instance implements StayHost {
 
   /** Resolves when the operation under way, if any, has ended. */
   get settled(): Promise<void> {
-    return this.#line;
+    return this.#line.settled;
   }
 
   /** Lets go of everything without touching the host: the room closes, the instance goes on. */
@@ -245,65 +259,32 @@ export class Instance implements StayHost {
     this.#guest?.close();
   }
 
-  #admit(kind: UseKind, found: InstanceState, heldMs: number): Stay {
-    const stay = new Stay(this, kind, found, heldMs);
-    this.#stays.add(stay);
-    return stay;
-  }
-
-  async #hold(kind: UseKind, found: InstanceState, signal: AbortSignal | undefined): Promise<Stay> {
+  async #hold(stay: Stay, signal: AbortSignal | undefined): Promise<void> {
     const since = this.#parts.clock.monotonicMs();
+    const name = `hold of a request while the sandbox is ${stay.found}`;
     try {
-      await this.#held.wait({ name: `hold of a request while the sandbox is ${found}`, ms: WAKE_HOLD_MS }, signal);
+      await this.#held.wait({ name, ms: WAKE_HOLD_MS }, signal);
       // Between its turn and now it may have been put to sleep or ended again.
-      if (this.#state !== 'running') return await this.#again(kind, found, signal);
+      if (this.#state !== 'running') await this.#holdAgain(signal);
     } catch (error) {
-      this.uses.end(kind);
+      stay.leave();
       throw error;
     }
-    return this.#admit(kind, found, this.#parts.clock.monotonicMs() - since);
+    stay.heldMs = this.#parts.clock.monotonicMs() - since;
+    this.#stays.add(stay);
   }
 
   /** Its turn came and went: the instance was put to sleep, or ended, before this request went on. It waits once more. */
-  async #again(kind: UseKind, found: InstanceState, signal: AbortSignal | undefined): Promise<Stay> {
+  async #holdAgain(signal: AbortSignal | undefined): Promise<void> {
     this.#happen('request-arrived');
     if (this.state === 'waking' || this.state === 'pausing') {
       await this.#held.wait({ name: 'second hold of a request', ms: WAKE_HOLD_MS }, signal);
     }
     if (this.state !== 'running') throw this.#refusal();
-    return this.#admit(kind, found, 0);
   }
 
   #refusal(): Failure {
-    const { instanceId, name } = this.claim;
-    switch (this.state) {
-      case 'failed':
-        return new Failure(
-          'gone',
-          `sandbox "${name}" has failed: ${this.#reason ?? 'no reason is known'}. Delete it and create another.`,
-          {
-            details: { instanceId, reason: this.#reason },
-          },
-        );
-      case 'deleting':
-      case 'deleted':
-        return new Failure('gone', `sandbox "${name}" has ended`, { details: { instanceId, reason: this.#reason } });
-      case 'creating':
-      case 'running':
-      case 'pausing':
-      case 'paused':
-      case 'waking':
-        return new Failure('unavailable', `sandbox "${name}" cannot be woken now: ${this.#hindrance()}`, {
-          retryable: true,
-          retryAfterS: 2,
-          details: { instanceId },
-        });
-    }
-  }
-
-  #hindrance(): string {
-    const fenced = this.#state === 'fencing' || this.#state === 'fenced' || this.#state === 'fenced-asleep';
-    return fenced ? "this node's lease has ended" : (this.#reason ?? 'it was put to sleep');
+    return refusalOf(this.claim, this.#state, this.#reason);
   }
 
   #happen(happening: Happening): void {
@@ -321,8 +302,10 @@ export class Instance implements StayHost {
     switch (effect) {
       case 'pause':
         return this.#start(() => this.#pause());
-      case 'wake':
-        return this.#start(this.#wakeFrom(this.#parts.clock.monotonicMs()));
+      case 'wake': {
+        const sinceMs = this.#parts.clock.monotonicMs();
+        return this.#start(() => this.#wake(sinceMs));
+      }
       case 'destroy':
         return this.#start(() => this.#destroy());
       case 'let-in':
@@ -334,110 +317,65 @@ export class Instance implements StayHost {
     }
   }
 
-  /** Operations go one after another; the first in line begins at once, in the same turn of the loop. */
-  #operate(work: () => Promise<void>): Promise<void> {
-    this.#inLine++;
-    const mine = this.#inLine === 1 ? work() : this.#line.then(work);
-    const over = () => void this.#inLine--;
-    this.#line = mine.then(over, over);
-    return mine;
-  }
-
   #start(work: () => Promise<void>): void {
-    this.#operate(work).catch((error: unknown) =>
-      this.#parts.events.bug({ where: 'standby operation', reason: explain(error) }),
-    );
+    this.#line
+      .run(work)
+      .catch((error: unknown) => this.#parts.events.bug({ where: 'standby operation', reason: explain(error) }));
   }
 
   async #pause(): Promise<void> {
-    const { driver, events, clock } = this.#parts;
-    // Only a fence insists; an idle instance that would not sleep is woken, and waits in `#watchSleep`.
-    if (this.#state === 'fencing' && this.#troubles > 0) await retryPause(this.#parts, this.#troubles);
-    try {
-      const { tookMs } = await withDeadline({ name: 'pause', ms: PAUSE_MS, clock }, () => driver.pause(this.#hostId));
-      this.#troubles = 0;
-      this.#reason = undefined;
-      events.paused({ ...this.#who(), tookMs, because: this.#because });
-      this.#happen('pause-done');
-      this.#writeHint();
-    } catch (error) {
-      await this.#failedTo('pause', error);
+    const ended = await this.#operations.pause(this.#hostId, { insists: this.#state === 'fencing' });
+    switch (ended.kind) {
+      case 'gone':
+        return;
+      case 'failed':
+        this.#parts.events.pauseFailed({ ...this.#who(), reason: ended.reason });
+        this.#reason = `the last pause failed: ${ended.reason}`;
+        return this.#happen('pause-failed');
+      case 'done':
+        this.#reason = undefined;
+        this.#parts.events.paused({ ...this.#who(), tookMs: ended.tookMs, because: this.#because });
+        this.#happen('pause-done');
+        this.#writeHint();
     }
   }
 
-  #wakeFrom(sinceMs: number): () => Promise<void> {
-    return async () => {
-      const { driver, events, clock } = this.#parts;
-      const predictedMs = this.wakeTimes.predictedMs;
-      for (let attempt = 1; ; attempt++) {
-        try {
-          await withDeadline({ name: 'wake', ms: WAKE_MS, clock }, () => driver.resume(this.#hostId));
-          break;
-        } catch (error) {
-          if (attempt === WAKE_ATTEMPTS || this.#parts.closing.aborted) return this.#failedTo('wake', error);
-          if (await this.#lookGone()) return;
-          await retryPause(this.#parts, attempt - 1);
-        }
+  async #wake(sinceMs: number): Promise<void> {
+    const { predictedMs } = this.wakeTimes;
+    const ended = await this.#operations.wake(this.#hostId, sinceMs);
+    switch (ended.kind) {
+      case 'gone':
+        return;
+      case 'failed':
+        this.#parts.events.wakeFailed({ ...this.#who(), reason: ended.reason });
+        this.#reason = `the last wake failed: ${ended.reason}`;
+        return this.#happen('wake-failed');
+      case 'done':
+        this.wakeTimes.add(ended.tookMs);
+        this.#reason = undefined;
+        this.#because = 'request';
+        this.#happen('wake-done');
+        this.#parts.events.woke({ ...this.#who(), tookMs: ended.tookMs, predictedMs });
+    }
+  }
+
+  async #destroy(): Promise<void> {
+    const ended = await this.#operations.destroy(this.#body, this.#reason ?? 'deleted', () => this.#dead.resolve());
+    switch (ended.kind) {
+      case 'gone':
+      case 'carried over':
+        return;
+      case 'failed': {
+        const attempt = this.#operations.troubles - 1;
+        this.#parts.events.destroyFailed({ ...this.#who(), reason: ended.reason, attempt });
+        return this.#happen('destroy-failed');
       }
-      const tookMs = clock.monotonicMs() - sinceMs;
-      this.wakeTimes.add(tookMs);
-      this.#reason = undefined;
-      this.#because = 'request';
-      this.#happen('wake-done');
-      events.woke({ ...this.#who(), tookMs, predictedMs });
-    };
-  }
-
-  async #failedTo(what: 'pause' | 'wake', error: unknown): Promise<void> {
-    if (await this.#lookGone()) return;
-    const reason = explain(error);
-    if (what === 'pause') this.#troubles++;
-    this.#parts.events[what === 'pause' ? 'pauseFailed' : 'wakeFailed']({ ...this.#who(), reason });
-    this.#reason = `the last ${what} failed: ${reason}`;
-    this.#happen(what === 'pause' ? 'pause-failed' : 'wake-failed');
-  }
-
-  /** Looks at the host. True when its process is gone, which is then told. */
-  async #lookGone(): Promise<boolean> {
-    try {
-      const gone = await this.#findGone();
-      if (gone) this.#died(gone);
-      return gone !== undefined;
-    } catch {
-      return false; // Whoever cannot be asked says nothing about the instance.
+      case 'done':
+        this.#dead.resolve();
+        this.#guest?.close();
+        this.#happen('destroy-done');
+        this.#gone.resolve();
     }
-  }
-
-  async #checkNow(guestToo: boolean): Promise<void> {
-    this.#asksGuest = guestToo;
-    try {
-      const gone = await this.#findGone();
-      if (gone) return this.#died(gone);
-      if (guestToo && this.#state === 'running') await this.#askGuest();
-    } catch (error) {
-      this.#parts.events.uncheckable({ ...this.#who(), reason: explain(error) });
-    } finally {
-      this.#asksGuest = false;
-    }
-  }
-
-  /** A guest that is slow may be starved, and lives. One that refuses connection after connection has ended, and with it all that it started. */
-  async #askGuest(): Promise<void> {
-    try {
-      await this.guest.json('GET', '/v1/health', undefined, { headMs: GUEST_MS });
-      this.#refusals = 0;
-    } catch (error) {
-      if (!(error instanceof Failure) || error.code !== 'unavailable' || this.#state !== 'running') return;
-      this.#refusals++;
-      if (this.#refusals >= GUEST_REFUSALS)
-        this.#died(`its guest is gone: it refused ${this.#refusals} connections in a row`);
-    }
-  }
-
-  async #findGone(): Promise<string | undefined> {
-    const facts = await this.#parts.driver.inspect(this.#hostId);
-    if (facts.state !== 'absent') return undefined;
-    return facts.oomKills ? 'its process was killed for want of memory' : 'its process is gone';
   }
 
   #died(reason: string): void {
@@ -461,23 +399,6 @@ export class Instance implements StayHost {
     this.#happen('process-died');
   }
 
-  async #destroy(): Promise<void> {
-    if (this.#troubles > 0) await retryPause(this.#parts, this.#troubles);
-    if (this.#parts.closing.aborted) return; // The journal carries it over.
-    try {
-      if (this.#body)
-        await destroyOnHost(this.#parts, this.#body, this.#reason ?? 'deleted', () => this.#dead.resolve());
-      this.#dead.resolve();
-      this.#guest?.close();
-      this.#happen('destroy-done');
-      this.#gone.resolve();
-    } catch (error) {
-      this.#parts.events.destroyFailed({ ...this.#who(), reason: explain(error), attempt: this.#troubles });
-      this.#troubles++;
-      this.#happen('destroy-failed');
-    }
-  }
-
   #watchSleep(): void {
     const stop = new AbortController();
     const sleep = new SleepWatch({
@@ -492,16 +413,12 @@ export class Instance implements StayHost {
       },
     });
     this.#watch = { stop, sleep };
-    this.#rested(stop.signal)
+    this.#operations
+      .rested(stop.signal)
       .then(() => sleep.untilIdle(stop.signal))
       .catch((error: unknown) => {
         if (!stop.signal.aborted) this.#parts.events.bug({ where: 'sleep watch', reason: explain(error) });
       });
-  }
-
-  /** After pauses that failed: a while, longer each time. */
-  async #rested(signal: AbortSignal): Promise<void> {
-    if (this.#troubles > 0) await this.#parts.clock.after(Math.min(500 * 2 ** this.#troubles, 60_000), signal);
   }
 
   #stopWatch(): void {

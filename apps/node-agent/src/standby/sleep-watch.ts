@@ -25,7 +25,8 @@ export interface Watched {
 export class SleepWatch {
   readonly #watched: Watched;
   #nudge: (() => void) | undefined;
-  #hasTimer = false;
+  /** What holds it awake ends with a release; else a timer runs, or only a nudge can change the verdict. */
+  #awaitsRelease = false;
   /** Keep-alive processes ran when the guest was last asked. */
   #sitsOut = false;
 
@@ -47,7 +48,7 @@ export class SleepWatch {
 
   /** The last hold was released. A timer that runs will see it by itself: use only ever moves the instant on. */
   released(): void {
-    if (!this.#hasTimer) this.#nudge?.();
+    if (this.#awaitsRelease) this.#nudge?.();
   }
 
   /** Resolves when it has put the instance to sleep. Rejects when the signal aborts. */
@@ -55,8 +56,10 @@ export class SleepWatch {
     for (;;) {
       signal.throwIfAborted();
       const verdict = this.#verdict(undefined);
-      if (verdict.kind === 'held') await this.#rest(undefined, signal);
-      else if (verdict.kind === 'wait') await this.#rest(verdict.untilMs - this.#watched.clock.monotonicMs(), signal);
+      if (verdict.kind === 'held') {
+        this.#awaitsRelease = verdict.because !== 'policy never';
+        await this.#rest(undefined, signal);
+      } else if (verdict.kind === 'wait') await this.#rest(verdict.untilMs - this.#watched.clock.monotonicMs(), signal);
       else if ((await this.#isQuiet(signal)) && this.#verdict(0).kind === 'sleep') {
         return this.#watched.sleep();
       }
@@ -120,13 +123,12 @@ export class SleepWatch {
     });
     try {
       // Never zero: a clock that rounds down would have us spin.
-      this.#hasTimer = ms !== undefined;
       const timer = ms === undefined ? [] : [this.#watched.clock.after(Math.max(1, ms), own.signal)];
       for (const wait of timer) wait.catch(() => {}); // told to stop by `own`
       await Promise.race([nudged, aborted, ...timer]);
     } finally {
       this.#nudge = undefined;
-      this.#hasTimer = false;
+      this.#awaitsRelease = false;
       own.abort(new Error('no longer waited for'));
     }
   }

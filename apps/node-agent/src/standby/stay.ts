@@ -11,23 +11,24 @@ export interface StayHost {
   leave(stay: Stay, kind: UseKind): void;
 }
 
-/** One request's time inside an instance that is awake, from its entry until its answer has ended. */
+/** One request's time inside an instance, from its entry until its answer has ended. */
 export class Stay {
   /** What it found on arrival: `running`, or what it woke it from. */
   readonly found: InstanceState;
-  /** How long the request was held, in ms. */
-  readonly heldMs: number;
+  /** How long the request was held, in ms; known once it is awake. */
+  heldMs = 0;
+  /** While it is held: resolves when the instance is awake, rejects when the request is turned away. */
+  awake: Promise<void> | undefined;
   /** Called when the instance ends or is fenced: whoever streams must break off with this failure. */
   onEnd: ((failure: Failure) => void) | undefined;
   readonly #host: StayHost;
   #kind: UseKind;
   #left = false;
 
-  constructor(host: StayHost, kind: UseKind, found: InstanceState, heldMs: number) {
+  constructor(host: StayHost, kind: UseKind, found: InstanceState) {
     this.#host = host;
     this.#kind = kind;
     this.found = found;
-    this.heldMs = heldMs;
   }
 
   get guest(): Guest {

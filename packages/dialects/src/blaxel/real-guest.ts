@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { http2Guest, type Guest } from '@torpor/runtime';
+import { tcpGuest, type Guest } from '@torpor/runtime';
 
 const SOURCE = fileURLToPath(new URL('../../../guest', import.meta.url));
 const START_MS = 10_000;
@@ -50,7 +50,7 @@ export async function startRealGuest(): Promise<RealGuest> {
     },
   );
   const port = await portOf(child);
-  const guest = http2Guest({ host: '127.0.0.1', port }, 'boot');
+  const guest = tcpGuest({ host: '127.0.0.1', port }, 'boot');
   await guest.claim({
     name: 'demo',
     hostname: 'demo',

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { AnswerParser, type AnswerHead } from './answer-parser.ts';
+import { AnswerParser, type AnswerHead } from './http-answers.ts';
 
 function read(pieces: readonly string[], method = 'GET') {
   const heads: AnswerHead[] = [];

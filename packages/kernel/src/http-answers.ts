@@ -1,6 +1,6 @@
 /**
- * Reads one HTTP/1.1 answer after another from the bytes of a connection, and hands bodies on as slices of what came, without copying. The peer is a
- * node of ours: what it sends is framed by Node's own server, so this parser is strict and takes nothing doubtful for an answer.
+ * Reads one HTTP/1.1 answer after another from the bytes of a connection, and hands bodies on as slices of what came, without copying. It is strict and
+ * takes nothing doubtful for an answer: a node frames by Node's own server and a guest by Go's, and whatever else answers is not to be trusted.
  */
 
 export interface AnswerHead {

@@ -1,0 +1,23 @@
+import type { InstanceFacts } from '@torpor/runtime';
+
+const WORDS_MAX = 200;
+
+/** Why an instance that is no more has ended, as far as the host can tell: a reason for people, without a full stop. */
+export function howItEnded({ death, oomKills = 0 }: InstanceFacts): string {
+  switch (death?.cause) {
+    case 'memory':
+      return 'it used up its memory, and the kernel killed it';
+    case 'pids':
+      return 'it reached its limit of processes and threads, and could not go on';
+    case 'exited':
+      return `its first process ended by itself with exit code ${death.exitCode ?? 'unknown'}`;
+    case 'signalled':
+      return `signal ${death.signal ?? 'unknown'} ended it, which nobody of ours had sent`;
+    case 'killed':
+      return 'the host was told to kill it';
+    case 'crashed':
+      return `its isolation gave up${death.said ? `, saying "${death.said.slice(0, WORDS_MAX)}"` : ''}`;
+    default:
+      return oomKills > 0 ? 'its process was killed for want of memory' : 'its process is gone';
+  }
+}
