@@ -84,7 +84,7 @@ func parseFlags() (flags, error) {
 	flag.IntVar(&out.allowUID, "allow-uid", 0, "the uid that may connect, besides root")
 	flag.IntVar(&out.gid, "gid", 0, "the group that owns the socket")
 	flag.BoolVar(&out.purge, "purge", false, "remove everything of this scope from the host, then end")
-	flag.BoolVar(&out.verbose, "verbose", false, "log every verb, not only those that fail")
+	flag.BoolVar(&out.verbose, "verbose", false, "log every verb, also the quiet ones that succeed in time")
 	flag.Parse()
 	var err error
 	if out.scope, err = names.ParseScope(*scope); err != nil {
@@ -142,7 +142,7 @@ func serve(given flags) error {
 	if given.verbose {
 		level = slog.LevelDebug
 	}
-	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level})).With("room", "hostd", "scope", given.scope)
+	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level, ReplaceAttr: asEvent})).With("room", "hostd", "scope", given.scope)
 	points, err := failpoint.Parse(os.Getenv("TORPOR_FAILPOINTS"))
 	if err != nil {
 		return err
@@ -170,6 +170,14 @@ func serve(given flags) error {
 	go func() { <-stop; listener.Close() }()
 	log.Info("serving", "socket", given.socket, "pid", os.Getpid())
 	return wire.Serve(listener, given.allowUID, opened.Handle, log)
+}
+
+// asEvent calls what a line tells of by the name that all rooms' lines have for it.
+func asEvent(groups []string, attribute slog.Attr) slog.Attr {
+	if attribute.Key == slog.MessageKey && len(groups) == 0 {
+		attribute.Key = "event"
+	}
+	return attribute
 }
 
 const predecessorDeadline = 10 * time.Second

@@ -122,13 +122,19 @@ func (h *Host) takeUp() error {
 	return nil
 }
 
-// Handle answers one request.
+// Handle answers one request and tells of it.
 func (h *Host) Handle(ctx context.Context, request wire.Request) (any, error) {
+	begin := time.Now()
+	result, err := h.carryOut(ctx, request)
+	h.note(request, time.Since(begin), err)
+	return result, err
+}
+
+func (h *Host) carryOut(ctx context.Context, request wire.Request) (any, error) {
 	verb, known := verbs[request.Verb]
 	if !known {
 		return nil, wire.Errorf(wire.Unsupported, "verb %q is not one of protocol %d", request.Verb, wire.Version)
 	}
-	begin := time.Now()
 	if err := h.Points.Reach(request.Verb, "before"); err != nil {
 		return nil, err
 	}
@@ -139,22 +145,7 @@ func (h *Host) Handle(ctx context.Context, request wire.Request) (any, error) {
 	if errors.Is(err, context.DeadlineExceeded) && wire.AsError(err).Code == wire.HostError {
 		err = wire.Errorf(wire.Deadline, "%s: %w", request.Verb, err)
 	}
-	h.note(request, time.Since(begin), err)
 	return result, err
-}
-
-// note writes one line per verb; arguments may hold a tenant's secrets and are not written.
-func (h *Host) note(request wire.Request, took time.Duration, err error) {
-	var subject struct {
-		ID string `json:"id"`
-	}
-	_ = json.Unmarshal(request.Args, &subject) // Only for the log; the verb itself judged the arguments.
-	attributes := []any{"verb", request.Verb, "id", subject.ID, "us", took.Microseconds()}
-	if err != nil {
-		h.Log.Warn("verb failed", append(attributes, "code", wire.AsError(err).Code, "err", err.Error())...)
-		return
-	}
-	h.Log.Debug("verb", attributes...)
 }
 
 // prepared is what most verbs need; without it they cannot be served.

@@ -21,23 +21,36 @@ type Handler func(ctx context.Context, request Request) (any, error)
 // inFlightMax bounds one connection's requests; the reader stops reading until one is answered.
 const inFlightMax = 256
 
+// Listener is what Serve needs of a *net.UnixListener.
+type Listener interface {
+	AcceptUnix() (*net.UnixConn, error)
+}
+
 // Serve accepts until the listener is closed, then waits for the verbs in flight. A peer must be root or allowUID.
-func Serve(listener *net.UnixListener, allowUID int, handle Handler, log *slog.Logger) error {
+func Serve(listener Listener, allowUID int, handle Handler, log *slog.Logger) error {
 	var inFlight sync.WaitGroup
 	counted := func(ctx context.Context, request Request) (any, error) {
 		inFlight.Add(1)
 		defer inFlight.Done()
 		return handle(ctx, request)
 	}
+	var rest time.Duration
 	for {
 		connection, err := listener.AcceptUnix()
 		if errors.Is(err, net.ErrClosed) {
 			inFlight.Wait()
 			return nil
 		}
+		if passes(err) {
+			rest = min(max(2*rest, restMin), restMax)
+			log.Warn("accepting failed and is tried again", "err", err, "restMs", rest.Milliseconds())
+			time.Sleep(rest)
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("accepting on the hostd socket: %w", err)
 		}
+		rest = 0
 		uid, err := peerUID(connection)
 		if err != nil || (uid != 0 && uid != allowUID) {
 			log.Warn("peer refused", "uid", uid, "allowUid", allowUID, "err", err)
@@ -46,6 +59,22 @@ func Serve(listener *net.UnixListener, allowUID int, handle Handler, log *slog.L
 		}
 		go serveConnection(connection, counted, log)
 	}
+}
+
+// Between one failed accept and the next try. A descriptor or some memory may be free by then.
+const (
+	restMin = 5 * time.Millisecond
+	restMax = time.Second
+)
+
+// passes tells failures of an accept that say nothing about the next one: a peer that has gone already, or a host that is short of something.
+func passes(err error) bool {
+	for _, passing := range []error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.ECONNABORTED, unix.EINTR, unix.EAGAIN} {
+		if errors.Is(err, passing) {
+			return true
+		}
+	}
+	return false
 }
 
 func peerUID(connection *net.UnixConn) (int, error) {
@@ -105,7 +134,7 @@ func answer(request Request, handle Handler, log *slog.Logger) (out Answer) {
 	// A bug in one verb answers that verb; the other instances of the node go on being served.
 	defer func() {
 		if bug := recover(); bug != nil {
-			log.Error("bug in verb", "verb", request.Verb, "bug", fmt.Sprint(bug), "stack", string(debug.Stack()))
+			log.Error("bug in verb", "verb", request.Verb, "traceId", request.TraceID(), "bug", fmt.Sprint(bug), "stack", string(debug.Stack()))
 			out = Answer{ID: request.ID, Error: Errorf(HostError, "%s met a bug: %v; see hostd's log", request.Verb, bug)}
 		}
 	}()

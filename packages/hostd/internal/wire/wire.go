@@ -59,12 +59,13 @@ func withoutCode(err error, coded *Error) string {
 	return string(bytes.Replace([]byte(err.Error()), []byte(coded.Error()), []byte(coded.Message), 1))
 }
 
-// Request is one line from the client. DeadlineMs 0 means the verb's own default.
+// Request is one line from the client. DeadlineMs 0 means the verb's own default; Traceparent may be absent.
 type Request struct {
-	ID         int64           `json:"id"`
-	Verb       string          `json:"verb"`
-	Args       json.RawMessage `json:"args"`
-	DeadlineMs int64           `json:"deadlineMs"`
+	ID          int64           `json:"id"`
+	Verb        string          `json:"verb"`
+	Args        json.RawMessage `json:"args"`
+	DeadlineMs  int64           `json:"deadlineMs"`
+	Traceparent string          `json:"traceparent"`
 }
 
 // Answer is one line to the client: either a result or an error.

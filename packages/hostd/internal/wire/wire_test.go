@@ -13,16 +13,19 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestRequestsAreReadAndRefused(t *testing.T) {
 	for line, want := range map[string]string{
 		`{"id":7,"verb":"x","args":{"a":1},"deadlineMs":50}`: "",
 		`{"id":7,"verb":"x"}`:                                "",
-		`{"id":7}`:                                           "no verb",
-		`{"id":7,"verb":"x","deadlineMs":-1}`:                "negative",
-		`{"id":"7","verb":"x"}`:                              "not a request",
-		`not json`:                                           "not a request",
+		`{"id":7,"verb":"x","traceparent":"anything"}`:       "",
+		`{"id":7}`:                            "no verb",
+		`{"id":7,"verb":"x","deadlineMs":-1}`: "negative",
+		`{"id":"7","verb":"x"}`:               "not a request",
+		`not json`:                            "not a request",
 	} {
 		_, refusal := ParseRequest([]byte(line))
 		if got := fmt.Sprint(refusal); (want == "") != (refusal == nil) || !strings.Contains(got, want) && want != "" {
@@ -42,6 +45,19 @@ func TestArgsWithAMisspeltFieldAreRefused(t *testing.T) {
 	}
 }
 
+func TestATraceIsReadAndAMisshapenOnePassedOver(t *testing.T) {
+	const trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+	for traceparent, want := range map[string]string{
+		"00-" + trace + "-" + span + "-01": trace, "": "", "00-" + trace: "", "00-" + trace + "-" + span + "-1": "",
+		"00-" + strings.Repeat("0", 32) + "-" + span + "-01": "", "00-" + strings.ToUpper(trace) + "-" + span + "-01": "",
+		"00-" + trace + "-" + span + "-01-more": "",
+	} {
+		if got := (Request{Traceparent: traceparent}).TraceID(); got != want {
+			t.Errorf("%q: got %q, want %q", traceparent, got, want)
+		}
+	}
+}
+
 func TestAnErrorKeepsItsCodeAndWhatWasBeingDone(t *testing.T) {
 	coded := AsError(fmt.Errorf("creating sandbox a: %w", Errorf(NoSpace, "the pool is full")))
 	if coded.Code != NoSpace || !coded.Retryable || coded.Message != "creating sandbox a: the pool is full" {
@@ -55,13 +71,21 @@ func TestAnErrorKeepsItsCodeAndWhatWasBeingDone(t *testing.T) {
 
 func served(t *testing.T, handle Handler) net.Conn {
 	t.Helper()
+	return servedBy(t, handle, func(listener *net.UnixListener) Listener { return listener })
+}
+
+// servedBy serves on what wrap makes of a real listener.
+func servedBy(t *testing.T, handle Handler, wrap func(*net.UnixListener) Listener) net.Conn {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error)
-	go func() { ended <- Serve(listener, os.Getuid(), handle, slog.New(slog.NewTextHandler(io.Discard, nil))) }()
+	go func() {
+		ended <- Serve(wrap(listener), os.Getuid(), handle, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	}()
 	connection, err := net.Dial("unix", path)
 	if err != nil {
 		t.Fatal(err)
@@ -119,5 +143,38 @@ func TestALineWithoutEndIsRefusedAndEndsTheConnection(t *testing.T) {
 	text, err := io.ReadAll(connection)
 	if !strings.Contains(string(text), "bad_request") && err == nil {
 		t.Errorf("got %q, %v", text, err)
+	}
+}
+
+// short fails its first accepts, as a host does that is out of file descriptors.
+type short struct {
+	*net.UnixListener
+	failures []error
+}
+
+func (s *short) AcceptUnix() (*net.UnixConn, error) {
+	if len(s.failures) == 0 {
+		return s.UnixListener.AcceptUnix()
+	}
+	err := s.failures[0]
+	s.failures = s.failures[1:]
+	return nil, &net.OpError{Op: "accept", Net: "unix", Err: os.NewSyscallError("accept4", err)}
+}
+
+func TestAnAcceptThatFailsForTheMomentDoesNotEndTheServing(t *testing.T) {
+	connection := servedBy(t, func(context.Context, Request) (any, error) { return "here", nil }, func(listener *net.UnixListener) Listener {
+		return &short{listener, []error{unix.EMFILE, unix.ECONNABORTED, unix.EINTR, unix.ENFILE}}
+	})
+	fmt.Fprintln(connection, `{"id":1,"verb":"x"}`)
+	line, err := bufio.NewReader(connection).ReadString('\n')
+	if err != nil || line != `{"id":1,"ok":true,"result":"here"}`+"\n" {
+		t.Errorf("got %q, %v", line, err)
+	}
+}
+
+func TestAnAcceptThatCannotSucceedAgainEndsTheServing(t *testing.T) {
+	broken := &short{failures: []error{unix.EBADF}}
+	if err := Serve(broken, 0, nil, slog.New(slog.DiscardHandler)); !errors.Is(err, unix.EBADF) {
+		t.Errorf("got %v", err)
 	}
 }
