@@ -55,7 +55,7 @@ func Prepare(ctx context.Context, scope names.Scope, rules Rules) (*Net, error) 
 // Open takes up a network that an earlier hostd prepared.
 func Open(scope names.Scope, rules Rules) *Net { return &Net{scope: scope, rules: rules} }
 
-// SetAllowed replaces the operator's openings in one transaction.
+// SetAllowed replaces the operator's openings in one transaction. Connections to what is closed by it end.
 func (n *Net) SetAllowed(ctx context.Context, allow []Opening) error {
 	if err := checked(allow); err != nil {
 		return wire.Errorf(wire.BadRequest, "%w", err)

@@ -42,6 +42,8 @@ var chains = []struct{ name, hook string }{
 	{"routed", "type filter hook forward priority filter - 10; policy accept;"},
 	{"leaving", ""},
 	{"entering", ""},
+	{"to_denied", ""},
+	{"from_denied", ""},
 	{"masked", "type nat hook postrouting priority srcnat; policy accept;"},
 }
 
@@ -108,20 +110,30 @@ func (r Rules) text(scope names.Scope) string {
 	if r.BandwidthMbit > 0 {
 		line("    update @sending { ip saddr %s } drop", r.over())
 	}
+	line("    ip daddr { %s } jump to_denied", r.denied())
 	line("    ct state established,related accept")
 	if r.Connections > 0 {
 		line("    add @connections { ip saddr ct count over %d } drop", r.Connections)
 	}
-	line("    ip daddr . meta l4proto . th dport @allowed accept")
-	line("    ip daddr { %s } reject with icmpx admin-prohibited", strings.Join(append(append([]string{}, r.deniedBesides()...), denied...), ", "))
 	line("    accept")
+	line("  }")
+	// Asked of every packet, before conntrack is: a connection ends when the operator closes what it goes to.
+	line("  chain to_denied {")
+	line("    ip daddr . meta l4proto . th dport @allowed return")
+	line("    meta l4proto tcp ct state established reject with tcp reset")
+	line("    reject with icmpx admin-prohibited")
 	line("  }")
 	line("  chain entering {")
 	if r.BandwidthMbit > 0 {
 		line("    update @receiving { ip daddr %s } drop", r.over())
 	}
-	line("    ct direction reply ct state established,related accept")
 	line("    ct state related accept")
+	line("    ip saddr { %s } jump from_denied", r.denied())
+	line("    ct direction reply ct state established accept")
+	line("    drop")
+	line("  }")
+	line("  chain from_denied {")
+	line("    ip saddr . meta l4proto . th sport @allowed return")
 	line("    drop")
 	line("  }")
 	line("  chain masked {")
@@ -137,14 +149,15 @@ func (r Rules) over() string {
 	return fmt.Sprintf("limit rate over %d kbytes/second burst 64 kbytes", r.BandwidthMbit*125)
 }
 
-// deniedBesides is the node's subnet unless a denied range holds it already: the kernel refuses overlapping intervals.
-func (r Rules) deniedBesides() []string {
+// denied joins the ranges, and the node's subnet unless one of them holds it already: the kernel refuses overlapping intervals.
+func (r Rules) denied() string {
+	ranges := strings.Join(denied, ", ")
 	for _, text := range denied {
 		if netip.MustParsePrefix(text).Overlaps(r.Subnet) {
-			return nil
+			return ranges
 		}
 	}
-	return []string{r.Subnet.String()}
+	return r.Subnet.String() + ", " + ranges
 }
 
 func joined(ports []int) string {

@@ -26,8 +26,14 @@ func TestTheTableSaysWhatIsPromised(t *testing.T) {
 			t.Errorf("the table lacks %s:\n%s", want, text)
 		}
 	}
+	for chain, want := range map[string]string{"leaving": "ip daddr", "entering": "ip saddr"} {
+		body := text[strings.LastIndex(text, "chain "+chain+" {"):]
+		if judged := strings.Index(body, want+" { 0.0.0.0/8"); judged < 0 || judged > strings.Index(body, "established") {
+			t.Errorf("chain %s lets established connections pass before it asks whether they still may", chain)
+		}
+	}
 	// The last word to each hook's traffic of ours is a drop, but for what leaves to the internet.
-	for _, chain := range []string{"hosted", "entering"} {
+	for _, chain := range []string{"hosted", "entering", "from_denied"} {
 		body := text[strings.LastIndex(text, "chain "+chain+" {"):]
 		body = strings.TrimSpace(body[:strings.Index(body, "}\n")])
 		if !strings.HasSuffix(body, "drop") {
