@@ -14,7 +14,6 @@ type Usage struct {
 	MemoryMib  int64
 	CPUUsageNs int64
 	Pids       int64
-	OOMKills   int64
 }
 
 // Usage reads the accounting files; a group that does not exist has used nothing.
@@ -23,9 +22,9 @@ func (g Group) Usage() (Usage, error) {
 	if err != nil {
 		return Usage{}, err
 	}
-	memoryFile, oomFile, oomKey := "memory.usage_in_bytes", "memory.oom_control", "oom_kill"
+	memoryFile := "memory.usage_in_bytes"
 	if g.h.v2 {
-		memoryFile, oomFile = "memory.current", "memory.events"
+		memoryFile = "memory.current"
 	}
 	memory, err := readNumber(filepath.Join(g.Path("memory"), memoryFile))
 	if err != nil {
@@ -35,11 +34,27 @@ func (g Group) Usage() (Usage, error) {
 	if err != nil {
 		return Usage{}, err
 	}
-	oomKills, err := readKey(filepath.Join(g.Path("memory"), oomFile), oomKey)
-	if err != nil {
-		return Usage{}, err
+	return Usage{MemoryMib: memory >> 20, CPUUsageNs: cpu, Pids: pids}, nil
+}
+
+// Strikes are how often the kernel struck a group for want of something: since it was made, and deadly or not.
+type Strikes struct {
+	OOMKills    int64 `json:"oomKills"`
+	PidsRefused int64 `json:"pidsRefused"`
+}
+
+// Strikes of a group; one that does not exist was never struck.
+func (g Group) Strikes() (Strikes, error) {
+	memoryFile := "memory.oom_control"
+	if g.h.v2 {
+		memoryFile = "memory.events"
 	}
-	return Usage{MemoryMib: memory >> 20, CPUUsageNs: cpu, Pids: pids, OOMKills: oomKills}, nil
+	killed, err := readKey(filepath.Join(g.Path("memory"), memoryFile), "oom_kill")
+	if err != nil {
+		return Strikes{}, err
+	}
+	refused, err := readKey(filepath.Join(g.Path("pids"), "pids.events"), "max")
+	return Strikes{OOMKills: killed, PidsRefused: refused}, err
 }
 
 // CPUUsageNs is the processor time of all processes that were ever in the group.

@@ -69,7 +69,7 @@ func Open(options Options) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	sandbox.AdoptOrphans(options.Runsc, options.Log)
+	sandboxes.AdoptOrphans(options.Log)
 	h := &Host{Options: options, started: time.Now(), groups: groups, locks: lock.New(options.Paths), sandboxes: sandboxes}
 	if err := h.takeUp(); err != nil {
 		return nil, err

@@ -226,8 +226,8 @@ func (h *Host) createSandbox(ctx context.Context, args sandboxArgs) (any, error)
 	return process, err
 }
 
-func (h *Host) startSandbox(_ context.Context, id names.ID, _ *lock.Held) (any, error) {
-	return done{}, h.sandboxes.Start(id)
+func (h *Host) startSandbox(ctx context.Context, id names.ID, _ *lock.Held) (any, error) {
+	return done{}, h.sandboxes.Start(ctx, id)
 }
 
 func (h *Host) pauseSandbox(ctx context.Context, id names.ID, _ *lock.Held) (any, error) {

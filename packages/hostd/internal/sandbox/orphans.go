@@ -17,12 +17,12 @@ import (
 // since not every host's first process collects what ends. After hostd's own end they are the first process's.
 
 // AdoptOrphans collects ended sandboxes for as long as hostd lives, and never a process that somebody else here waits for.
-func AdoptOrphans(runsc string, log *slog.Logger) {
+func (s *Sandboxes) AdoptOrphans(log *slog.Logger) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		log.Warn("ended sandboxes are left to the host's first process to collect", "err", err)
 		return
 	}
-	name := filepath.Base(runsc)
+	name := filepath.Base(s.spawners.runsc.Binary)
 	if len(name) > 15 {
 		name = name[:15] // As much as the kernel keeps of it.
 	}
@@ -31,7 +31,7 @@ func AdoptOrphans(runsc string, log *slog.Logger) {
 		signal.Notify(ended, unix.SIGCHLD)
 		again := time.NewTicker(5 * time.Second)
 		for {
-			collect(name)
+			s.collect(name)
 			select {
 			case <-ended:
 			case <-again.C:
@@ -41,14 +41,14 @@ func AdoptOrphans(runsc string, log *slog.Logger) {
 }
 
 // collect takes every ended child of that name. Another in front of the queue is about to be taken by whoever started it.
-func collect(name string) {
+func (s *Sandboxes) collect(name string) {
 	for tries := 0; tries < 20; {
 		pid := endedChild()
 		if pid == 0 {
 			return
 		}
 		if nameOf(pid) == name {
-			unix.Wait4(pid, nil, unix.WNOHANG, nil)
+			s.births.bury(pid)
 			continue
 		}
 		tries++

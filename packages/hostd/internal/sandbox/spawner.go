@@ -202,7 +202,8 @@ func RunSpawner(runsc Runsc) error {
 	unix.Close(3)
 	socket := generic.(*net.UnixConn)
 	var busy sync.Mutex
-	go reapAll(&busy)
+	var births births
+	go reapAll(&busy, &births)
 	for {
 		ask, lock, err := receive(socket)
 		if err != nil {
@@ -210,6 +211,7 @@ func RunSpawner(runsc Runsc) error {
 		}
 		busy.Lock()
 		made := bear(conf, ask)
+		births.remember(made.Pid, ask.Bundle)
 		busy.Unlock()
 		unix.Close(lock)
 		answer, err := json.Marshal(made)
@@ -257,16 +259,13 @@ func bear(conf *config.Config, ask birth) life {
 }
 
 // reapAll collects sandboxes that end while their spawner lives; busy keeps it from a child that runsc itself waits for.
-func reapAll(busy *sync.Mutex) {
+func reapAll(busy *sync.Mutex, births *births) {
 	ended := make(chan os.Signal, 1)
 	signal.Notify(ended, unix.SIGCHLD)
 	for range ended {
 		busy.Lock()
-		for {
-			pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
-			if pid <= 0 || err != nil {
-				break
-			}
+		for pid := endedChild(); pid != 0; pid = endedChild() {
+			births.bury(pid)
 		}
 		busy.Unlock()
 	}
