@@ -51,6 +51,10 @@ func TestADiskEndsAtItsLimitAndNeighboursNoticeNothing(t *testing.T) {
 	if usage := n.must("disk.usage", neighbour.ref()); usage["usedMib"].(float64) > 5 {
 		t.Errorf("the neighbour is charged: %v", usage)
 	}
+	all := n.must("disk.stats", args{"ids": []string{neighbour.id, "nosuch00", greedy.id}})
+	if len(all) != 2 || fmt.Sprint(all[greedy.id]) != fmt.Sprint(usage) || all[neighbour.id].(map[string]any)["limitMib"].(float64) != 200 {
+		t.Errorf("usage of several at once: %v", all)
+	}
 	// A full tenant can be given more, and goes on.
 	n.must("disk.create", args{"id": greedy.id, "diskMib": 260})
 	greedy.mustGet("/write", map[string]string{"path": "/more", "text": "fits"})

@@ -38,6 +38,15 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "host tests need root and RUNSC=<path of runsc>")
 		return 1
 	}
+	// One run at a time on this machine: the scopes, subnets and routes of two would be the same.
+	alone, err := os.OpenFile("/run/hostd-e2e.lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err == nil {
+		err = unix.Flock(int(alone.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
+		panic(err)
+	}
+	defer alone.Close()
 	dir, err := os.MkdirTemp("", "hostd-e2e-")
 	if err != nil {
 		panic(err)
@@ -335,12 +344,16 @@ func (i instance) sandboxArgs() args {
 }
 
 // up makes the whole of an instance and waits for its first answer.
-func (n *node) up(slot int) instance {
+func (n *node) up(slot int, change ...func(sandbox args)) instance {
 	n.t.Helper()
 	i := n.instance(slot)
+	sandbox := i.sandboxArgs()
+	for _, apply := range change {
+		apply(sandbox)
+	}
 	n.must("disk.create", i.diskArgs())
 	n.must("net.create", i.slotArgs())
-	n.must("sandbox.create", i.sandboxArgs())
+	n.must("sandbox.create", sandbox)
 	n.must("sandbox.start", i.ref())
 	i.answers()
 	return i

@@ -279,13 +279,66 @@ func TestAHalfResumedSandboxIsNeitherLostNorResumedTwice(t *testing.T) {
 
 func thawByHand(t *testing.T, n *node, i instance) {
 	t.Helper()
+	turnByHand(t, n, i, "THAWED", "0")
+}
+
+func freezeByHand(t *testing.T, n *node, i instance) {
+	t.Helper()
+	turnByHand(t, n, i, "FROZEN", "1")
+	v1 := "/sys/fs/cgroup/freezer/torpor-" + n.scope + "/" + i.id + "/freezer.state"
+	v2 := "/sys/fs/cgroup/torpor-" + n.scope + "/" + i.id + "/cgroup.events"
+	n.eventually("the freezer holds", 5*time.Second, func() error {
+		old, _ := os.ReadFile(v1)
+		new, _ := os.ReadFile(v2)
+		if strings.TrimSpace(string(old)) != "FROZEN" && !strings.Contains(string(new), "frozen 1") {
+			return fmt.Errorf("it says %q %q", old, new)
+		}
+		return nil
+	})
+}
+
+func turnByHand(t *testing.T, n *node, i instance, v1Order, v2Order string) {
+	t.Helper()
 	v1 := "/sys/fs/cgroup/freezer/torpor-" + n.scope + "/" + i.id + "/freezer.state"
 	v2 := "/sys/fs/cgroup/torpor-" + n.scope + "/" + i.id + "/cgroup.freeze"
-	if os.WriteFile(v1, []byte("THAWED"), 0) != nil {
-		if err := os.WriteFile(v2, []byte("0"), 0); err != nil {
+	if os.WriteFile(v1, []byte(v1Order), 0) != nil {
+		if err := os.WriteFile(v2, []byte(v2Order), 0); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// A sentry that stands still stands for one whose processor quota is used up: it answers when it may run again.
+func TestAStartThatIsLateSaysSoAndIsTakenUpAgain(t *testing.T) {
+	n := newNode(t)
+	i := n.instance(0)
+	n.must("disk.create", i.diskArgs())
+	lateStart := func() {
+		t.Helper()
+		n.must("net.create", i.slotArgs())
+		n.must("sandbox.create", i.sandboxArgs())
+		freezeByHand(t, n, i)
+		_, err := n.client.askWithin(200, "sandbox.start", i.ref())
+		if late, ok := err.(*refusal); !ok || late.Code != "deadline" || !late.Retryable || !strings.Contains(late.Message, `"sandbox.start"`) {
+			t.Fatalf("a start that cannot be in time says %v", err)
+		}
+		n.refused("busy", "sandbox.state", i.ref())
+	}
+	lateStart()
+	thawByHand(t, n, i)
+	n.must("sandbox.start", i.ref())
+	i.answers()
+	n.must("sandbox.delete", i.ref())
+	// One that is still late when the sandbox goes does not come after its successor.
+	lateStart()
+	n.must("sandbox.delete", i.ref())
+	n.must("net.create", i.slotArgs())
+	n.must("sandbox.create", i.sandboxArgs())
+	n.must("sandbox.start", i.ref())
+	i.answers()
+	n.must("sandbox.pause", i.ref())
+	n.must("sandbox.resume", i.ref())
+	i.answers()
 }
 
 // Every verb that changes something is cut off just before and just after it acts; asked again it must succeed.
@@ -459,19 +512,78 @@ func command(t *testing.T, line ...string) {
 	}
 }
 
-func TestASandboxThatEatsItsMemoryIsToldApart(t *testing.T) {
-	n := newNode(t)
-	i, neighbour := n.up(0), n.up(1)
-	i.get("/eat", map[string]string{"mib": "400"}) // The connection dies with it.
-	n.eventually("the sandbox is seen to have died of its limit", 10*time.Second, func() error {
-		if state := i.state(); state["runsc"] != "stopped" || state["oomKills"].(float64) < 1 {
+// died waits for the end of a sandbox and gives what is told of it.
+func (i instance) died() (state, death args) {
+	i.n.t.Helper()
+	i.n.eventually(i.id+" ends", time.Minute, func() error {
+		if state = i.state(); state["runsc"] != "stopped" {
 			return fmt.Errorf("%v", state)
 		}
 		return nil
 	})
-	neighbour.answers()
-	i.down()
-	n.up(0).answers()
+	death, told := state["death"].(map[string]any)
+	if !told {
+		i.n.t.Fatalf("nothing is told of the death: %v", state)
+	}
+	return state, death
+}
+
+func TestADeathIsToldTruthfully(t *testing.T) {
+	n := newNode(t)
+	neighbour := n.up(9)
+	for _, c := range []struct {
+		cause string
+		kill  func(i instance)
+		also  func(state, death args) bool
+	}{
+		// What is asked has no answer: the connection dies with whoever should give it.
+		{"memory", func(i instance) { go i.get("/eat", asking("mib", "400")) }, func(state, _ args) bool { return state["oomKills"].(float64) > 0 }},
+		// gVisor tells a guest that may not fork so, and lives; it dies when it lacks a thread for itself.
+		{"pids", func(i instance) { i.get("/multiply", nil); go i.get("/crowd", nil) }, func(state, death args) bool { return state["pidsRefused"].(float64) > 0 && death["said"] != nil }},
+		{"exited", func(i instance) { go i.get("/exit", asking("code", "3")) }, func(_, death args) bool { return death["exitCode"] == 3.0 }},
+		{"exited", func(i instance) { go i.get("/exit", asking("code", "0")) }, func(_, death args) bool { return death["exitCode"] == 0.0 }},
+		{"signalled", func(i instance) { unix.Kill(int(i.state()["pid"].(float64)), unix.SIGKILL) }, func(_, death args) bool { return death["signal"] == 9.0 }},
+		{"killed", func(i instance) { n.must("sandbox.kill", i.ref()) }, nil},
+	} {
+		i := n.up(0, func(sandbox args) {
+			if c.cause == "pids" { // With memory enough for as many processes as there may be.
+				sandbox["limits"] = args{"memoryMib": 4096, "cpus": 1, "pids": 64, "nofile": 1024}
+			}
+		})
+		c.kill(i)
+		state, death := i.died()
+		if death["cause"] != c.cause || c.also != nil && !c.also(state, death) {
+			t.Errorf("a death by %s is told as %v", c.cause, state)
+		}
+		if _, err := n.client.ask("sandbox.resume", i.ref()); err == nil || !strings.Contains(err.Error(), i.id) {
+			t.Errorf("a resume of the dead says %v", err)
+		}
+		if _, again := i.died(); fmt.Sprint(again) != fmt.Sprint(death) {
+			t.Errorf("told again, it is another: %v, then %v", death, again)
+		}
+		neighbour.answers()
+		i.down()
+	}
+}
+
+func asking(name, value string) map[string]string { return map[string]string{name: value} }
+
+// Nobody of ours was there to see the end.
+func TestADeathWhileHostdIsAwayIsUnknownUnlessTheKernelCountedIt(t *testing.T) {
+	n := newNode(t)
+	i, hungry := n.up(0), n.up(1)
+	pid := int(i.state()["pid"].(float64))
+	n.kill()
+	unix.Kill(pid, unix.SIGKILL)
+	go hungry.get("/eat", asking("mib", "400"))
+	n.start()
+	// "signalled" where the host's first process leaves the dead lying about: then the kernel still tells.
+	if _, death := i.died(); death["cause"] != "unknown" && death["signal"] != 9.0 {
+		t.Errorf("got %v", death)
+	}
+	if _, death := hungry.died(); death["cause"] != "memory" {
+		t.Errorf("got %v", death)
+	}
 }
 
 func TestStatsAreOfTheSandboxesAskedFor(t *testing.T) {
@@ -505,6 +617,7 @@ func TestRefusalsSayWhichKind(t *testing.T) {
 	n.refused("not_found", "sandbox.start", i.ref())
 	n.refused("not_found", "sandbox.create", i.sandboxArgs())
 	n.refused("not_found", "disk.usage", i.ref())
+	n.refused("bad_request", "disk.stats", args{"ids": []string{i.id, "../etc"}})
 	n.refused("not_found", "disk.create", args{"id": i.id, "diskMib": 100, "from": "nosuch00"})
 	unlimited := i.sandboxArgs()
 	delete(unlimited["limits"].(args), "pids")

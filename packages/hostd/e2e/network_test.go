@@ -166,6 +166,59 @@ func TestASandboxReachesTheWorldAndNothingElse(t *testing.T) {
 	}
 }
 
+func TestAConnectionEndsWhenItsDestinationIsClosed(t *testing.T) {
+	out := newOutside(t)
+	out.serves(t, 80)
+	private, other := args{"ip": "10.99.0.2", "port": 80, "proto": "tcp"}, args{"ip": "100.64.0.9", "port": 80, "proto": "tcp"}
+	n := newNode(t, func(prepare map[string]any) { prepare["egress"] = args{"allow": []any{private, other}} })
+	toPrivate, toPublic := n.up(0), n.up(1)
+	for i, to := range map[instance]string{toPrivate: "10.99.0.2:80", toPublic: public + ":80"} {
+		if got := i.mustGet("/hold", map[string]string{"to": to, "count": "1"}); got != "1" {
+			t.Fatalf("%s does not reach %s", i.id, to)
+		}
+	}
+	live := func(i instance) error {
+		_, err := i.get("/use", nil)
+		return err
+	}
+	n.must("egress.set", args{"allow": []any{private}})
+	n.must("node.prepare", n.prepare)
+	for _, i := range []instance{toPrivate, toPublic} {
+		if err := live(i); err != nil {
+			t.Fatalf("the connection of %s ended though its destination stayed open: %v", i.id, err)
+		}
+	}
+	n.must("egress.set", args{"allow": []any{other}})
+	if live(toPrivate) == nil {
+		t.Error("a connection goes on to what the operator has closed")
+	}
+	if err := live(toPublic); err != nil {
+		t.Errorf("a connection to the public internet ended with it: %v", err)
+	}
+}
+
+func TestANetworkIsNotDeletedUnderAnotherSandbox(t *testing.T) {
+	n := newNode(t)
+	i, stray := n.up(3), n.instance(4)
+	wrong := args{"id": stray.id, "slot": i.slot}
+	n.refused("busy", "net.delete", wrong)
+	n.refused("busy", "net.create", wrong)
+	i.answers()
+	n.must("sandbox.delete", i.ref())
+	// Nobody's any more: whoever cleans up may take it away, whatever it is called.
+	n.must("net.create", i.slotArgs())
+	n.must("net.delete", wrong)
+	// A network made for one instance is not lent to another.
+	n.must("net.create", i.slotArgs())
+	n.must("disk.create", stray.diskArgs())
+	lent := stray.sandboxArgs()
+	lent["slot"] = i.slot
+	n.refused("not_found", "sandbox.create", lent)
+	n.must("net.create", wrong)
+	n.must("sandbox.create", lent)
+	n.must("sandbox.delete", stray.ref())
+}
+
 func TestASandboxAsksTheNodesOwnNameServer(t *testing.T) {
 	n := newNode(t)
 	i := n.up(0)

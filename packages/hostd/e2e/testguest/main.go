@@ -2,6 +2,8 @@
 package main
 
 import (
+	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -19,10 +21,15 @@ func main() {
 		fmt.Print(os.Geteuid())
 		return
 	}
+	if len(os.Args) == 2 && os.Args[1] == "stay" {
+		time.Sleep(time.Hour)
+		return
+	}
 	answer("/", func(*http.Request) (string, error) { return os.Hostname() })
 	answer("/spin", spin)
 	answer("/dial", dial)
 	answer("/hold", hold)
+	answer("/use", use)
 	answer("/say", say)
 	answer("/fill", fill)
 	answer("/read", func(r *http.Request) (string, error) {
@@ -42,6 +49,15 @@ func main() {
 	answer("/unbind", func(r *http.Request) (string, error) { return "", syscall.Unmount(r.FormValue("at"), 0) })
 	answer("/eat", eat)
 	answer("/fetch", fetch)
+	answer("/multiply", multiply)
+	answer("/crowd", crowd)
+	answer("/exit", func(r *http.Request) (string, error) {
+		code, err := strconv.Atoi(r.FormValue("code"))
+		if err == nil {
+			os.Exit(code)
+		}
+		return "", err
+	})
 	answer("/elevated", elevated)
 	fmt.Fprintln(os.Stderr, http.ListenAndServe(":8080", nil))
 	os.Exit(1)
@@ -95,6 +111,22 @@ func hold(r *http.Request) (string, error) {
 		held = append(held, connection)
 	}
 	return strconv.Itoa(len(held)), nil
+}
+
+// use asks something over the first connection that is held.
+func use(*http.Request) (string, error) {
+	if len(held) == 0 {
+		return "", errors.New("no connection is held")
+	}
+	held[0].SetDeadline(time.Now().Add(2 * time.Second))
+	if _, err := io.WriteString(held[0], "HEAD / HTTP/1.1\r\nHost: held\r\n\r\n"); err != nil {
+		return "", err
+	}
+	response, err := http.ReadResponse(bufio.NewReader(held[0]), &http.Request{Method: http.MethodHead})
+	if err != nil {
+		return "", err
+	}
+	return response.Status, nil
 }
 
 // say sends a datagram and gives the reply.
@@ -188,6 +220,27 @@ func elevated(*http.Request) (string, error) {
 	command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1000, Gid: 1000}}
 	out, err := command.CombinedOutput()
 	return string(out), err
+}
+
+// multiply starts processes that stay, until it cannot.
+func multiply(r *http.Request) (string, error) {
+	for count := 0; ; count++ {
+		if err := exec.Command("/proc/self/exe", "stay").Start(); err != nil {
+			return strconv.Itoa(count), err
+		}
+	}
+}
+
+// crowd has many threads of the kernel at work at once: each write that waits for the disk takes one.
+func crowd(*http.Request) (string, error) {
+	for writer := range 200 {
+		go func() {
+			for {
+				writeSynced(fmt.Sprintf("/crowd%d", writer), make([]byte, 1<<16))
+			}
+		}()
+	}
+	return "", nil
 }
 
 func fetch(r *http.Request) (string, error) {

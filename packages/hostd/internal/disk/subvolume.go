@@ -200,7 +200,24 @@ func (p *Pool) destroy(path string) error {
 // Usage of an instance's subvolume, as the kernel counts it now.
 func (p *Pool) Usage(id names.ID) (Usage, error) { return p.usageOf(p.paths.Disk(id)) }
 
-// VolumeUsage of a volume that is not attached.
+// Usages of several instances' subvolumes; instances that have none are left out.
+func (p *Pool) Usages(ids []names.ID) (map[names.ID]Usage, error) {
+	out := make(map[names.ID]Usage, len(ids))
+	for _, id := range ids {
+		usage, err := p.Usage(id)
+		if err == nil {
+			out[id] = usage
+			continue
+		}
+		// A disk may go while its counters are read.
+		if _, there := os.Lstat(p.paths.Disk(id)); !errors.Is(there, os.ErrNotExist) {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// VolumeUsage of a volume, attached or not.
 func (p *Pool) VolumeUsage(volume string) (Usage, error) {
 	at, err := p.attachment(volume)
 	if err != nil {

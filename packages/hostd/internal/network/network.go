@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sort"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -83,9 +84,23 @@ func (n *Net) place(slot names.Slot) Place {
 // NetnsPath of a slot.
 func (n *Net) NetnsPath(slot names.Slot) string { return filepath.Join(NetnsDir, n.scope.Netns(slot)) }
 
-// Create makes a slot's network, or completes one that was left half made. The address inside is put back, which runsc takes off the device
-// when a sandbox is made; while one uses it (inUse), its end is left alone.
-func (n *Net) Create(slot names.Slot, inUse bool) (Place, error) {
+// OwnerOf a slot's network: the instance that it was made for last, or "" where there is none that bears a name. The kernel keeps it, as the alias
+// of the host's end, so `ip link` shows it too.
+func (n *Net) OwnerOf(slot names.Slot) names.ID {
+	alias, err := os.ReadFile("/sys/class/net/" + n.scope.Veth(slot) + "/ifalias")
+	if err != nil {
+		return ""
+	}
+	owner, err := names.ParseID(strings.TrimSpace(string(alias)))
+	if err != nil {
+		return ""
+	}
+	return owner
+}
+
+// Create makes a slot's network for an instance, or completes one that was left half made. The address inside is put back, which runsc takes off
+// the device when a sandbox is made; while one uses it (inUse), its end is left alone.
+func (n *Net) Create(slot names.Slot, owner names.ID, inUse bool) (Place, error) {
 	place := n.place(slot)
 	// The rules come first, so that there is no moment in which the device lets anything through unjudged.
 	if err := n.admit(slot); err != nil {
@@ -94,7 +109,7 @@ func (n *Net) Create(slot names.Slot, inUse bool) (Place, error) {
 	if err := ensureNetns(place.Netns); err != nil {
 		return Place{}, err
 	}
-	if err := n.connect(place, inUse); err != nil {
+	if err := n.connect(place, owner, inUse); err != nil {
 		return Place{}, err
 	}
 	return place, nil
@@ -153,7 +168,7 @@ func removeNetns(path string) error {
 
 const insideName = "eth0"
 
-func (n *Net) connect(place Place, inUse bool) error {
+func (n *Net) connect(place Place, owner names.ID, inUse bool) error {
 	inside, err := netns.GetFromPath(place.Netns)
 	if err != nil {
 		return fmt.Errorf("opening the namespace %s: %w", place.Netns, err)
@@ -167,7 +182,7 @@ func (n *Net) connect(place Place, inUse bool) error {
 	if err := ensureVeth(place.Device, inside, handle); err != nil {
 		return err
 	}
-	if err := raiseOutside(place); err != nil {
+	if err := raiseOutside(place, owner); err != nil {
 		return err
 	}
 	if inUse {
@@ -194,7 +209,7 @@ func ensureVeth(device string, inside netns.NsHandle, handle *netlink.Handle) er
 	return nil
 }
 
-func raiseOutside(place Place) error {
+func raiseOutside(place Place, owner names.ID) error {
 	// Before it goes up, else the kernel gives it a link-local address.
 	if err := writeSysctl("net/ipv6/conf/"+place.Device+"/disable_ipv6", "1"); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -202,6 +217,9 @@ func raiseOutside(place Place) error {
 	link, err := netlink.LinkByName(place.Device)
 	if err != nil {
 		return fmt.Errorf("finding the device %s: %w", place.Device, err)
+	}
+	if err := netlink.LinkSetAlias(link, string(owner)); err != nil {
+		return fmt.Errorf("writing on %s that it is %s's: %w", place.Device, owner, err)
 	}
 	if err := netlink.AddrReplace(link, slash30(place.HostIP)); err != nil {
 		return fmt.Errorf("giving %s to %s: %w", place.HostIP, place.Device, err)
