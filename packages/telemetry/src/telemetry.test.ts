@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { serveObserve } from './observe.ts';
 import { openTelemetry, silentTelemetry } from './telemetry.ts';
-import { freshTraceparent } from './tracing.ts';
+import { freshTraceparent } from './spans.ts';
 
 it('writes one line of JSON per event, with the room and the attributes', () => {
   const lines: string[] = [];

@@ -1,7 +1,8 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import pino from 'pino';
 import { gatheredLines } from './gathered-lines.ts';
-import { currentSpan, openTracing, untraced, type SpanWork, type SpanOptions, type Tracing } from './tracing.ts';
+import { currentSpan, untraced, type SpanWork, type SpanOptions, type Tracing } from './spans.ts';
+import { openTracing } from './tracing.ts';
 
 type Attributes = Readonly<Record<string, unknown>>;
 type Labels = Readonly<Record<string, string>>;
