@@ -1,15 +1,8 @@
 /** How the CLI reaches a stack: tRPC for what is managed, plain HTTP to the guest's own calls for what happens inside a sandbox. */
 import type { ApiRouter, FailureView } from '@torpor/api';
 import { Failure } from '@torpor/kernel';
-import {
-  createTRPCClient,
-  httpBatchLink,
-  httpSubscriptionLink,
-  splitLink,
-  TRPCClientError,
-  type TRPCClient,
-} from '@trpc/client';
-import { Agent, request, type Dispatcher } from 'undici';
+import type { TRPCClient } from '@trpc/client';
+import type { Dispatcher } from 'undici';
 import { readCredentials, type Credentials } from '../up/credentials.ts';
 import { thisInstallation } from '../up/installation.ts';
 import { eventSourceOver } from './event-source.ts';
@@ -29,6 +22,11 @@ export interface Client {
 /** From TORPOR_URL, TORPOR_API_KEY and TORPOR_WORKSPACE, else from what `torpor up` wrote on this machine. */
 export async function openClient(env: NodeJS.ProcessEnv = process.env): Promise<Client> {
   const at = await whereTo(env);
+  // A third of this program's modules: commands that speak to no stack start without them.
+  const [{ createTRPCClient, httpBatchLink, httpSubscriptionLink, splitLink }, { Agent, request }] = await Promise.all([
+    import('@trpc/client'),
+    import('undici'),
+  ]);
   const headers = { authorization: `Bearer ${at.apiKey}`, 'x-blaxel-workspace': at.workspace };
   const url = `${at.url}/trpc`;
   const api = createTRPCClient<ApiRouter>({
@@ -46,7 +44,7 @@ export async function openClient(env: NodeJS.ProcessEnv = process.env): Promise<
     api,
     guest: (sandbox, method, path, body) =>
       callGuest(
-        dispatcher,
+        (url, options) => request(url, { dispatcher, ...options }),
         `${at.url}/${at.workspace}/sandboxes/${encodeURIComponent(sandbox)}/-${path}`,
         method,
         headers,
@@ -72,8 +70,17 @@ function withHeaders(headers: Readonly<Record<string, string>>): typeof fetch {
     fetch(input, { ...init, headers: { ...Object.fromEntries(new Headers(init?.headers)), ...headers } });
 }
 
+type Request = (
+  url: string,
+  options: {
+    method: Dispatcher.HttpMethod;
+    headers: Record<string, string>;
+    body?: Dispatcher.DispatchOptions['body'] & {};
+  },
+) => Promise<Dispatcher.ResponseData>;
+
 async function callGuest(
-  dispatcher: Dispatcher,
+  request: Request,
   url: string,
   method: Dispatcher.HttpMethod,
   headers: Readonly<Record<string, string>>,
@@ -81,7 +88,6 @@ async function callGuest(
 ): Promise<Dispatcher.ResponseData> {
   const isJson = body !== undefined && body !== null && Object.getPrototypeOf(body) === Object.prototype;
   const answer = await request(url, {
-    dispatcher,
     method,
     headers: { ...headers, ...(isJson ? { 'content-type': 'application/json' } : {}) },
     // What is not a plain object is bytes or a stream already.
@@ -103,8 +109,9 @@ function failureOf(status: number, text: string): Failure {
 
 /** The failure that a tRPC call met, as the gateway named it. */
 export function clientFailure(error: unknown): unknown {
-  if (!(error instanceof TRPCClientError)) return error;
-  const view = (error.data as { failure?: FailureView } | undefined)?.failure; // put there by our router's error formatter
+  if (!(error instanceof Error && error.name === 'TRPCClientError')) return error;
+  const { data } = error as Error & { data?: { failure?: FailureView } }; // put there by our router's error formatter
+  const view = data?.failure;
   if (view) return new Failure(view.code, view.message, { retryable: view.retryable });
   return new Failure('unavailable', `the stack does not answer; is it up? ("torpor status" tells)`, { cause: error });
 }

@@ -15,7 +15,7 @@ export function showProgress(tally: Readonly<Tally>, out: Out): () => void {
     if (tookMs < FIRST_MS) return;
     shown = true;
     out.write(
-      `\r\x1b[K${inWords(tally)}, ${inUnits(tally.bytes / (tookMs / 1000))}/s`.slice(0, (out.columns ?? 80) + 3),
+      `\r\x1b[K${inWords(tally)}, ${inUnits(tally.bytes / (tookMs / 1000))}/s`.slice(0, (out.columns || 80) + 3),
     );
   }, EVERY_MS);
   return () => {

@@ -42,7 +42,7 @@ export function completionScript(torpor: Command): string {
       : [`    "${path}"${names.several ? '*' : ''}) words="$words $(_torpor_sandboxes "${names.suffix}")" ;;`],
   );
   return `_torpor_sandboxes() {
-  timeout 2 "\${COMP_WORDS[0]}" completion --sandboxes 2>/dev/null </dev/null | sed "s/\\$/$1/"
+  timeout 3 "\${COMP_WORDS[0]}" completion --sandboxes 2>/dev/null </dev/null | sed "s/\\$/$1/"
 }
 _torpor() {
   local path="" word words="" i

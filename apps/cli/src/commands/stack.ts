@@ -12,9 +12,7 @@ import { readCredentials } from '../up/credentials.ts';
 import { environmentOf, exportLines } from '../up/environment-lines.ts';
 import { thisInstallation, type Installation } from '../up/installation.ts';
 import { nameProcess, isRunning } from '../up/processes.ts';
-import { purge } from '../up/purge.ts';
 import { settingsFrom } from '../up/settings.ts';
-import { startStack } from '../up/start.ts';
 import { endOrphans, pidFileOf } from '../up/supervisor.ts';
 
 const START_MS = 15 * 60_000;
@@ -68,6 +66,7 @@ async function stayUp(options: Record<string, string>): Promise<void> {
   const began = performance.now();
   const { signal } = onInterruption('the start was interrupted; "torpor up" takes it up again');
   const settings = settingsFrom(options, process.env);
+  const { startStack } = await import('../up/start.ts'); // most of this program's modules, for this command alone
   const stack = await startStack(installation, settings, { out: process.stderr, signal });
   const credentials = await readCredentials(installation);
   process.stderr.write(`\nTorpor is up after ${((performance.now() - began) / 1000).toFixed(1)} s: ${stack.url}\n`);
@@ -123,7 +122,10 @@ async function takeDown(all: boolean): Promise<void> {
   const installation = thisInstallation();
   const running = await askStart(installation);
   if (running) await stopSupervisor(installation, running.pid);
-  if (all) return void process.stdout.write(`${await purge(installation)}\n`);
+  if (all) {
+    const { purge } = await import('../up/purge.ts');
+    return void process.stdout.write(`${await purge(installation)}\n`);
+  }
   // A supervisor that was killed has left everything running.
   const wasUp = running !== undefined || (await endOrphans(pidFileOf(installation))) > 0;
   process.stdout.write(

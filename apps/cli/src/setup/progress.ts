@@ -31,7 +31,7 @@ export function progressOn(out: Out, now: () => number = () => performance.now()
   function draw(): void {
     if (startedAt.size === 0) return;
     const running = [...startedAt].map(([title, at]) => `${title} ${seconds(now() - at)}`).join(', ');
-    out.write(`\r\x1b[K${`${seconds(now() - beginMs).padStart(8)}  … ${running}`.slice(0, (out.columns ?? 80) - 1)}`);
+    out.write(`\r\x1b[K${`${seconds(now() - beginMs).padStart(8)}  … ${running}`.slice(0, (out.columns || 80) - 1)}`);
   }
   function remind(): void {
     if (live) return draw();
