@@ -120,7 +120,10 @@ it('counts a stretch of use once, whoever is told of it', async () => {
 });
 
 it('lets go of old rows of the audit log once, and vouches for the rest', async () => {
-  await vi.waitFor(() => expect(toldOf('old rows deleted').reduce((sum, { rows }) => sum + rows, 0)).toBe(OLD_ENTRIES));
+  await vi.waitFor(
+    () => expect(toldOf('old rows deleted').reduce((sum, { rows }) => sum + rows, 0)).toBe(OLD_ENTRIES),
+    { timeout: 10_000 },
+  );
   await store.audit.append({ atMs: Date.now(), actor: 'user:ada', action: 'sandbox.create', outcome: 'ok' });
   expect(await store.audit.verify()).toEqual({ rows: 1 });
 });
