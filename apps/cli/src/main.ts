@@ -3,6 +3,12 @@ import { explain, Failure } from '@torpor/kernel';
 import { program } from './commands/program.ts';
 import { SetupFailed } from './setup/run-steps.ts';
 
+// Whoever read our output has had enough of it (`| head`): we end as by any other wish that we end.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.kill(process.pid, 'SIGTERM');
+});
+
 try {
   await program().parseAsync(process.argv);
 } catch (error) {
