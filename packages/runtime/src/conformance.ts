@@ -308,13 +308,14 @@ export function describeInstanceDriver(name: string, openHost: () => Promise<Con
       expect((await idle).keepAlive).toBe(0);
     });
 
-    it('meters CPU, memory and traffic', async () => {
+    it('meters CPU, memory, disk and traffic', async () => {
       const { id, guest } = await startClaimed();
       const before = (await driver.usage([id])).get(id);
       await guest.json('GET', '/v1/health');
       await run(guest, 'echo work');
       const after = (await driver.usage([id])).get(id);
       expect(after?.memoryMib).toBeGreaterThan(0);
+      expect(after?.diskMib).toBeGreaterThanOrEqual(0);
       expect(after?.cpuUsageNs).toBeGreaterThan(before?.cpuUsageNs ?? 0);
       expect(after?.txBytes).toBeGreaterThan(before?.txBytes ?? 0);
       expect(after?.rxBytes).toBeGreaterThan(before?.rxBytes ?? 0);

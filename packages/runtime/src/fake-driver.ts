@@ -39,7 +39,7 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
       step('disk.create', id, [], () => {
         if (!host.disks.has(id) && host.diskFreeMib < spec.shape.diskMib)
           throw new Failure('no_capacity', 'the pool of disks is full');
-        host.disks.set(id, { mib: spec.shape.diskMib });
+        host.disks.set(id, { mib: spec.shape.diskMib, usedMib: 0 });
       }),
       step('net.create', id, [], () => {
         const taken = [...host.nets].find(([other, net]) => net.slot === spec.slot && other !== id);

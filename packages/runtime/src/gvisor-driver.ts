@@ -10,7 +10,15 @@ import { guestAnswers } from './guest-health.ts';
 import { tcpGuest } from './guest-tcp.ts';
 import { hostdClient, type HostdClient } from './hostd-client.ts';
 import type { EgressRule, JournaledVerb, VerbArgs, VerbResult } from './hostd-verbs.ts';
-import type { Death, InstanceDriver, InstanceFacts, InstanceHandle, InstanceSpec, Step } from './port.ts';
+import type {
+  Death,
+  InstanceDriver,
+  InstanceFacts,
+  InstanceHandle,
+  InstanceSpec,
+  InstanceUsage,
+  Step,
+} from './port.ts';
 import { assertCovered } from './steps.ts';
 
 export interface GvisorTemplate {
@@ -147,8 +155,11 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
     resume: (id) => rest('sandbox.resume', id),
     inspect,
     async usage(ids) {
-      const stats = await hostd.ask('sandbox.stats', { ids }, LOOK_MS);
-      return new Map(ids.flatMap((id) => (stats[id] ? [[id, stats[id]] as const] : [])));
+      const [stats, disks] = await Promise.all([
+        hostd.ask('sandbox.stats', { ids }, LOOK_MS),
+        hostd.ask('disk.stats', { ids }, LOOK_MS),
+      ]);
+      return new Map(ids.flatMap((id) => (stats[id] ? [[id, usageOf(stats[id], disks[id])] as const] : [])));
     },
     async inventory() {
       const found = await hostd.ask('inventory', {}, LOOK_MS);
@@ -193,6 +204,13 @@ function factsOf(state: VerbResult<'sandbox.state'>): InstanceFacts {
     ...(cpuUsageNs === undefined ? {} : { cpuUsageNs }),
     ...(oomKills === undefined ? {} : { oomKills }),
   };
+}
+
+function usageOf(
+  used: VerbResult<'sandbox.stats'>[string],
+  disk: VerbResult<'disk.stats'>[string] | undefined,
+): InstanceUsage {
+  return disk ? { ...used, diskMib: disk.usedMib } : used;
 }
 
 function deathOf({ cause, exitCode, signal, said }: NonNullable<VerbResult<'sandbox.state'>['death']>): Death {

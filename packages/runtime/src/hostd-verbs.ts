@@ -100,7 +100,7 @@ const RESULTS = {
       .object({
         cause: z.string(),
         exitCode: z.number().optional(),
-        signal: z.union([z.string(), z.number()]).optional(),
+        signal: z.number().optional(),
         said: z.string().optional(),
       })
       .optional(),

@@ -60,7 +60,8 @@ export interface Death {
   /** One of hostd's causes; a later hostd may know more of them. */
   readonly cause: string;
   readonly exitCode?: number;
-  readonly signal?: string | number;
+  /** Its number. */
+  readonly signal?: number;
   /** The isolation's last words. A tenant may have a hand in them: text for people, nothing to decide by. */
   readonly said?: string;
 }

@@ -67,12 +67,14 @@ describe('the meter', () => {
     await open(room);
     await room.standby.start(startAsk());
     await clock.go(60_000);
+    for (const disk of set.host.disks.values()) disk.usedMib = 7;
     const stay = await room.standby.at(startAsk().instanceId, 1).enter('request');
     await clock.go(130_000);
     stay.leave();
     await clock.go(10_000);
     expect(booked.map(({ tier }) => tier)).toEqual(['running', 'paused', 'paused', 'running', 'running']);
     expect(booked.map(({ sequence }) => sequence)).toEqual([0, 1, 2, 3, 4]);
+    expect(booked.map(({ diskMib }) => diskMib)).toEqual([0, 0, 0, 7, 7]);
     for (let at = 1; at < booked.length; at++) expect(booked[at]?.fromMs).toBe(booked[at - 1]?.toMs);
     expect(booked.filter(({ tier }) => tier === 'paused').every(({ cpuMs }) => cpuMs === 0)).toBe(true);
   });

@@ -6,9 +6,9 @@ const WORDS_MAX = 200;
 export function howItEnded({ death, oomKills = 0 }: InstanceFacts): string {
   switch (death?.cause) {
     case 'memory':
-      return 'it used up its memory, and the kernel killed it';
+      return 'its process was killed for want of memory';
     case 'pids':
-      return 'it reached its limit of processes and threads, and could not go on';
+      return 'it reached its limit of processes and threads, without which gVisor cannot go on';
     case 'exited':
       return `its first process ended by itself with exit code ${death.exitCode ?? 'unknown'}`;
     case 'signalled':
@@ -16,7 +16,7 @@ export function howItEnded({ death, oomKills = 0 }: InstanceFacts): string {
     case 'killed':
       return 'the host was told to kill it';
     case 'crashed':
-      return `its isolation gave up${death.said ? `, saying "${death.said.slice(0, WORDS_MAX)}"` : ''}`;
+      return `gVisor gave up${death.said ? `, saying "${death.said.slice(0, WORDS_MAX)}"` : ''}`;
     default:
       return oomKills > 0 ? 'its process was killed for want of memory' : 'its process is gone';
   }

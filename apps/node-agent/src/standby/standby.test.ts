@@ -231,6 +231,13 @@ describe('a wake', () => {
     expect(() => instance.enter('request')).toThrow(/failed/);
   });
 
+  it('says how it died, when the host knows', async () => {
+    const instance = await started();
+    if (instance.body) set.host.kill(instance.body.hostId, { cause: 'pids' });
+    await instance.check();
+    expect(instance.report()).toMatchObject({ state: 'failed', reason: expect.stringContaining('limit of processes') });
+  });
+
   it('is not held for ever: the error names the timer', async () => {
     const stuck = stage(clock, { latencyMs: { 'sandbox.resume': [60_000, 60_000] } });
     set = stuck;

@@ -1,6 +1,6 @@
 import { Failure, systemClock, type Chance, type Clock } from '@torpor/kernel';
 import type { InstanceId } from '@torpor/contracts';
-import type { InstanceFacts, InstanceUsage } from '../port.ts';
+import type { Death, InstanceFacts, InstanceUsage } from '../port.ts';
 import { Gate } from './gate.ts';
 import { FakeMachine } from './machine.ts';
 import { FAKE_PROGRAMS, type FakeProgram } from './programs.ts';
@@ -53,13 +53,15 @@ interface FakeSandbox {
  */
 export class FakeHost {
   readonly clock: Clock;
-  readonly disks = new Map<InstanceId, { mib: number }>();
+  readonly disks = new Map<InstanceId, { mib: number; usedMib: number }>();
   readonly nets = new Map<InstanceId, { slot: number }>();
   readonly sandboxes = new Map<InstanceId, FakeSandbox>();
   readonly #options: FakeHostOptions;
   readonly #failures: { verb: FakeVerb; when: 'before' | 'after'; error: Error }[] = [];
   /** Every verb carried out, with what it was for, oldest first. */
   readonly calls: { verb: FakeVerb; instanceId?: InstanceId }[] = [];
+  /** How those ended that a test had end in a particular way. */
+  readonly #deaths = new Map<InstanceId, Death>();
   #pids = 1000;
 
   constructor(options: FakeHostOptions = {}) {
@@ -78,9 +80,10 @@ export class FakeHost {
    * The sandbox's processes die, as by SIGKILL of the sentry; its disk and network stay. Calls under way hear nothing of it until their guest is closed
    * or their time is over, as in reality.
    */
-  kill(instanceId: InstanceId): void {
+  kill(instanceId: InstanceId, death?: Death): void {
     const sandbox = this.sandboxes.get(instanceId);
     if (!sandbox) return;
+    if (death) this.#deaths.set(instanceId, death);
     sandbox.gate.kill();
     sandbox.machine.kill();
     this.sandboxes.delete(instanceId);
@@ -139,7 +142,8 @@ export class FakeHost {
 
   facts(instanceId: InstanceId): InstanceFacts {
     const sandbox = this.sandboxes.get(instanceId);
-    if (!sandbox) return { state: 'absent' };
+    const death = this.#deaths.get(instanceId);
+    if (!sandbox) return { state: 'absent', ...(death ? { death } : {}) };
     return {
       state: !sandbox.started ? 'starting' : sandbox.gate.isShut ? 'frozen' : 'running',
       pid: sandbox.pid,
@@ -154,7 +158,8 @@ export class FakeHost {
     const sandbox = this.sandboxes.get(instanceId);
     if (!sandbox) return undefined;
     const { cpuUsageNs, txBytes, rxBytes } = sandbox;
-    return { memoryMib: this.#memoryMib(sandbox), cpuUsageNs, txBytes, rxBytes };
+    const diskMib = this.disks.get(instanceId)?.usedMib ?? 0;
+    return { memoryMib: this.#memoryMib(sandbox), cpuUsageNs, txBytes, rxBytes, diskMib };
   }
 
   get memory(): { totalMib: number; freeMib: number } {
