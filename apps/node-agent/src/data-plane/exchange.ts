@@ -55,13 +55,19 @@ function isSmall<A extends { readonly headers: Readonly<Record<string, string>>;
 
 function wholeOf(body: Readable): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    const cut = () => reject(new Failure('bad_gateway', 'the sandbox broke its answer off', { retryable: true }));
-    if (body.destroyed) return cut();
     const chunks: Buffer[] = [];
+    let isWhole = false;
+    const cut = () => {
+      if (!isWhole) reject(new Failure('bad_gateway', 'the sandbox broke its answer off', { retryable: true }));
+    };
+    if (body.destroyed) return cut();
     body.on('data', (chunk: Buffer) => chunks.push(chunk));
-    body.once('end', () => resolve(chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks)));
+    body.once('end', () => {
+      isWhole = true;
+      resolve(chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks));
+    });
     body.once('error', reject);
-    body.once('close', cut); // after the end it changes nothing
+    body.once('close', cut);
   });
 }
 

@@ -22,6 +22,7 @@ let set: Stage;
 let room: Rehearsal;
 let plane: DataPlane;
 let instance: Instance;
+let resumeMs: [number, number];
 const seen: { url: string; rawHeaders: string[]; method: string }[] = [];
 
 /** A web server of a tenant: `web PORT`. */
@@ -59,7 +60,16 @@ const turncoat: FakeProgram = async ({ args, listen, sleep }) => {
 
 beforeEach(async () => {
   seen.length = 0;
-  set = stage(systemClock, { programs: { web, turncoat } });
+  resumeMs = [0, 0];
+  set = stage(systemClock, {
+    programs: { web, turncoat },
+    chance: seededChance(2),
+    latencyMs: {
+      get 'sandbox.resume'() {
+        return resumeMs;
+      },
+    },
+  });
   room = rehearse(set);
   await room.standby.start(startAsk());
   instance = room.standby.at(startAsk().instanceId, 1);
@@ -162,6 +172,39 @@ describe('a wake', () => {
     const answers = await Promise.all(Array.from({ length: 100 }, () => ask('/guest/v1/health')));
     expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]));
     expect(resumes()).toBe(1);
+  });
+
+  it('is not waited for before a read is sent: what is sent to a sleeping guest waits there', async () => {
+    await instance.pause();
+    resumeMs = [50, 50];
+    const send = vi.spyOn(instance.guest, 'send');
+    const asked = ask('/guest/v1/health');
+    await vi.waitFor(() => expect(send).toHaveBeenCalledOnce());
+    expect(instance.state).toBe('waking');
+    const { status, headers } = await asked;
+    expect([status, headers['x-torpor-state'], instance.state]).toEqual([200, 'paused', 'running']);
+    expect(Number(/dur=([\d.]+)/.exec(String(headers['server-timing']))?.[1])).toBeGreaterThanOrEqual(49);
+  });
+
+  it('that fails refuses all alike; what could change something was not even sent', async () => {
+    await instance.pause();
+    for (let turn = 0; turn < 3; turn++) set.host.failNext('sandbox.resume', 'before');
+    const send = vi.spyOn(instance.guest, 'send');
+    const read = ask('/guest/v1/processes');
+    const body = JSON.stringify({ shell: 'echo unseen' });
+    const write = ask('/guest/v1/processes', { method: 'POST', body });
+    for (const answer of await Promise.all([read, write])) {
+      expect([answer.status, JSON.parse(answer.body).error]).toEqual([503, expect.stringContaining('cannot be woken')]);
+    }
+    expect(send.mock.calls.map(([request]) => request.method)).toEqual(['GET']);
+    expect(JSON.parse((await ask('/guest/v1/processes')).body)).toEqual({ processes: [] });
+  });
+
+  it('that finds nobody tells of the death, not of the connection that broke with it', async () => {
+    await instance.pause();
+    set.host.kill(instance.report().hostId ?? instance.claim.instanceId);
+    const answer = await ask('/guest/v1/health');
+    expect([answer.status, JSON.parse(answer.body).error]).toEqual([410, expect.stringContaining('process is gone')]);
   });
 
   it('begins while the body is still on its way', async () => {
