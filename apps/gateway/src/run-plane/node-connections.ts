@@ -63,9 +63,9 @@ export class NodeConnections {
   }
 
   #open(origin: string): Connection {
-    const connection: Connection = new Connection(origin, this.#connectMs, {
+    const timers = { connectMs: this.#connectMs, keepMs: this.#keepMs };
+    const connection: Connection = new Connection(origin, timers, {
       onFree: () => {
-        connection.rest(this.#keepMs);
         const idle = this.#idle.get(origin) ?? [];
         idle.push(connection);
         this.#idle.set(origin, idle);
@@ -92,7 +92,11 @@ class Connection {
   #sending = false;
   #reason: unknown;
 
-  constructor(origin: string, connectMs: number, events: { onFree: () => void; onClosed: () => void }) {
+  constructor(
+    origin: string,
+    timers: { connectMs: number; keepMs: number },
+    events: { onFree: () => void; onClosed: () => void },
+  ) {
     this.#events = events;
     this.#parser = new AnswerParser({
       onHead: (head) => this.#listener?.onHead(head),
@@ -104,19 +108,19 @@ class Connection {
     const { hostname, port } = new URL(origin);
     const host = hostname.replace(/^\[|\]$/g, '');
     this.#socket = connect({ host, port: Number(port || 80), noDelay: true, keepAlive: true });
-    this.#patience(connectMs, () => new Unreachable(`the timer "connect to node" ended after ${connectMs} ms`));
     this.#socket
+      .setTimeout(timers.connectMs)
       .once('connect', () => {
         this.#connected = true;
-        this.#patience(0);
+        this.#socket.setTimeout(timers.keepMs);
       })
+      .on('timeout', () => this.#silent(timers.connectMs))
       .on('data', (bytes) => this.#take(bytes))
       .on('error', (error) => (this.#reason ??= error))
       .once('close', () => this.#gone());
   }
 
   carry(request: NodeRequest, listener: NodeAnswerListener): Ongoing {
-    if (this.#connected) this.#patience(0);
     this.#listener = listener;
     this.#parser.expect(request.method);
     this.#send(request);
@@ -130,21 +134,15 @@ class Connection {
     };
   }
 
-  /** Waits for the next request, and goes when none comes. */
-  rest(keepMs: number): void {
-    this.#socket.resume();
-    this.#patience(keepMs, () => new Error('nothing was asked for a while'));
-  }
-
   destroy(reason: unknown): void {
     this.#reason ??= reason;
     this.#socket.destroy();
   }
 
-  /** How long the socket may be silent; 0: for ever. */
-  #patience(ms: number, reason?: () => Error): void {
-    this.#socket.removeAllListeners('timeout').setTimeout(ms);
-    if (reason) this.#socket.once('timeout', () => this.destroy(reason()));
+  /** Nothing moved for a while. A node may think about a request as long as it likes; for the next request a connection waits only so long. */
+  #silent(connectMs: number): void {
+    if (!this.#connected) this.destroy(new Unreachable(`the timer "connect to node" ended after ${connectMs} ms`));
+    else if (!this.#listener) this.destroy(new Error('nothing was asked for a while'));
   }
 
   #send({ method, path, headers, body }: NodeRequest): void {
@@ -206,8 +204,10 @@ class Connection {
     const listener = this.#listener;
     this.#listener = undefined;
     // An answer before the end of its request leaves the connection in the middle of a body.
-    if (reusable && !this.#sending && !this.#socket.destroyed) this.#events.onFree();
-    else this.destroy(new Error('the connection is used up'));
+    if (reusable && !this.#sending && !this.#socket.destroyed) {
+      this.#socket.resume();
+      this.#events.onFree();
+    } else this.destroy(new Error('the connection is used up'));
     listener?.onEnd();
   }
 
