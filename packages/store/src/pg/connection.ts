@@ -24,8 +24,10 @@ export function connect(options: { url: string; poolMax: number; onIdleError: (e
     keepAlive: true,
     types: { getTypeParser },
   });
-  // An idle connection that breaks is replaced at its next use; without a listener it would end the process.
+  // A connection that breaks is replaced at its next use. Without listeners it would end the process: the pool's own hears only of those that lie idle,
+  // not of one that breaks between two statements of a transaction, whose user is told by the next of them.
   pool.on('error', options.onIdleError);
+  pool.on('connect', (client) => client.on('error', () => undefined));
   return {
     db: new Kysely<Tables>({ dialect: new PostgresDialect({ pool: preparing(pool) }) }),
     close: () => pool.end(),

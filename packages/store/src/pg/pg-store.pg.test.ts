@@ -1,9 +1,11 @@
 import { systemChance } from '@torpor/kernel';
 import { startPostgres, type TestPostgres } from '@torpor/testkit';
+import { sql } from 'kysely';
 import { Client } from 'pg';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { describeStore } from '../conformance.ts';
 import { aesSealing } from '../sealing.ts';
+import { connect } from './connection.ts';
 import { pgStore } from './pg-store.ts';
 
 const sealing = aesSealing({ key: Buffer.alloc(32, 7).toString('base64'), chance: systemChance });
@@ -85,4 +87,18 @@ it('says that the database is absent, and works again when it is back', async ()
   expect(new Set([...reasons, 'unavailable'])).toEqual(new Set(['unavailable']));
   await store.ping();
   await store.close();
+});
+
+it('outlives a connection that breaks between two statements of a transaction', async () => {
+  const connection = connect({ url: postgres.url, poolMax: 1, onIdleError: () => undefined });
+  const broken = connection.db.transaction().execute(async (tx) => {
+    const { rows } = await sql<{ pid: number }>`select pg_backend_pid() as pid`.execute(tx);
+    const [pid] = rows.map((row) => row.pid);
+    await query(`select pg_terminate_backend(${pid})`);
+    await expect.poll(() => query(`select 1 from pg_stat_activity where pid = ${pid}`)).toEqual([]);
+    await sql`select 1`.execute(tx);
+  });
+  await expect(broken).rejects.toMatchObject({ code: 'unavailable' });
+  expect((await sql`select 1`.execute(connection.db)).rows).toHaveLength(1);
+  await connection.close();
 });
