@@ -37,7 +37,7 @@ export interface Times {
   /** How long use is kept interval by interval, and the audit log row by row. Infinity: for ever. */
   readonly usageKeptMs: number;
   readonly auditKeptMs: number;
-  /** Between two looks at what was kept long enough. */
+  /** Between two looks at what was kept long enough, when the last one left nothing. */
   readonly retentionMs: number;
   /** The expiry loop looks at least this often, in case another scheduler has changed something. */
   readonly expiryLookMs: number;

@@ -41,6 +41,8 @@ export interface PlacementRules {
   readonly diskMibAlways: number;
   /** A node without a lease that was not heard of for this long is not asked. */
   readonly silentMs: number;
+  /** One that was not heard of for this long is not expected back. */
+  readonly goneMs: number;
 }
 
 export const PLACEMENT_RULES: PlacementRules = {
@@ -51,6 +53,7 @@ export const PLACEMENT_RULES: PlacementRules = {
   diskReserveMib: 256,
   diskMibAlways: DEFAULT_SHAPE.diskMib,
   silentMs: 20_000,
+  goneMs: 24 * 3_600_000,
 };
 
 export function isPooled(node: FleetNode, ask: PlacementAsk): boolean {

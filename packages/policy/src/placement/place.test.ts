@@ -91,6 +91,12 @@ describe('place', () => {
       { shape: { ...shape, memoryMib: 9_000 } },
       'no_room',
     ],
+    [
+      'the ask is larger than all but a node that was given up',
+      [node('a'), node('b', { memoryMib: 16_000, heardAtMs: -PLACEMENT_RULES.goneMs })],
+      { shape: { ...shape, memoryMib: 9_000 } },
+      'too_large',
+    ],
     ['the ask has more memory than any node', [node('a')], { shape: { ...shape, memoryMib: 9_000 } }, 'too_large'],
     [
       'the ask has more disk than any node',

@@ -30,7 +30,7 @@ export function place(
   const suited = alive.filter((node) => suits(node, ask));
   if (suited.length === 0) return refused('no_template', whyUnsuited(alive, ask), 30);
   // A node that is silent may come back, so that what only it could hold is worth another try.
-  const known = fleet.filter((node) => suits(node, ask));
+  const known = fleet.filter((node) => suits(node, ask) && ask.nowMs - node.heardAtMs < rules.goneMs);
   if (!known.some((node) => couldHold(node, ask.shape, rules)))
     return refused('too_large', whyNoneCould(known, ask.shape, rules), 0);
   const asked = suited
