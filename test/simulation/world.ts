@@ -123,6 +123,7 @@ export class World implements Stage {
         dataKey: 'key',
         pools: [{ template: 'base', shape: SHAPE, size: 2 }],
         refillCpuShare: 0.5,
+        birthsAtOnce: 4,
         recipeOf: (template) => ({ template, workdir: '/blaxel', user: 'root', env: {} }),
         clock,
         chance: seededChance(base + number),

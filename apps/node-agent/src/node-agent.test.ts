@@ -44,6 +44,7 @@ async function open(): Promise<NodeAgent> {
     dataKey: 'key',
     pools: [{ template: 'base', shape: SHAPE, size: 1 }],
     refillCpuShare: 0.5,
+    birthsAtOnce: 4,
     recipeOf: (template) => ({ template, workdir: '/blaxel', user: 'root', env: {} }),
     clock,
     chance: seededChance(7 + set.host.calls.length),

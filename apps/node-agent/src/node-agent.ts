@@ -30,6 +30,8 @@ export interface NodeAgentOptions {
   readonly dataKey: string;
   readonly pools: readonly PoolTarget[];
   readonly refillCpuShare: number;
+  /** How many sandboxes are brought into being side by side; the others wait, first come first served. */
+  readonly birthsAtOnce: number;
   readonly watermarks?: Watermarks;
   recipeOf(template: string): Recipe;
   readonly clock: Clock;
@@ -89,6 +91,7 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     parts,
     pools,
     admission,
+    birthsAtOnce: options.birthsAtOnce,
     changed: (instance, before) => {
       meter.changed(instance);
       tellChange({ wire, clock, nodeId }, instance, before);

@@ -122,7 +122,7 @@ export function rehearse(
     changes.push(`${before} → ${instance.state}`);
     rehearsal.onChange?.(instance);
   };
-  const standby = new Standby({ parts, pools, admission, changed });
+  const standby = new Standby({ parts, pools, admission, birthsAtOnce: 4, changed });
   const die = () => {
     life.dead = true;
     closing.abort(new Error('killed'));

@@ -6,6 +6,7 @@ import { fakeDriver, FakeHost, gvisorDriver, type InstanceDriver } from '@torpor
 import { currentSpan, openTelemetry, serveObserve } from '@torpor/telemetry';
 import { join } from 'node:path';
 import { mkdir } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { failpointsFrom, fileJournalStore } from './journal/index.ts';
 import { nodeAgent } from './node-agent.ts';
 import { forwardNames } from './names/forwarder.ts';
@@ -42,6 +43,7 @@ export async function startRoom(
     dataKey: secrets.dataKey,
     pools: config.pools,
     refillCpuShare: config.refillCpuShare,
+    birthsAtOnce: 2 * availableParallelism(),
     recipeOf: (template) => recipeOf(config, template),
     clock: systemClock,
     chance: systemChance,

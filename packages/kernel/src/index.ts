@@ -8,3 +8,4 @@ export { HOP_BY_HOP, namedByConnection } from './hop-by-hop.ts';
 export { hostAndPort } from './host-and-port.ts';
 export { KeyedQueue } from './keyed-queue.ts';
 export { Lifetime } from './lifetime.ts';
+export { Turns } from './turns.ts';

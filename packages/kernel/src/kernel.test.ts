@@ -8,6 +8,7 @@ import {
   randomWord,
   seededChance,
   systemClock,
+  Turns,
   withDeadline,
 } from './index.ts';
 
@@ -126,4 +127,26 @@ it('the clock waits until it is told to stop', async () => {
   stop.abort(new Error('enough'));
   await expect(waiting).rejects.toThrow('enough');
   await systemClock.after(1);
+});
+
+describe('Turns', () => {
+  it('runs so many at once and lets the others come in order, also after one that fails', async () => {
+    const turns = new Turns(2);
+    const begun: number[] = [];
+    const ends = [0, 1, 2, 3].map(() => Promise.withResolvers<void>());
+    const all = ends.map(({ promise }, n) =>
+      turns.run(async () => {
+        begun.push(n);
+        await promise;
+      }),
+    );
+    expect(begun).toEqual([0, 1]);
+    ends[1]?.reject(new Error('failed'));
+    await expect(all[1]).rejects.toThrow('failed');
+    await Promise.resolve();
+    expect(begun).toEqual([0, 1, 2]);
+    for (const { resolve } of ends) resolve();
+    await Promise.allSettled(all);
+    expect(begun).toEqual([0, 1, 2, 3]);
+  });
 });

@@ -9,7 +9,7 @@ import type {
   Shape,
   WorkspaceName,
 } from '@torpor/contracts';
-import { explain, Failure, KeyedQueue } from '@torpor/kernel';
+import { explain, Failure, KeyedQueue, Turns } from '@torpor/kernel';
 import { giveBirth } from '../life/birth.ts';
 import { newToken } from '../life/create.ts';
 import { adoptAll } from '../life/adopt.ts';
@@ -32,6 +32,8 @@ export interface StartAsk {
 
 export interface StandbyOptions {
   readonly parts: Parts;
+  /** Of a hundred asked for at once the first are ready soon: all side by side, each would be ready when the last one is. */
+  readonly birthsAtOnce: number;
   readonly pools: Pools;
   readonly admission: Admission;
   /** Told after each change of an instance's state, and after the last. */
@@ -45,6 +47,7 @@ export class Standby {
   readonly #changed: StandbyOptions['changed'];
   readonly #instances = new Map<InstanceId, Instance>();
   readonly #starts = new KeyedQueue<InstanceId>();
+  readonly #births: Turns;
   #leaseOver = false;
 
   constructor(options: StandbyOptions) {
@@ -52,6 +55,7 @@ export class Standby {
     this.#pools = options.pools;
     this.#admission = options.admission;
     this.#changed = options.changed;
+    this.#births = new Turns(options.birthsAtOnce);
   }
 
   get size(): number {
@@ -157,7 +161,9 @@ export class Standby {
     let from: 'pool' | 'cold' = 'cold';
     try {
       await instance.make(async (use) => {
-        const born = await giveBirth(parts, this.#pools, birth, use, () => this.#admission.admit());
+        const born = await this.#births.run(() =>
+          giveBirth(parts, this.#pools, birth, use, () => this.#admission.admit()),
+        );
         from = born.from;
         return born.made;
       });
