@@ -64,6 +64,8 @@ function runToEnd(
     cwd: options.cwd,
     env: { ...process.env, ...options.env },
     stdio: [options.input === undefined ? 'ignore' : 'pipe', output, output],
+    // A group of its own, which is ended whole: a program that was killed would leave its children at work on what the next run makes anew.
+    detached: true,
   });
   let stdout = '';
   let stderr = '';
@@ -76,8 +78,8 @@ function runToEnd(
     let cut: 'deadline' | 'interrupted' | null = null;
     function stop(why: 'deadline' | 'interrupted'): void {
       cut ??= why;
-      child.kill('SIGTERM');
-      setTimeout(() => child.kill('SIGKILL'), 5_000).unref();
+      signalGroup(child.pid, 'SIGTERM');
+      setTimeout(() => signalGroup(child.pid, 'SIGKILL'), GRACE_MS).unref();
     }
     const timer = setTimeout(() => stop('deadline'), options.deadlineMs);
     const abort = (): void => stop('interrupted');
@@ -97,6 +99,19 @@ function runToEnd(
       else finish({ kind: 'exit', code, by, stdout, stderr });
     });
   });
+}
+
+/** How long a program and its children may take to clean up after themselves. */
+const GRACE_MS = 5_000;
+
+function signalGroup(pid: number | undefined, signal: NodeJS.Signals): void {
+  if (pid === undefined) return;
+  try {
+    process.kill(-pid, signal);
+  } catch (error) {
+    // All of them have ended: what we wanted.
+    if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error;
+  }
 }
 
 function describe(end: Exclude<End, { kind: 'ok' }>): string {

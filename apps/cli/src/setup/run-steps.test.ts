@@ -1,9 +1,10 @@
-import { mkdtemp, readdir, rm, writeFile, access } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile, access } from 'node:fs/promises';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { isRunning, nameProcess } from '../up/processes.ts';
 import { exists, publish, withLock } from './cache.ts';
 import { runLogged } from './command.ts';
 import { runSteps } from './run-steps.ts';
@@ -139,6 +140,26 @@ describe('runSteps', () => {
     const { out, text } = listener();
     await runSteps([step('a', async () => undefined)], ['a'], { cacheDir, out });
     expect(text()).toMatch(/the a …\n.*the a: done in \d+\.\d s\n/);
+  });
+});
+
+describe('runLogged', () => {
+  it('ends a program together with its children', async () => {
+    const interruption = new AbortController();
+    const pidFile = join(cacheDir, 'pid');
+    const running = runLogged(
+      join(cacheDir, 'log'),
+      ['sh', '-c', `sleep 60 & echo $! >${pidFile}.new; mv ${pidFile}.new ${pidFile}; wait`],
+      {
+        deadlineMs: 30_000,
+        signal: interruption.signal,
+      },
+    );
+    await vi.waitFor(() => access(pidFile), { timeout: 10_000 });
+    const child = await nameProcess(Number(await readFile(pidFile, 'utf8')));
+    interruption.abort();
+    await expect(running).rejects.toThrow('sh was interrupted');
+    await vi.waitFor(async () => expect(child && (await isRunning(child))).toBe(false), { timeout: 10_000 });
   });
 });
 
