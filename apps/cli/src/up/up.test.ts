@@ -165,7 +165,8 @@ describe('the supervisor', () => {
   });
 
   it('says which service did not come up, how it ended, and where the log is', async () => {
-    const { supervisor } = open([service('process.exit(3)', { isHealthy: async () => false, startMs: 300 })]);
+    const quitter = { command: '/bin/sh', args: ['-c', 'exit 3'], isHealthy: async () => false, startMs: 2_000 };
+    const { supervisor } = open([service('', quitter)]);
     await expect(start(supervisor)).rejects.toThrow(
       /one did not become healthy; it last ended by exit code 3\. Its log: /,
     );
