@@ -95,7 +95,8 @@ it('outlives a connection that breaks between two statements of a transaction', 
     const { rows } = await sql<{ pid: number }>`select pg_backend_pid() as pid`.execute(tx);
     const [pid] = rows.map((row) => row.pid);
     await query(`select pg_terminate_backend(${pid})`);
-    await expect.poll(() => query(`select 1 from pg_stat_activity where pid = ${pid}`)).toEqual([]);
+    const isThere = () => query(`select 1 from pg_stat_activity where pid = ${pid}`);
+    await expect.poll(isThere, { timeout: 10_000 }).toEqual([]);
     await sql`select 1`.execute(tx);
   });
   await expect(broken).rejects.toMatchObject({ code: 'unavailable' });
