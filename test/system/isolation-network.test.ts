@@ -50,15 +50,19 @@ afterAll(async () => {
   );
 });
 
-const fromInside = async (targets: readonly Target[]) => {
+/** What must not work is given a second; what must, and all controls, as long as a busy machine may take. */
+const SHORT_S = 1;
+const PATIENT_S = 15;
+
+const fromInside = async (targets: readonly Target[], withinS = SHORT_S) => {
   const reached: Record<string, string> = {};
   // In lots, below the limit of connections at once, which would hide what the rules do.
   for (let at = 0; at < targets.length; at += 400)
-    Object.assign(reached, await python(stack, tenant, REACH, targets.slice(at, at + 400)));
+    Object.assign(reached, await python(stack, tenant, REACH, { targets: targets.slice(at, at + 400), withinS }));
   return reached as Reached;
 };
-const from = async (where: 'host' | 'outsider', targets: readonly Target[]) =>
-  (await world.python(where, REACH, targets)) as Reached;
+const from = async (where: 'host' | 'outsider', targets: readonly Target[], withinS = PATIENT_S) =>
+  (await world.python(where, REACH, { targets, withinS })) as Reached;
 const thatWork = (reached: Reached) =>
   Object.keys(reached)
     .filter((key) => /^(open|answered)$/.test(reached[key] ?? ''))
@@ -67,6 +71,8 @@ const keyOf = ([kind, host, port]: Target) => `${kind} ${host} ${port}`;
 
 describe('the host', () => {
   it('is open to a sandbox at no listening port of any address, but for its names and what the operator opened', async () => {
+    const { said } = await world.serve('host', CANARY, [['AF_INET', '0.0.0.0', 'SOCK_STREAM', 0]]);
+    const canary = Number(said[0]?.split(' ')[1]);
     const listeners = await hostListeners();
     const all = hostAddresses();
     const own = all.filter((address) => !address.startsWith('10.') || address === gatewayIp);
@@ -79,13 +85,9 @@ describe('the host', () => {
     ]);
     expect(thatWork(await fromInside(targets)).filter((key) => !lawful.has(key))).toEqual([]);
 
-    const wild = listeners.filter(({ address }) => address === '0.0.0.0' || address === '::').map(({ port }) => port);
-    expect(wild).toContain(ports.dns);
-    const control = await from(
-      'outsider',
-      wild.map((port) => ['tcp', world.outsider.hostIp, port]),
-    );
-    expect(thatWork(control)).toContain(`tcp ${world.outsider.hostIp} ${ports.dns}`);
+    expect(listeners).toContainEqual({ address: '0.0.0.0', port: canary });
+    const wild: Target = ['tcp', world.outsider.hostIp, canary];
+    expect(thatWork(await from('outsider', [wild]))).toEqual([keyOf(wild)]);
     const loopback = listeners.map(({ address, port }): Target => [
       'tcp',
       address === '0.0.0.0' ? '127.0.0.1' : address === '::' ? '::1' : address,
@@ -134,7 +136,9 @@ describe('the host', () => {
       { ip, proto: 'udp', port: udp },
     ]);
     const within = targets.filter(([, host]) => !host.includes(':'));
-    expect(thatWork(await whileOpen(stack, opened, () => fromInside(within)))).toEqual(within.map(keyOf).toSorted());
+    expect(thatWork(await whileOpen(stack, opened, () => fromInside(within, PATIENT_S)))).toEqual(
+      within.map(keyOf).toSorted(),
+    );
   });
 });
 
@@ -163,7 +167,7 @@ describe('the networks behind the host', () => {
     const everything = targets().map(keyOf).toSorted();
     expect(thatWork(await from('outsider', targets()))).toEqual(everything);
     const opened = targets().map(([kind, ip, port]): Opening => ({ ip, port, proto: kind === 'tcp' ? 'tcp' : 'udp' }));
-    expect(thatWork(await whileOpen(stack, opened, () => fromInside(targets())))).toEqual(everything);
+    expect(thatWork(await whileOpen(stack, opened, () => fromInside(targets(), PATIENT_S)))).toEqual(everything);
     expect(thatWork(await fromInside(targets()))).toEqual([]);
   });
 
@@ -203,7 +207,7 @@ describe('the networks behind the host', () => {
       await send({ netns }, device, own, 'honest');
       await send('outsider', world.outsider.device, '172.29.255.77', 'forged-elsewhere');
       await vi.waitFor(() => expect([arrived('honest'), arrived('forged-elsewhere')]).toEqual([true, true]), {
-        timeout: 5_000,
+        timeout: 20_000,
       });
     });
     expect([arrived('forged-neighbour'), arrived('forged-public')]).toEqual([false, false]);
@@ -211,12 +215,31 @@ describe('the networks behind the host', () => {
 });
 
 describe('names', () => {
+  let forwarder: Target[];
+  beforeAll(() => {
+    forwarder = [
+      ['name', gatewayIp, 53],
+      ['tcp', gatewayIp, 53],
+    ];
+  });
+
   it('are asked of the forwarder and of nobody else', async () => {
     const theirs = (await readFile('/etc/resolv.conf', 'utf8')).match(/(?<=^nameserver )[\d.]+$/gm) ?? [];
     const elsewhere = ['127.0.0.53', ...theirs, world.canary.privateIp].map((host): Target => ['name', host, 53]);
-    const reached = await fromInside([['name', gatewayIp, 53], ['tcp', gatewayIp, 53], ...elsewhere]);
-    expect(thatWork(reached)).toEqual([`name ${gatewayIp} 53`, `tcp ${gatewayIp} 53`].toSorted());
+    expect(thatWork(await fromInside(elsewhere))).toEqual([]);
     expect(thatWork(await from('host', elsewhere)).length).toBeGreaterThan(0);
+    expect(thatWork(await fromInside(forwarder, PATIENT_S))).toEqual(forwarder.map(keyOf).toSorted());
+  });
+
+  it('are asked by sandboxes of this node only: the forwarder is at no other address of the host, and for nobody else', async () => {
+    const addresses = ['127.0.0.1', ...hostAddresses().filter((address) => !address.includes(':'))];
+    const places = addresses.flatMap((host): Target[] => [
+      ['tcp', host, ports.dns],
+      ['name', host, ports.dns],
+    ]);
+    expect(thatWork(await from('host', places, SHORT_S))).toEqual([]);
+    expect(thatWork(await from('outsider', places, SHORT_S))).toEqual([]);
+    expect(thatWork(await fromInside(forwarder, PATIENT_S))).toEqual(forwarder.map(keyOf).toSorted());
   });
 });
 
@@ -224,7 +247,7 @@ describe('a neighbour', () => {
   it('is out of reach at its own servers and at its guest, as are those that wait in pools', async () => {
     await start(stack, neighbour, 'server', 'python3 -m http.server 8000');
     await vi.waitFor(async () => expect(thatWork(await from('host', [['tcp', neighbourIp, 8000]]))).toHaveLength(1), {
-      timeout: 10_000,
+      timeout: 30_000,
     });
     const guestPort = Number(/:(\d+)/.exec((await sh(stack, tenant, `tr '\\0' ' ' < /proc/1/cmdline`)).stdout)?.[1]);
     const links = (await instanceLinks(stack)).filter((link) => link.device !== device);
@@ -234,8 +257,9 @@ describe('a neighbour', () => {
     expect(thatWork(await fromInside(targets))).toEqual([]);
     // Not even an operator's opening leads from one sandbox to another.
     expect(thatWork(await whileOpen(stack, opened, () => fromInside(targets)))).toEqual([]);
-    const control = thatWork(await from('host', targets));
-    expect(control).toEqual(expect.arrayContaining([`tcp ${neighbourIp} 8000`, `tcp ${neighbourIp} ${guestPort}`]));
+    const awake = targets.filter(([, ip]) => ip === neighbourIp); // those that sleep in pools answer nobody
+    expect(awake).toHaveLength(2);
+    expect(thatWork(await from('host', awake))).toEqual(awake.map(keyOf).toSorted());
   });
 
   it('is not to be overheard: what it sends is not in the sandbox’s namespace', async () => {

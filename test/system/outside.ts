@@ -4,11 +4,13 @@
  */
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import type { Stack } from '../bench/lib/stack.ts';
+import { namesIn } from './host-sets.ts';
 
 const exec = promisify(execFile);
 
@@ -56,15 +58,17 @@ while True:
 `;
 
 export async function openWorld(stack: Stack): Promise<World> {
-  const mark = (process.pid % 0xffff).toString(16).padStart(4, '0');
+  await clearLeftovers();
+  const mark = process.pid.toString(36);
   const third = process.pid % 250;
-  const canaryNs = `tt${mark}canary`;
-  const outsiderNs = `tt${mark}outsider`;
+  const sixth = (process.pid % 0xffff).toString(16);
+  const canaryNs = `tt-canary-${mark}`;
+  const outsiderNs = `tt-outsider-${mark}`;
   const canary = {
     privateIp: `172.30.${third}.2`,
     carrierIp: '100.64.77.1',
     metadataIp: '169.254.169.254',
-    ipv6: `fd77:${mark}:1::2`,
+    ipv6: `fd77:${sixth}:1::2`,
   };
   const outsider = { hostIp: `172.29.${third}.1`, ip: `172.29.${third}.2`, device: `tt${mark}o0` };
   const interpreter = await templateDir(stack);
@@ -77,13 +81,13 @@ export async function openWorld(stack: Stack): Promise<World> {
   }
 
   try {
-    await link(canaryNs, `tt${mark}c0`, `172.30.${third}.1`, canary.privateIp, [`fd77:${mark}:1::1`, canary.ipv6]);
+    await link(canaryNs, `tt${mark}c0`, `172.30.${third}.1`, canary.privateIp, [`fd77:${sixth}:1::1`, canary.ipv6]);
     await ip('-n', canaryNs, 'addr', 'add', `${canary.metadataIp}/32`, 'dev', 'lo');
     await ip('-n', canaryNs, 'addr', 'add', `${canary.carrierIp}/32`, 'dev', 'lo');
     await ip('route', 'add', `${canary.metadataIp}/32`, 'via', canary.privateIp);
     await ip('route', 'add', `${canary.carrierIp}/32`, 'via', canary.privateIp);
-    await link(outsiderNs, outsider.device, outsider.hostIp, outsider.ip, [`fd77:${mark}:2::1`, `fd77:${mark}:2::2`]);
-    await ip('-n', outsiderNs, '-6', 'route', 'add', 'default', 'via', `fd77:${mark}:2::1`);
+    await link(outsiderNs, outsider.device, outsider.hostIp, outsider.ip, [`fd77:${sixth}:2::1`, `fd77:${sixth}:2::2`]);
+    await ip('-n', outsiderNs, '-6', 'route', 'add', 'default', 'via', `fd77:${sixth}:2::1`);
   } catch (error) {
     await close();
     throw error;
@@ -99,7 +103,7 @@ export async function openWorld(stack: Stack): Promise<World> {
     outsider,
     python: async (where, program, input) => {
       const netns = where === 'host' ? undefined : where === 'outsider' ? outsiderNs : where.netns;
-      const child = spawn(...command(netns, program), { stdio: ['pipe', 'pipe', 'pipe'], timeout: 30_000 });
+      const child = spawn(...command(netns, program), { stdio: ['pipe', 'pipe', 'pipe'], timeout: 60_000 });
       child.stdin.end(JSON.stringify(input));
       let out = '';
       let problem = '';
@@ -117,13 +121,24 @@ export async function openWorld(stack: Stack): Promise<World> {
       child.stdin.end(JSON.stringify(input));
       const said: string[] = [];
       const lines = createInterface(child.stdout);
-      const ready = once(lines, 'line', { signal: AbortSignal.timeout(10_000) });
+      const ready = once(lines, 'line', { signal: AbortSignal.timeout(60_000) });
       lines.on('line', (line) => said.push(line));
       await ready;
       return { said };
     },
     close,
   };
+}
+
+/** Namespaces of test runs that were killed, and the servers in them: their routes would stand in the way of ours. */
+async function clearLeftovers(): Promise<void> {
+  for (const name of await namesIn('/run/netns')) {
+    const mark = /^tt-(?:canary|outsider)-([a-z0-9]+)$/.exec(name)?.[1];
+    if (mark === undefined || existsSync(`/proc/${Number.parseInt(mark, 36)}`)) continue;
+    const { stdout } = await exec('ip', ['netns', 'pids', name]);
+    for (const pid of stdout.trim().split('\n').filter(Boolean)) process.kill(Number(pid), 'SIGKILL');
+    await ip('netns', 'del', name);
+  }
 }
 
 function ip(...args: string[]): Promise<unknown> {

@@ -3,15 +3,16 @@
 export type Target = readonly [kind: 'tcp' | 'name', host: string, port: number];
 
 /**
- * Targets to what became of each: `open`, `answered`, `silent`, or the name of the error. All at once, each for at most a second.
- * `tcp` connects; `name` asks a DNS question over UDP.
+ * `{targets, withinS}` to what became of each: `open`, `answered`, `silent`, or the name of the error. All at once, until the last has answered or the
+ * time is over. `tcp` connects; `name` asks a DNS question over UDP.
  */
 export const REACH = `
 import errno, json, os, select, socket, sys, time
 question = bytes.fromhex("7a7a01000001000000000000") + b"\\x04pypi\\x03org\\x00\\x00\\x01\\x00\\x01"
 results, waiting = {}, {}
 poll = select.poll()
-for kind, host, port in json.load(sys.stdin):
+asked = json.load(sys.stdin)
+for kind, host, port in asked["targets"]:
     key = f"{kind} {host} {port}"
     try:
         where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)[0]
@@ -21,7 +22,7 @@ for kind, host, port in json.load(sys.stdin):
         poll.register(s, select.POLLOUT if kind == "tcp" else select.POLLIN)
     except OSError as e:
         results[key] = errno.errorcode.get(e.errno, str(e))
-end = time.time() + 1
+end = time.time() + asked["withinS"]
 while waiting and time.time() < end:
     for fd, _ in poll.poll(100):
         key, kind, s = waiting.pop(fd); poll.unregister(fd)
