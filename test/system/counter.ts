@@ -46,11 +46,11 @@ export class Counter {
     await putFile(patient, stack, made, '/blaxel/counter.py', PROGRAM);
     await exec(stack, made, { command: 'python3 /blaxel/counter.py', name: 'counter' });
     const counter = new Counter(stack, made);
-    await until(`${name} counts`, 20_000, async () => (await counter.try('/begin')) !== undefined);
+    await until(`${name} counts`, 60_000, async () => (await counter.try('/begin')) !== undefined);
     return counter;
   }
 
-  /** Undefined when it was refused; rejects when the answer is somebody else's or memory was lost. */
+  /** Undefined when it was refused; rejects when the sandbox is gone, the answer is somebody else's or memory was lost. */
   async try(question: string, timeoutMs = 20_000): Promise<Told | undefined> {
     const { statusCode, body } = await request(`${this.made.url}/port/3000${question}`, {
       dispatcher: patient,
@@ -58,6 +58,7 @@ export class Counter {
       signal: AbortSignal.timeout(timeoutMs),
     });
     const text = await body.text();
+    if (statusCode === 404 || statusCode === 410) throw new Lost(`${this.made.name} is gone: ${text}`);
     if (statusCode !== 200) return undefined;
     return this.#judge(question, JSON.parse(text) as Told); // our own program's answer
   }

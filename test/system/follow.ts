@@ -9,9 +9,14 @@ export interface Open {
   close(): void;
 }
 
-/** A process that says something ten times a second, and a reader that follows. Resolves when it has read the first. */
-export async function follow(stack: Stack, sandbox: { url: string }, name: string): Promise<Open> {
+/** Starts a process that says something ten times a second, for ever. Answers its name. */
+export async function talk(stack: Stack, sandbox: { url: string }, name: string): Promise<string> {
   await exec(stack, sandbox, { command: 'while :; do echo still; sleep 0.1; done', name });
+  return name;
+}
+
+/** A reader of what a process says. Resolves when it has read something. */
+export async function follow(stack: Stack, sandbox: { url: string }, name: string): Promise<Open> {
   const closing = new AbortController();
   const { statusCode, body } = await request(`${sandbox.url}/process/${name}/logs/stream`, {
     dispatcher: patient,

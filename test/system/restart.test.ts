@@ -5,16 +5,20 @@ import { cpuUsageNs, isFrozen } from '../bench/lib/host.ts';
 import type { Stack } from '../bench/lib/stack.ts';
 import { chaos } from './chaos.ts';
 import { Counter } from './counter.ts';
-import { follow, longExec } from './follow.ts';
+import { follow, longExec, talk } from './follow.ts';
 import { runs } from './host-sets.ts';
 import { anotherWorkspace, ownInstallation, type OwnInstallation } from './own-installation.ts';
+import { removed } from './removed.ts';
 import { settled } from './settled.ts';
 import { freshName, isFull } from './test-stack.ts';
 import { until } from './until.ts';
 
 const POOL = 1;
-const RECOVERY_MS = 10_000;
-const CHAOS_S = process.env.TORPOR_TEST_TIER === 'soak' ? 1200 : isFull ? 180 : 20;
+/** By when all are back, on a machine that may have other things to do; how long it took is printed. */
+const RECOVERY_MS = 60_000;
+const CHAOS_S = Number(
+  process.env.TORPOR_CHAOS_S ?? (process.env.TORPOR_TEST_TIER === 'soak' ? 1_200 : isFull ? 180 : 20),
+);
 
 let installation: OwnInstallation;
 let stack: Stack;
@@ -42,7 +46,7 @@ describe('after SIGKILL', () => {
     async (name) => {
       await sleeps();
       await kill(name);
-      await awake.ask(`/while-${name}-is-gone`, 1_000);
+      expect(await awake.try(`/while-${name}-is-gone`)).toBeDefined(); // the first try, and no second
       await isFoundAgain(name);
     },
   );
@@ -51,10 +55,8 @@ describe('after SIGKILL', () => {
     'of %s, open requests end with an error within 5 s, and everything is found again',
     async (name) => {
       await sleeps();
-      const open = [
-        await follow(stack, awake.made, freshName('follow')),
-        longExec(stack, awake.made, freshName('long')),
-      ];
+      const talker = await talk(stack, awake.made, freshName('talker'));
+      const open = [await follow(stack, awake.made, talker), longExec(stack, awake.made, freshName('long'))];
       await kill(name);
       const tookMs = await until('the open requests have ended', 5_000, async () =>
         open.every(({ ended }) => ended() !== undefined),
@@ -69,7 +71,7 @@ describe('after SIGKILL', () => {
     await sleeps();
     const { pid, services } = await installation.status();
     process.kill(pid, 'SIGKILL');
-    await awake.ask('/without-supervisor', 1_000);
+    expect(await awake.try('/without-supervisor')).toBeDefined();
     const began = performance.now();
     await installation.up();
     said.push(`up after the death of the supervisor: ${(performance.now() - began).toFixed(0)} ms`);
@@ -98,13 +100,13 @@ it('down leaves every sandbox frozen, and the next up wakes it with its memory',
 
 it(
   `loses nothing, hangs nowhere and crosses no workspaces in ${CHAOS_S} s of random kills`,
-  { timeout: (CHAOS_S + 120) * 1000 },
+  { timeout: (CHAOS_S + 300) * 1000 },
   async () => {
     const other = await anotherWorkspace(stack, freshName('other'));
     const report = await chaos({ installation, workspaces: [stack, other], forMs: CHAOS_S * 1000 });
     said.push(report);
     await Promise.all([awake.ask('/after-chaos', RECOVERY_MS), asleep.ask('/after-chaos', RECOVERY_MS)]);
-    await settled(stack, POOL, 20_000);
+    await settled(stack, POOL);
   },
 );
 
@@ -136,20 +138,22 @@ async function isFoundAgain(name: string | undefined): Promise<void> {
   const usedMs = performance.now() - began;
   expect(await isFrozen(stack.scope, asleep.made.hostId), 'it is still asleep').toBe(true);
   await asleep.ask('/again', RECOVERY_MS);
-  const made = freshName('made');
-  await until('a create is answered', RECOVERY_MS, () =>
-    api(stack)
-      .create({ name: made })
-      .then(
-        () => true,
-        () => false,
-      ),
-  );
+  const made: string[] = [];
+  // A create that was not answered may have been carried out: each try takes another name.
+  const creates = () => api(stack).create({ name: (made[made.length] = freshName('made')) });
+  await until('a create is answered', RECOVERY_MS, () => succeeds(creates()));
   const createdMs = performance.now() - began;
   if (name)
     said.push(
       `${name}: healthy ${healthyMs.toFixed(0)} ms, used ${usedMs.toFixed(0)} ms, create ${createdMs.toFixed(0)} ms after its death`,
     );
-  await api(stack).delete(made);
+  for (const each of made) await removed(stack, each);
   await settled(stack, POOL);
+}
+
+function succeeds(asked: Promise<unknown>): Promise<boolean> {
+  return asked.then(
+    () => true,
+    () => false,
+  );
 }
