@@ -19,9 +19,9 @@ const ON_THE_WAY = new Set(['node-agent', 'gateway', 'supervisor']);
 /** A stream through what died has ended by then. */
 const STREAM_END_MS = 5_000;
 /** Longer than any outage here may last: what is not over by then hangs. */
-const HANG_MS = 20_000;
+const HANG_MS = 45_000;
 /** How long every try may be refused: a change needs several processes at once, and they die one after the other. */
-const PATIENCE_MS = 60_000;
+const PATIENCE_MS = 120_000;
 const BETWEEN_KILLS_MS = 2_000;
 /** As often as this the next one dies while the last is still on its way back. */
 const HASTE = 0.5;

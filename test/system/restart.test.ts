@@ -1,4 +1,7 @@
-/** Every process of the stack may be killed at any time while sandboxes run and sleep: afterwards everything is found again, and nothing hangs meanwhile. */
+/**
+ * Every process of the stack may be killed at any time while sandboxes run and sleep: afterwards everything is found again, and nothing hangs meanwhile.
+ * The tier `soak` kills at random for 20 minutes; `TORPOR_CHAOS_S` says another length.
+ */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { api } from '../bench/lib/api.ts';
 import { cpuUsageNs, isFrozen } from '../bench/lib/host.ts';
