@@ -11,7 +11,7 @@ import { everybodyReaches } from './reach.ts';
 import { runSteps, SetupFailed } from './run-steps.ts';
 import type { Step } from './step.ts';
 import { systemAccounts } from './steps/accounts.ts';
-import { natsServer, ownProgram, runsc } from './steps/binaries.ts';
+import { gvisorSource, guestProgram, hostdProgram, natsServer, runsc } from './steps/binaries.ts';
 import { debianPackages } from './steps/debian.ts';
 import { goToolchain, usableGo, type UsableGo } from './steps/go.ts';
 import { guestLayer } from './steps/guest-layer.ts';
@@ -79,12 +79,13 @@ Next: set TORPOR_CACHE to a directory that is open all the way (not below /root)
 }
 
 async function defineParts(cacheDir: string): Promise<{ steps: Step[]; toolchain: () => Promise<Toolchain> }> {
+  const source = await gvisorSource(cacheDir, repoDir);
   const [guest, hostd, base] = await Promise.all([
-    ownProgram(cacheDir, repoDir, 'guest'),
-    ownProgram(cacheDir, repoDir, 'hostd'),
+    guestProgram(cacheDir, repoDir),
+    hostdProgram(cacheDir, repoDir, source),
     template(cacheDir, repoDir, 'base'),
   ]);
-  const gvisor = await runsc(cacheDir, repoDir);
+  const gvisor = runsc(cacheDir, repoDir, source);
   const nats = natsServer(cacheDir);
   const above = guestLayer(cacheDir, guest);
   const host = await hostLayer(cacheDir, base.template);
@@ -94,6 +95,7 @@ async function defineParts(cacheDir: string): Promise<{ steps: Step[]; toolchain
     debianPackages(),
     systemAccounts(),
     goToolchain(cacheDir),
+    source.step,
     gvisor.step,
     base.step,
     nats.step,
@@ -130,8 +132,8 @@ function stepsOf(want: Want, steps: readonly Step[]): string[] {
       return steps.map((step) => step.id);
     case 'up':
     case 'demo':
-      // Go is a means: installed when something that it makes is missing, not for its own sake.
-      return steps.map((step) => step.id).filter((id) => id !== 'go');
+      // Go and gVisor's source are means: fetched when something made of them is missing, not for their own sake.
+      return steps.map((step) => step.id).filter((id) => id !== 'go' && id !== 'gvisor-source');
     case 'templates':
       return ['host-layer', ...templateNames.map((name) => `template-${name}`)];
     case 'runsc':
