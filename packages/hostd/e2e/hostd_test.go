@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -93,9 +94,9 @@ func newNode(t *testing.T, change ...func(prepare map[string]any)) *node {
 	t.Helper()
 	scopes.Lock()
 	number := scopes.used
-	scopes.used++
+	scopes.used = (scopes.used + 1) % 50 // As many as there are subnets below; no test has so many at once.
 	scopes.Unlock()
-	n := &node{t: t, scope: fmt.Sprintf("e2%04x", number), subnet: fmt.Sprintf("10.%d", 210+number)}
+	n := &node{t: t, scope: fmt.Sprintf("e2%04x", number), subnet: freeSubnet(t, number)}
 	n.dir = filepath.Join(built.dir, n.scope)
 	n.purge() // What an earlier, killed run of the tests left.
 	t.Cleanup(n.end)
@@ -113,6 +114,30 @@ func newNode(t *testing.T, change ...func(prepare map[string]any)) *node {
 	n.start()
 	n.must("node.prepare", n.prepare)
 	return n
+}
+
+// freeSubnet is the beginning of a /16 that neither this machine's other nodes use nor another number gets.
+func freeSubnet(t *testing.T, number int) string {
+	t.Helper()
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, first := range []int{206, 156, 106, 56, 6} {
+		_, subnet, err := net.ParseCIDR(fmt.Sprintf("10.%d.0.0/16", first+number))
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken := slices.ContainsFunc(addresses, func(address net.Addr) bool {
+			at, _, err := net.ParseCIDR(address.String())
+			return err == nil && subnet.Contains(at)
+		})
+		if !taken {
+			return fmt.Sprintf("10.%d", first+number)
+		}
+	}
+	t.Fatal("this machine uses up all of 10.0.0.0/8")
+	return ""
 }
 
 func (n *node) flags(more ...string) []string {

@@ -94,7 +94,8 @@ func (r Rules) text(scope names.Scope) string {
 	if r.DNSPort > 0 {
 		line("    %s iifname . ip daddr @gateways meta l4proto { tcp, udp } th dport %d accept", from, r.DNSPort)
 		// The forwarder has to listen on every address, for the gateways come and go; nobody but instances is let in to it.
-		line("    iifname != \"%s*\" meta l4proto { tcp, udp } th dport %d ct state new reject", scope.VethPrefix(), r.DNSPort)
+		// Those of other scopes are judged by their own table, which lets them in to their own gateways alone.
+		line("    iifname != \"tp*\" meta l4proto { tcp, udp } th dport %d ct state new reject", r.DNSPort)
 	}
 	line("    %s ip daddr . meta l4proto . th dport @allowed accept", from)
 	line("    %s drop", from)

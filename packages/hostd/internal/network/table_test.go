@@ -19,7 +19,7 @@ func TestTheTableSaysWhatIsPromised(t *testing.T) {
 		`iifname "tpabc123n*" iifname . ip saddr != @sources drop`, `iifname "tpabc123n*" meta nfproto != ipv4 drop`,
 		`iifname . ip daddr @gateways tcp dport { 7001, 7002 } accept`, `udp dport 53 redirect to :5353`, `ct count over 500`,
 		`limit rate over 12500 kbytes/second`, `169.254.0.0/16`, `100.64.0.0/10`, `masquerade`,
-		`iifname != "tpabc123n*" meta l4proto { tcp, udp } th dport 5353 ct state new reject`,
+		`iifname != "tp*" meta l4proto { tcp, udp } th dport 5353 ct state new reject`,
 		`add element inet torpor_abc123 allowed { 10.0.0.5 . tcp . 4873 }`,
 	} {
 		if !strings.Contains(text, want) {
