@@ -105,9 +105,9 @@ it('carries calls one after another on one connection, and keeps only a few of m
   const guest = guestAt(port);
   for (let n = 0; n < 10; n++) expect(await guest.json('POST', '/echo', n)).toEqual({ body: String(n) });
   expect(opened()).toBe(1);
-  const all = await Promise.all(Array.from({ length: 20 }, (_, n) => guest.json('POST', '/echo', n)));
-  expect(all).toEqual(Array.from({ length: 20 }, (_, n) => ({ body: String(n) })));
-  await expect.poll(() => sockets.size).toBe(4);
+  const all = await Promise.all(Array.from({ length: 40 }, (_, n) => guest.json('POST', '/echo', n)));
+  expect(all).toEqual(Array.from({ length: 40 }, (_, n) => ({ body: String(n) })));
+  await expect.poll(() => sockets.size).toBe(16);
 });
 
 it('sends bytes as they are', async () => {

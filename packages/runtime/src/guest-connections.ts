@@ -26,7 +26,7 @@ export interface CallListener {
 }
 
 /** More calls at a time open more connections, which are closed afterwards: each costs the guest memory. */
-const IDLE_MAX = 4;
+const IDLE_MAX = 16;
 
 export class GuestConnections {
   readonly #host: string;

@@ -1,6 +1,6 @@
 /** A span as the rooms see it, whether anybody hears of it or not. */
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { randomBytes } from 'node:crypto';
+import { systemChance } from '@torpor/kernel';
 
 export interface SpanOptions {
   /** The caller's trace, if it sent one. */
@@ -49,6 +49,6 @@ export function untraced(): Tracing {
 /** A new span id under the given trace, or under a new one. Form: `00-<32 hex>-<16 hex>-<flags>` (W3C Trace Context, level 1). */
 export function freshTraceparent(parent: string | undefined): string {
   const given = /^00-([0-9a-f]{32})-[0-9a-f]{16}-([0-9a-f]{2})$/.exec(parent ?? '');
-  const bytes = randomBytes(24).toString('hex');
-  return `00-${given?.[1] ?? bytes.slice(0, 32)}-${bytes.slice(32)}-${given?.[2] ?? '00'}`;
+  const bytes = systemChance.bytes(given ? 8 : 24).toString('hex');
+  return `00-${given?.[1] ?? bytes.slice(16)}-${bytes.slice(0, 16)}-${given?.[2] ?? '00'}`;
 }
