@@ -42,6 +42,9 @@ async function runTests(tier: Tier, only: readonly string[] | undefined): Promis
   const chosen = suites({ checkout, go: go.path, env, realHost: realHost(tools) }).filter(
     (suite) => suite.tiers.includes(tier) && (!only || only.some((word) => suite.name.includes(word))),
   );
+  if (chosen.length === 0) {
+    throw new Failure('bad_request', `tier ${tier} has no suite called like ${only?.join(' or ') ?? 'any'}`);
+  }
   const outcomes: Outcome[] = [];
   for (const suite of chosen) {
     process.stdout.write(`\n── ${suite.name}\n`);

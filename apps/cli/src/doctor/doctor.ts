@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { cacheDirectory } from '../setup/cache.ts';
-import { runsc } from '../setup/steps/binaries.ts';
+import { gvisorSource, runsc } from '../setup/steps/binaries.ts';
 import { judge, type Finding } from './findings.ts';
 import { viewHost } from './host-view.ts';
 
@@ -9,6 +9,7 @@ export { renderFindings } from './render.ts';
 /** Looks at this host and says what it can do for Torpor. Takes a second or so; changes nothing. */
 export async function examineHost(): Promise<Finding[]> {
   const cacheDir = cacheDirectory();
-  const { path } = await runsc(cacheDir, join(import.meta.dirname, '../../../..'));
+  const checkout = join(import.meta.dirname, '../../../..');
+  const { path } = runsc(cacheDir, checkout, await gvisorSource(cacheDir, checkout));
   return judge(await viewHost({ cacheDir, runsc: path }));
 }

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { runSuite } from './run-suite.ts';
-import { suites, tallyGo, tallyVitest, type Suite } from './suites.ts';
+import { suites, tallyGo, tallyVitest, type Suite, type Tier } from './suites.ts';
 
 it('counts top-level Go tests, and a package that does not build as a failure', () => {
   const lines = [
@@ -50,10 +50,13 @@ it('never passes a suite that ended badly', async () => {
   expect(late.output).toContain('the timer "s" ended after 100 ms');
 });
 
-it('runs the slow suites in the full tier only', () => {
+it('runs the slow suites in the full tier only, and the soak by itself', () => {
   const all = suites({ checkout: '/c', go: 'go', env: {}, realHost: {} });
-  expect(all.filter(({ tiers }) => !tiers.includes('quick')).map(({ name }) => name)).toEqual([
+  const of = (tier: Tier) => all.filter(({ tiers }) => tiers.includes(tier)).map(({ name }) => name);
+  expect(of('full').filter((name) => !of('quick').includes(name))).toEqual([
     'hostd on this host (go)',
     'driver on gVisor',
   ]);
+  expect(of('quick').filter((name) => !of('full').includes(name))).toEqual([]);
+  expect(of('soak')).toEqual(['soak']);
 });

@@ -88,6 +88,14 @@ export function suites(at: {
     },
     { ...common, name: 'units', command: vitest('unit'), read: 'vitest', deadlineMs: 10 * MINUTE },
     { ...common, name: 'system', command: vitest('system'), read: 'vitest', deadlineMs: 25 * MINUTE },
+    {
+      ...common,
+      name: 'soak',
+      tiers: ['soak'],
+      command: [...vitest('system'), 'test/system/restart.test.ts'],
+      read: 'vitest',
+      deadlineMs: 40 * MINUTE,
+    },
   ];
 }
 
