@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
 	"golang.org/x/sys/unix"
@@ -70,6 +71,9 @@ type evidence struct {
 }
 
 func (e evidence) judge() *Death {
+	if e.killed {
+		return &Death{Cause: Killed} // How it took that says nothing more.
+	}
 	death := &Death{Cause: e.cause(), Said: e.said}
 	switch {
 	case e.end == nil:
@@ -85,8 +89,6 @@ func (e evidence) judge() *Death {
 
 func (e evidence) cause() Cause {
 	switch {
-	case e.killed:
-		return Killed
 	case e.strikes.OOMKills > 0 && (e.end == nil || isSIGKILL(*e.end)):
 		return Memory
 	case e.strikes.PidsRefused > 0 && e.lackedAThread():
@@ -177,7 +179,13 @@ func (s *Sandboxes) markKilled(id names.ID) error {
 // How a process ended is told once, to whoever collects it; he writes it down in the bundle first. Before that the kernel tells it of the zombie.
 func endFile(bundle string, pid int) string { return filepath.Join(bundle, fmt.Sprintf("end.%d", pid)) }
 
+// dyingMax bounds the wait for a process that is on its way out: it has memory to give back, and says only then how it ended.
+const dyingMax = time.Second
+
 func endOf(pid int, bundle string) *unix.WaitStatus {
+	for until := time.Now().Add(dyingMax); isDying(pid) && time.Now().Before(until); {
+		time.Sleep(time.Millisecond)
+	}
 	if end := endOfZombie(pid); end != nil {
 		return end
 	}
@@ -188,17 +196,36 @@ func endOf(pid int, bundle string) *unix.WaitStatus {
 	return asStatus(string(text))
 }
 
+// Places in what fieldsAfterName gives: proc_pid_stat(5) counts from 1, and the state is its third.
+const (
+	flagsAt    = 9 - 3
+	exitCodeAt = 52 - 3
+)
+
 func endOfZombie(pid int) *unix.WaitStatus {
+	fields := statOf(pid)
+	if len(fields) <= exitCodeAt || fields[0] != "Z" {
+		return nil
+	}
+	return asStatus(fields[exitCodeAt])
+}
+
+func isDying(pid int) bool {
+	fields := statOf(pid)
+	if len(fields) <= flagsAt || fields[0] == "Z" || fields[0] == "X" {
+		return false
+	}
+	const exiting = 0x4 // PF_EXITING of the kernel's.
+	flags, err := strconv.ParseUint(fields[flagsAt], 10, 64)
+	return err == nil && flags&exiting != 0
+}
+
+func statOf(pid int) []string {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return nil
 	}
-	const exitCode = 52 - 3 // proc_pid_stat(5) counts from 1, and the state is its third.
-	fields := fieldsAfterName(string(stat))
-	if len(fields) <= exitCode || fields[0] != "Z" {
-		return nil
-	}
-	return asStatus(fields[exitCode])
+	return fieldsAfterName(string(stat))
 }
 
 func asStatus(text string) *unix.WaitStatus {

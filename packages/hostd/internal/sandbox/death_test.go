@@ -44,6 +44,9 @@ func TestADeathIsJudgedByWhatTheHostHasToSay(t *testing.T) {
 	if death := (evidence{end: exited(3)}).judge(); death.Signal != nil || death.ExitCode == nil || *death.ExitCode != 3 {
 		t.Errorf("got %+v", death)
 	}
+	if death := (evidence{killed: true, end: killed}).judge(); death.Signal != nil || death.ExitCode != nil {
+		t.Errorf("one that was killed as asked is told with more: %+v", death)
+	}
 	if death := (evidence{end: killed}).judge(); death.ExitCode != nil || death.Signal == nil || *death.Signal != 9 {
 		t.Errorf("got %+v", death)
 	}
