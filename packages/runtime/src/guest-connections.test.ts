@@ -7,6 +7,9 @@ import { afterEach, expect, it } from 'vitest';
 import type { Guest } from './guest.ts';
 import { tcpGuest } from './guest-tcp.ts';
 
+/** How long a busy machine may take. */
+const PATIENCE = { timeout: 10_000 };
+
 const open: (() => unknown)[] = [];
 
 afterEach(async () => {
@@ -107,7 +110,7 @@ it('carries calls one after another on one connection, and keeps only a few of m
   expect(opened()).toBe(1);
   const all = await Promise.all(Array.from({ length: 40 }, (_, n) => guest.json('POST', '/echo', n)));
   expect(all).toEqual(Array.from({ length: 40 }, (_, n) => ({ body: String(n) })));
-  await expect.poll(() => sockets.size).toBe(16);
+  await expect.poll(() => sockets.size, PATIENCE).toBe(16);
 });
 
 it('sends bytes as they are', async () => {
@@ -120,10 +123,8 @@ it('sends bytes as they are', async () => {
 });
 
 it('names the timer when no head comes in time, gives the call up and goes on', async () => {
-  const left = Promise.withResolvers<void>();
-  const { port } = await standIn(({ url }, response) => {
-    if (url === '/slow') response.once('close', left.resolve);
-    else answerJson(response, {});
+  const { port, sockets } = await standIn(({ url }, response) => {
+    if (url !== '/slow') answerJson(response, {});
   });
   const guest = guestAt(port);
   const error = await guest.json('GET', '/slow', undefined, { headMs: 50 }).catch((e: unknown) => e);
@@ -132,7 +133,7 @@ it('names the timer when no head comes in time, gives the call up and goes on', 
     retryable: true,
     details: { timer: 'guest GET /slow', ms: 50 },
   });
-  await left.promise;
+  await expect.poll(() => sockets.size, PATIENCE).toBe(0);
   expect(await guest.json('GET', '/quick')).toEqual({});
 });
 
@@ -175,7 +176,7 @@ it('fails calls under way as retryable when the guest dies, and reaches its succ
   const first = await standIn(() => {});
   const guest = guestAt(first.port);
   const asked = guest.json('GET', '/v1/health').catch((e: unknown) => e);
-  await expect.poll(() => first.sockets.size).toBe(1);
+  await expect.poll(() => first.sockets.size, PATIENCE).toBe(1);
   await stop(first);
   expect(await asked).toMatchObject({ code: 'unavailable', retryable: true });
   const refused = guest.json('GET', '/v1/health');
@@ -192,7 +193,7 @@ it('does not end the room when a connection breaks under a body that nobody read
   const { port, sockets } = await standIn((_, response) => response.write('half'));
   const answer = await guestAt(port).send({ method: 'GET', path: '/half' });
   for (const socket of sockets) socket.resetAndDestroy();
-  await expect.poll(() => answer.body.destroyed).toBe(true);
+  await expect.poll(() => answer.body.destroyed, PATIENCE).toBe(true);
   await expect(text(answer.body)).rejects.toThrow(/premature|reset|closed/i);
 });
 
@@ -237,12 +238,12 @@ it('reads no further than whoever reads the body', async () => {
       const still = sent === before;
       before = sent;
       return still && sent > 0;
-    })
+    }, PATIENCE)
     .toBe(true);
   expect(sent).toBeLessThan(32 * 1024 * 1024); // what two sockets hold
   const asMuch = sent;
   answer.body.once('data', () => answer.body.resume());
-  await expect.poll(() => sent).toBeGreaterThan(asMuch + 1024 * 1024);
+  await expect.poll(() => sent, PATIENCE).toBeGreaterThan(asMuch + 1024 * 1024);
   answer.body.destroy();
 });
 
@@ -251,7 +252,7 @@ it('gives up an answer that its reader destroys', async () => {
   const answer = await guestAt(port).send({ method: 'GET', path: '/' });
   expect(sockets.size).toBe(1);
   answer.body.destroy();
-  await expect.poll(() => sockets.size).toBe(0);
+  await expect.poll(() => sockets.size, PATIENCE).toBe(0);
 });
 
 it('lets nobody write a second call into the first', async () => {
