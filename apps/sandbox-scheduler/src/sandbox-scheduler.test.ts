@@ -441,6 +441,12 @@ describe('heartbeats', () => {
       nodes.a.instances.set(`${sandbox.instanceId}/1`, { ...report, state: 'failed', reason: 'its process died' });
     await beat(nodes.a);
     expect(await row()).toMatchObject({ phase: 'failed', reason: 'its process died' });
+    // Its files are kept by its node: neither this report nor the next ends it, and a delete does.
+    expect((await beat(nodes.a)).unwanted).toEqual([]);
+    expect(nodes.a.stopped).toEqual([]);
+    await end();
+    await clock.advance(1_000);
+    expect(nodes.a.stopped).toEqual([`${sandbox.instanceId}/1`]);
   });
 
   it('give a lease only when there is more than one node', async () => {

@@ -318,6 +318,19 @@ export function describeStore(what: string, open: () => Promise<Store>): void {
         expect(await endingsOf(deleted)).toMatchObject([{ reason: 'asked', nodeId: 'node-a' }]);
       });
 
+      it('leave the files of one that failed with its node, until it is terminated', async () => {
+        const ws = fresh();
+        const broken = await ready(sandboxIn(ws.name));
+        const endings = () => store.wanted.endings({ instanceIds: [broken.instanceId] });
+        const held = async () =>
+          (await store.wanted.onNode(broken.nodeId)).filter((one) => one.instanceId === broken.instanceId);
+        expect(await store.wanted.failKept(broken, { reason: 'killed', atMs: T })).toMatchObject({ phase: 'failed' });
+        expect(await store.wanted.failKept(broken, { reason: 'again', atMs: T })).toBeUndefined();
+        expect([await endings(), await held()]).toMatchObject([[], [{ phase: 'failed' }]]);
+        await store.wanted.terminate(ws.name, broken.name, { reason: 'asked', atMs: T });
+        expect([await endings(), await held()]).toMatchObject([[{ reason: 'asked' }], []]);
+      });
+
       it('keep the first reason when a failed sandbox is terminated, and know it still as taken before', async () => {
         const ws = fresh();
         const failed = await ready(sandboxIn(ws.name));

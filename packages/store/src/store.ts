@@ -355,6 +355,8 @@ export interface Wanted {
     who: Incarnation,
     more: { reason: string; atMs: number; from?: 'creating' | 'ready' },
   ): Promise<Sandbox | undefined>;
+  /** ready → failed, with the reason; nothing is ended: its node keeps its files until it is terminated. */
+  failKept(who: Incarnation, more: { reason: string; atMs: number }): Promise<Sandbox | undefined>;
   /** living or failed → terminated; its previews go; the incarnation is to be ended. With `who`, only that incarnation. */
   terminate(
     workspace: WorkspaceName,
@@ -369,7 +371,7 @@ export interface Wanted {
   ): Promise<Sandbox | undefined>;
   /** Moves `lastUsedAtMs` forward, never back. */
   noteUse(uses: readonly (Incarnation & { lastUsedAtMs: number })[]): Promise<void>;
-  /** Living ones that this node should hold. Asked with every heartbeat, and so no more of each than that takes. */
+  /** What this node should hold: living ones, and failed ones whose files it keeps. Asked with every heartbeat, and so no more of each than that takes. */
   onNode(nodeId: NodeId): Promise<readonly Holding[]>;
   /** All that live and may expire. */
   expiring(): Promise<readonly Sandbox[]>;

@@ -46,7 +46,7 @@ export class Heartbeats {
       const endings = strange.length > 0 ? await store.wanted.endings({ instanceIds: strange }) : [];
       this.#fleet.heard(
         record,
-        onNode.reduce((sum, one) => sum + one.memoryMib, 0),
+        onNode.reduce((sum, one) => sum + (one.phase === 'failed' ? 0 : one.memoryMib), 0),
       );
       const verdict = judge(instances, { onNode, endings });
       events.orphans(
@@ -56,7 +56,7 @@ export class Heartbeats {
       for (const one of verdict.unwanted) events.unwanted({ ...one, nodeId: id });
       await store.wanted.noteUse(verdict.used);
       this.#lookInto(id, verdict.missing);
-      for (const { sandbox, reason } of verdict.broken) await this.#fail(sandbox, reason);
+      for (const { sandbox, reason } of verdict.broken) await this.#keep(sandbox, reason);
       for (const sandbox of verdict.misled) this.#setRight(sandbox);
       return { leaseMs, unwanted: verdict.unwanted.map(({ instanceId, generation }) => ({ instanceId, generation })) };
     } catch (error) {
@@ -120,6 +120,12 @@ export class Heartbeats {
       this.#parts.events.trouble(where, explain(error));
       return 'silent';
     }
+  }
+
+  /** Its processes are gone, its files are not: they stay until somebody deletes it. */
+  async #keep(sandbox: Holding, reason: string): Promise<void> {
+    const failed = await this.#parts.store.wanted.failKept(sandbox, { reason, atMs: this.#parts.clock.nowMs() });
+    if (failed) this.#parts.events.failed(failed);
   }
 
   async #fail(sandbox: Holding, reason: string): Promise<void> {

@@ -51,6 +51,7 @@ export function judge(
       .filter(({ report, sandbox }) => report.state === 'failed' && sandbox.phase === 'ready')
       .map(({ report, sandbox }) => ({ sandbox, reason: report.reason ?? 'its node says that it has failed' })),
     misled: known
+      .filter(({ sandbox }) => sandbox.phase !== 'failed')
       .filter(({ report, sandbox }) => report.idle !== undefined && !isSamePolicy(report.idle, sandbox.idle))
       .map(({ sandbox }) => sandbox),
     used: known

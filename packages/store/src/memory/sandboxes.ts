@@ -122,6 +122,13 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
     return row.sandbox;
   }
 
+  async failKept(who: Incarnation, more: { reason: string; atMs: number }): Promise<Sandbox | undefined> {
+    const row = this.#fenced(who);
+    if (row?.sandbox.phase !== 'ready') return undefined;
+    row.sandbox = { ...row.sandbox, phase: 'failed', reason: more.reason, updatedAtMs: more.atMs };
+    return row.sandbox;
+  }
+
   async terminate(
     workspace: WorkspaceName,
     name: SandboxName,
@@ -129,7 +136,7 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
   ): Promise<Sandbox | undefined> {
     const row = this.#named(workspace, name);
     if (!row || (more.who && !isSame(row.sandbox, more.who))) return undefined;
-    if (isLiving(row.sandbox)) this.#mustEnd(row.sandbox, more.reason, more.atMs);
+    if (!this.#endings.has(keyOf(row.sandbox))) this.#mustEnd(row.sandbox, more.reason, more.atMs);
     const { reason, atMs } = more;
     row.sandbox = { ...row.sandbox, phase: 'terminated', reason, updatedAtMs: atMs, terminatedAtMs: atMs };
     this.#previewsGo(workspace, name);
@@ -159,7 +166,7 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
 
   async onNode(nodeId: Sandbox['nodeId']): Promise<readonly Holding[]> {
     return this.#sandboxes()
-      .filter((sandbox) => sandbox.nodeId === nodeId && isLiving(sandbox))
+      .filter((sandbox) => sandbox.nodeId === nodeId && (isLiving(sandbox) || this.#isKept(sandbox)))
       .map(({ instanceId, generation, workspace, name, phase, idle, lastUsedAtMs, shape: { memoryMib } }) => {
         return { instanceId, generation, nodeId, workspace, name, phase, idle, lastUsedAtMs, memoryMib };
       });
@@ -238,6 +245,11 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
 
   #fenced(who: Incarnation): Row | undefined {
     return [...this.#rows.values()].find((row) => row.sandbox.phase !== 'terminated' && isSame(row.sandbox, who));
+  }
+
+  /** Failed, with files that its node keeps. */
+  #isKept(sandbox: Sandbox): boolean {
+    return sandbox.phase === 'failed' && !this.#endings.has(keyOf(sandbox));
   }
 
   #mustEnd({ instanceId, generation, nodeId, workspace }: Sandbox, reason: string, sinceMs: number): void {

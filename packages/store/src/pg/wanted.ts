@@ -56,6 +56,10 @@ export function pgWanted(db: Kysely<Tables>, sealing: Sealing): Wanted {
           update sandboxes set phase = 'failed', reason = ${reason}, updated_at_ms = ${atMs}
           where ${isThis(who)} and ${from ? sql`phase = ${sql.lit(from)}` : IS_LIVING} returning *),
         ${writeEnding('changed', reason, atMs)} select * from changed`),
+    failKept: (who, { reason, atMs }) =>
+      one(sql`
+        update sandboxes set phase = 'failed', reason = ${reason}, updated_at_ms = ${atMs}
+        where ${isThis(who)} and phase = 'ready' returning *`),
     terminate: (workspace, name, { reason, atMs, who }) =>
       one(sql`
         with changed as (
@@ -91,7 +95,7 @@ export function pgWanted(db: Kysely<Tables>, sealing: Sealing): Wanted {
         .select(['instance_id', 'generation', 'node_id', 'workspace', 'name', 'phase', 'idle', 'last_used_at_ms'])
         .select(sql<number>`(shape->>'memoryMib')::float8`.as('memory_mib'))
         .where('node_id', '=', nodeId)
-        .where(IS_LIVING)
+        .where(sql<boolean>`(${IS_LIVING} or ${IS_KEPT})`)
         .execute();
       return rows.map(holdingOf);
     },
@@ -164,12 +168,15 @@ export function pgWanted(db: Kysely<Tables>, sealing: Sealing): Wanted {
 }
 
 const IS_LIVING = sql<boolean>`phase in ('creating', 'ready')`;
+/** Failed, with files that its node keeps: nobody has said that it must end. */
+const IS_KEPT = sql<boolean>`(phase = 'failed' and not exists (select from endings
+  where endings.instance_id = sandboxes.instance_id and endings.generation = sandboxes.generation))`;
 
 function isThis(who: Incarnation): RawBuilder<boolean> {
   return sql`(instance_id = ${who.instanceId} and generation = ${who.generation})`;
 }
 
-/** A clause that writes what the rows of the clause `from` name as to be ended. A failed sandbox that is terminated has its ending already. */
+/** A clause that writes what the rows of the clause `from` name as to be ended. A failed sandbox that is terminated may have its ending already. */
 function writeEnding(from: 'changed' | 'before', reason: string, sinceMs: number): RawBuilder<unknown> {
   return sql`unwanted as (
     insert into endings (instance_id, generation, node_id, workspace, reason, since_ms)
