@@ -5,14 +5,14 @@
  */
 export type RoomName = 'gateway' | 'scheduler' | 'node' | 'observer';
 
-const HINTS = [
-  '$JS.API.STREAM.INFO.KV_hints',
-  '$JS.API.STREAM.CREATE.KV_hints',
-  '$JS.API.DIRECT.GET.KV_hints.>',
-  '$KV.hints.>',
+const READ_HINTS = [
   '$JS.API.INFO',
+  '$JS.API.STREAM.INFO.KV_hints',
+  '$JS.API.DIRECT.GET.KV_hints.>',
   '$JS.API.STREAM.MSG.GET.KV_hints',
 ];
+/** The scheduler's alone: whoever writes a hint says where a tenant's requests go. */
+const WRITE_HINTS = ['$JS.API.STREAM.CREATE.KV_hints', '$KV.hints.>'];
 
 export function roomPermissions(
   room: RoomName,
@@ -29,25 +29,19 @@ export function roomPermissions(
           'node.*.instance.resume.v1',
           'node.*.instance.describe.v1',
           'events.key.>',
-          ...HINTS,
+          ...READ_HINTS,
         ],
         subscribe: [inbox, 'events.>'],
       };
     case 'scheduler':
       return {
-        publish: ['node.>', '_INBOX.*.pulse.>', 'events.sandbox.>', ...HINTS],
+        publish: ['node.>', '_INBOX.*.pulse.>', 'events.sandbox.>', ...READ_HINTS, ...WRITE_HINTS],
         subscribe: [inbox, 'scheduler.>', 'events.>'],
       };
     case 'node': {
       if (nodeId === undefined) throw new Error('a node speaks under its own id');
       return {
-        publish: [
-          'scheduler.node.heartbeat.v1',
-          'scheduler.usage.book.v1',
-          'events.instance.v1',
-          '_INBOX.*.pulse.>',
-          ...HINTS,
-        ],
+        publish: ['scheduler.node.heartbeat.v1', 'scheduler.usage.book.v1', 'events.instance.v1', '_INBOX.*.pulse.>'],
         subscribe: [inbox, `node.${nodeId}.>`],
       };
     }
