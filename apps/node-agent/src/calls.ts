@@ -48,7 +48,10 @@ export async function serveCalls(room: {
   }
 
   const served = await Promise.all([
-    serve(startInstance, async (ask) => ({ ...(await standby.start(ask)), isolation: driver.isolation })),
+    serve(startInstance, async (ask, { signal }) => ({
+      ...(await standby.start(ask, signal)),
+      isolation: driver.isolation,
+    })),
     serve(stopInstance, async ({ instanceId, generation, reason }) => ({
       existed: await standby.stop(instanceId, generation, reason),
     })),

@@ -30,7 +30,7 @@ export interface NodeAgentOptions {
   readonly dataKey: string;
   readonly pools: readonly PoolTarget[];
   readonly refillCpuShare: number;
-  /** How many sandboxes are brought into being side by side; the others wait, first come first served. */
+  /** How many pooled instances are claimed side by side, and how many more born cold; the others wait, first come first served. */
   readonly birthsAtOnce: number;
   readonly watermarks?: Watermarks;
   recipeOf(template: string): Recipe;

@@ -149,4 +149,21 @@ describe('Turns', () => {
     await Promise.allSettled(all);
     expect(begun).toEqual([0, 1, 2, 3]);
   });
+
+  it('gives no turn to whoever waits no more, and theirs to the next', async () => {
+    const turns = new Turns(1);
+    const first = Promise.withResolvers<void>();
+    const begun: string[] = [];
+    const running = turns.run(() => first.promise);
+    const gone = new AbortController();
+    const left = turns.run(async () => void begun.push('left'), gone.signal);
+    const stayed = turns.run(async () => void begun.push('stayed'), new AbortController().signal);
+    gone.abort(new Error('nobody waits'));
+    await expect(left).rejects.toThrow('nobody waits');
+    await expect(turns.run(async () => void begun.push('late'), gone.signal)).rejects.toThrow('nobody waits');
+    first.resolve();
+    await Promise.all([running, stayed]);
+    await turns.run(async () => void begun.push('another'));
+    expect(begun).toEqual(['stayed', 'another']);
+  });
 });

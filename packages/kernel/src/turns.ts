@@ -1,22 +1,44 @@
 /** At most so many tasks at once; the others wait, and come in the order in which they asked. */
 export class Turns {
   readonly #atOnce: number;
-  readonly #waiting: (() => void)[] = [];
+  readonly #waiting = new Set<() => void>();
   #running = 0;
 
   constructor(atOnce: number) {
     this.#atOnce = atOnce;
   }
 
-  async run<T>(task: () => Promise<T>): Promise<T> {
+  /** Rejects with the signal's reason when it aborts before the task has begun; one that has begun is not cut short. */
+  async run<T>(task: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    signal?.throwIfAborted();
     if (this.#running < this.#atOnce) this.#running++;
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    else await this.#turn(signal);
     try {
       return await task();
     } finally {
-      const next = this.#waiting.shift();
-      if (next) next();
-      else this.#running--;
+      this.#pass();
     }
+  }
+
+  #turn(signal: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const come = () => {
+        signal?.removeEventListener('abort', leave);
+        resolve();
+      };
+      const leave = () => {
+        this.#waiting.delete(come);
+        reject(signal?.reason);
+      };
+      this.#waiting.add(come);
+      signal?.addEventListener('abort', leave, { once: true });
+    });
+  }
+
+  #pass(): void {
+    const [next] = this.#waiting;
+    if (!next) return void this.#running--;
+    this.#waiting.delete(next);
+    next();
   }
 }

@@ -19,14 +19,14 @@ export async function adoptAll(parts: Parts, pools: Pools, take: Take): Promise<
   const since = parts.clock.monotonicMs();
   const counts = { claimed: 0, pooled: 0, failed: 0, destroy: 0, forget: 0 };
   const journals = await parts.journal.read();
-  for (const { entry } of journals) if (entry.spec) parts.slots.keep(entry.spec.slot);
+  for (const { entry } of journals) if (entry.spec) parts.slots.keep(entry.spec.slot, entry.hostId);
   const strays = await findStrays(parts, journals);
   await sideBySide(journals, INSPECTIONS_AT_ONCE, async ({ entry, hint }) => {
     const facts = await parts.driver.inspect(entry.hostId);
     counts[await adoptOne(parts, pools, take, { entry, hint, facts })]++;
   });
   for (const stray of strays) {
-    parts.slots.keep(stray.slot);
+    parts.slots.keep(stray.slot, stray.hostId);
     parts.events.strayDestroyed(stray);
     void destroySurely(parts, stray, 'no journal knows it');
   }
@@ -105,10 +105,10 @@ async function findStrays(parts: Parts, journals: readonly { entry: Entry }[]): 
   const kept = new Set(journals.map(({ entry }) => entry.spec?.slot));
   const strayIds = instanceIds.filter((id) => !ids.has(id));
   const straySlots = slots.filter((slot) => !kept.has(slot));
-  return Array.from({ length: Math.max(strayIds.length, straySlots.length) }, (_, at) => ({
-    hostId: strayIds[at] ?? InstanceId.parse(`stray${straySlots[at]}slot`),
-    slot: straySlots[at] ?? parts.slots.take(),
-  }));
+  return Array.from({ length: Math.max(strayIds.length, straySlots.length) }, (_, at) => {
+    const hostId = strayIds[at] ?? InstanceId.parse(`stray${straySlots[at]}slot`);
+    return { hostId, slot: straySlots[at] ?? parts.slots.take(hostId) };
+  });
 }
 
 async function sideBySide<T>(items: readonly T[], atOnce: number, work: (item: T) => Promise<void>): Promise<void> {

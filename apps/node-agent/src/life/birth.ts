@@ -1,8 +1,9 @@
 /** Where a new sandbox comes from: a pool, or cold when no pool has one. The fallback is explicit and counted. */
-import { explain } from '@torpor/kernel';
+import { explain, Turns } from '@torpor/kernel';
 import type { Shape } from '@torpor/contracts';
 import type { Claim } from '../journal/index.ts';
 import type { Body, Parts, Recipe } from '../parts.ts';
+import type { Admission } from '../pools/admission.ts';
 import type { Pools } from '../pools/pools.ts';
 import { claimOnHost, createOnHost, newBody, type Made } from './create.ts';
 import { destroySurely } from './destroy.ts';
@@ -13,30 +14,62 @@ export interface BirthAsk {
   readonly recipe: Recipe;
 }
 
-/** `use` is told of each body before anything is done with it, so that whoever cleans up knows where. */
-export async function giveBirth(
-  parts: Parts,
-  pools: Pools,
-  ask: BirthAsk,
-  use: (body: Body) => void,
-  admit: () => Promise<void>,
-): Promise<{ made: Made; from: 'pool' | 'cold' }> {
-  const pooled = pools.take(ask.recipe.template, ask.shape);
-  if (pooled) {
+/** Told of each body before anything is done with it, so that whoever cleans up knows where; `undefined`: that one is no longer theirs to clean up. */
+export type UseBody = (body: Body | undefined) => void;
+
+export interface BirthsOptions {
+  readonly parts: Parts;
+  readonly pools: Pools;
+  readonly admission: Admission;
+  /** Of a hundred asked for at once the first are ready soon: all side by side, each would be ready when the last one is. */
+  readonly atOnce: number;
+}
+
+export class Births {
+  readonly #parts: Parts;
+  readonly #pools: Pools;
+  readonly #admission: Admission;
+  /** Apart, so that what is ready waits for nobody's cold birth. */
+  readonly #claims: Turns;
+  readonly #cold: Turns;
+
+  constructor({ parts, pools, admission, atOnce }: BirthsOptions) {
+    this.#parts = parts;
+    this.#pools = pools;
+    this.#admission = admission;
+    this.#claims = new Turns(atOnce);
+    this.#cold = new Turns(atOnce);
+  }
+
+  /** An ask whose signal aborts before its turn is not begun; one that has begun goes on. */
+  async give(ask: BirthAsk, use: UseBody, signal?: AbortSignal): Promise<{ made: Made; from: 'pool' | 'cold' }> {
+    const pooled = await this.#claims.run(() => this.#fromPool(ask, use), signal);
+    if (pooled) return { made: pooled, from: 'pool' };
+    return { made: await this.#cold.run(() => this.#fromNothing(ask, use), signal), from: 'cold' };
+  }
+
+  async #fromPool(ask: BirthAsk, use: UseBody): Promise<Made | undefined> {
+    const pooled = this.#pools.take(ask.recipe.template, ask.shape);
+    if (!pooled) return undefined;
     try {
       use(pooled);
-      await claimOnHost(parts, { ...pooled, asleep: true }, ask.claim, ask.recipe);
-      return { made: pooled, from: 'pool' };
+      await claimOnHost(this.#parts, { ...pooled, asleep: true }, ask.claim, ask.recipe);
+      return pooled;
     } catch (error) {
-      parts.events.poolClaim('half-claimed');
+      this.#parts.events.poolClaim('half-claimed');
       pooled.guest.close();
-      void destroySurely(parts, pooled, `half-claimed: ${explain(error)}`);
+      use(undefined); // Destroyed here and now: twice, and the second time might find its slot's next owner.
+      void destroySurely(this.#parts, pooled, `half-claimed: ${explain(error)}`);
+      return undefined;
     }
   }
-  await admit();
-  const body = newBody(parts);
-  use(body);
-  const made = await createOnHost(parts, body, { template: ask.recipe.template, shape: ask.shape });
-  await claimOnHost(parts, { ...made, asleep: false }, ask.claim, ask.recipe);
-  return { made, from: 'cold' };
+
+  async #fromNothing(ask: BirthAsk, use: UseBody): Promise<Made> {
+    await this.#admission.admit();
+    const body = newBody(this.#parts);
+    use(body);
+    const made = await createOnHost(this.#parts, body, { template: ask.recipe.template, shape: ask.shape });
+    await claimOnHost(this.#parts, { ...made, asleep: false }, ask.claim, ask.recipe);
+    return made;
+  }
 }

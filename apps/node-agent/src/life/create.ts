@@ -13,7 +13,8 @@ export interface Made extends Body {
 
 /** A place on the host that nobody has: nothing is done yet. */
 export function newBody(parts: Parts): Body {
-  return { hostId: newInstanceId(parts.chance), slot: parts.slots.take() };
+  const hostId = newInstanceId(parts.chance);
+  return { hostId, slot: parts.slots.take(hostId) };
 }
 
 export async function createOnHost(parts: Parts, body: Body, what: { template: string; shape: Shape }): Promise<Made> {

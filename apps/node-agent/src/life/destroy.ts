@@ -19,7 +19,7 @@ export async function destroyOnHost(
   });
   dead();
   await parts.journal.forget(body.hostId);
-  parts.slots.free(body.slot);
+  parts.slots.free(body.slot, body.hostId);
   parts.events.destroyed({ hostId: body.hostId, reason });
 }
 

@@ -1,15 +1,16 @@
+import type { InstanceId } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
 
 const SLOTS_MAX = 16_384;
 
 /** Small numbers, each given to one instance of the node at a time: names and addresses on the host derive from them. */
 export class Slots {
-  readonly #taken = new Set<number>();
+  readonly #owners = new Map<number, InstanceId>();
 
-  take(): number {
+  take(hostId: InstanceId): number {
     for (let slot = 0; slot < SLOTS_MAX; slot++) {
-      if (this.#taken.has(slot)) continue;
-      this.#taken.add(slot);
+      if (this.#owners.has(slot)) continue;
+      this.#owners.set(slot, hostId);
       return slot;
     }
     throw new Failure('no_capacity', `all ${SLOTS_MAX} slots of this node are taken`, {
@@ -19,15 +20,16 @@ export class Slots {
   }
 
   /** Found in use after a restart. */
-  keep(slot: number): void {
-    this.#taken.add(slot);
+  keep(slot: number, hostId: InstanceId): void {
+    this.#owners.set(slot, hostId);
   }
 
-  free(slot: number): void {
-    this.#taken.delete(slot);
+  /** Given back once: whoever has it by then keeps it. */
+  free(slot: number, hostId: InstanceId): void {
+    if (this.#owners.get(slot) === hostId) this.#owners.delete(slot);
   }
 
   get freeCount(): number {
-    return SLOTS_MAX - this.#taken.size;
+    return SLOTS_MAX - this.#owners.size;
   }
 }

@@ -1,4 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
+import { fakeDriver, type InstanceDriver } from '@torpor/runtime';
+import type { StartAsk } from '../standby/standby.ts';
 import { rehearse, SHAPE, settle, stage, startAsk, StillClock, type Rehearsal, type Stage } from '../rehearsal.ts';
 
 const TARGET = { template: 'base', shape: SHAPE, size: 3 };
@@ -14,6 +16,18 @@ beforeEach(() => {
 
 function ready(): number | undefined {
   return room.pools.depths()[0]?.ready;
+}
+
+function another(n: number): StartAsk {
+  return { ...startAsk({ id: `icold${n}aaaaaa` }), shape: { ...SHAPE, memoryMib: 1024 } };
+}
+
+/** Creates take as long as they do on that other host. */
+function coldBirthsOf(driver: InstanceDriver, other: Stage): InstanceDriver {
+  const { createSteps } = fakeDriver(other.host);
+  return new Proxy(driver, {
+    get: (target, key) => (key === 'createSteps' ? createSteps : Reflect.get(target, key)),
+  });
 }
 
 describe('a pool', () => {
@@ -53,6 +67,39 @@ describe('a pool', () => {
     const { hostId } = room.standby.at(startAsk().instanceId, 1).report();
     expect(hostId && pooled.has(hostId)).toBe(false);
     expect([...pooled].filter((id) => set.host.sandboxes.has(id))).toHaveLength(2);
+  });
+
+  it('has what was half claimed destroyed once, though nothing can take its place', async () => {
+    void room.pools.keepFull();
+    await clock.go(1_000);
+    set.host.failNext('sandbox.resume', 'after');
+    room.admission.admit = () => Promise.reject(new Error('the node is full'));
+    await expect(room.standby.start(startAsk())).rejects.toThrow('full');
+    await clock.go(5_000);
+    const destroyed = set.host.calls.filter(({ verb }) => verb === 'net.delete').map(({ instanceId }) => instanceId);
+    expect(destroyed).toHaveLength(1);
+    expect([ready(), set.host.nets.size]).toEqual([3, 3]);
+  });
+
+  it('is no less ready while others are born cold, and those who wait no more are not born', async () => {
+    void room.pools.keepFull();
+    await clock.go(1_000);
+    const stuck = stage(clock, { latencyMs: { 'sandbox.create': [60_000, 60_000] } });
+    Object.assign(room.parts, { driver: coldBirthsOf(room.parts.driver, stuck) });
+    const born = 4; // as many as are born side by side
+    for (let n = 0; n < born; n++) void room.standby.start(another(n)).catch(() => {});
+    await settle();
+    expect(await room.standby.start(startAsk())).toMatchObject({ from: 'pool' });
+
+    const gone = new AbortController();
+    const unwanted = room.standby.start(another(born), gone.signal).catch((error: unknown) => error);
+    await settle();
+    const reason = new Error('nobody waits');
+    gone.abort(reason);
+    expect(await unwanted).toBe(reason);
+    // Nothing of it is left that an ask at the same generation would stumble over.
+    expect(room.standby.find(another(born).instanceId)).toBeUndefined();
+    expect(room.standby.size).toBe(born + 1);
   });
 
   it('of another shape is not touched', async () => {

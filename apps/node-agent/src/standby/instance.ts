@@ -7,6 +7,7 @@ import { explain, Failure } from '@torpor/kernel';
 import { next, reported, type Effect, type Happening, type StandbyState } from '@torpor/policy';
 import type { Guest } from '@torpor/runtime';
 import type { Claim } from '../journal/index.ts';
+import type { UseBody } from '../life/birth.ts';
 import type { Body, Parts } from '../parts.ts';
 import { Held } from './held.ts';
 import { Line } from './line.ts';
@@ -117,10 +118,10 @@ export class Instance implements StayHost {
   }
 
   /** Makes it: `work` answers what carries it. Rejects with what went wrong, and then it is on its way to be destroyed. */
-  async make(work: (use: (body: Body) => void) => Promise<Hosted>): Promise<void> {
+  async make(work: (use: UseBody) => Promise<Hosted>): Promise<void> {
     await this.#line.run(async () => {
       try {
-        this.#guest = (await work(({ hostId, slot }) => (this.#body = { hostId, slot }))).guest;
+        this.#guest = (await work((body) => (this.#body = body && { hostId: body.hostId, slot: body.slot }))).guest;
       } catch (error) {
         this.#reason = explain(error);
         this.#happen('create-failed');
@@ -362,14 +363,11 @@ export class Instance implements StayHost {
   async #destroy(): Promise<void> {
     const ended = await this.#operations.destroy(this.#body, this.#reason ?? 'deleted', () => this.#dead.resolve());
     switch (ended.kind) {
-      case 'gone':
       case 'carried over':
         return;
-      case 'failed': {
-        const attempt = this.#operations.troubles - 1;
-        this.#parts.events.destroyFailed({ ...this.#who(), reason: ended.reason, attempt });
+      case 'failed':
+        this.#parts.events.destroyFailed({ ...this.#who(), reason: ended.reason, attempt: ended.attempt });
         return this.#happen('destroy-failed');
-      }
       case 'done':
         this.#dead.resolve();
         this.#guest?.close();

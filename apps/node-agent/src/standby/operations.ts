@@ -18,11 +18,18 @@ export type Ended =
   /** Its process is gone; that has been told. */
   | { readonly kind: 'gone' };
 
+/** `attempt`: how often it was tried in vain before. `carried over`: the room closes, and the next one finds it in the journal. */
+type Destroyed =
+  | { readonly kind: 'done'; readonly tookMs: number }
+  | { readonly kind: 'failed'; readonly reason: string; readonly attempt: number }
+  | { readonly kind: 'carried over' };
+
 export class Operations {
   readonly #parts: Parts;
   readonly #vitals: Vitals;
-  /** Pauses, or destructions, that failed in a row. */
-  #troubles = 0;
+  /** In a row. */
+  #failedPauses = 0;
+  #failedDestructions = 0;
 
   constructor(parts: Parts, vitals: Vitals) {
     this.#parts = parts;
@@ -32,14 +39,14 @@ export class Operations {
   /** `insists`: as a fence does; an idle instance that would not sleep is woken, and `rested` first. */
   async pause(hostId: InstanceId, { insists }: { insists: boolean }): Promise<Ended> {
     const { driver, clock } = this.#parts;
-    if (insists && this.#troubles > 0) await retryPause(this.#parts, this.#troubles);
+    if (insists && this.#failedPauses > 0) await retryPause(this.#parts, this.#failedPauses);
     try {
       const { tookMs } = await withDeadline({ name: 'pause', ms: PAUSE_MS, clock }, () => driver.pause(hostId));
-      this.#troubles = 0;
+      this.#failedPauses = 0;
       return { kind: 'done', tookMs };
     } catch (error) {
       if (await this.#vitals.isGone()) return { kind: 'gone' };
-      this.#troubles++;
+      this.#failedPauses++;
       return { kind: 'failed', reason: explain(error) };
     }
   }
@@ -60,26 +67,23 @@ export class Operations {
   }
 
   /** `dead` is called when it can no longer run. */
-  async destroy(body: Body | undefined, reason: string, dead: () => void): Promise<Ended | { kind: 'carried over' }> {
-    if (this.#troubles > 0) await retryPause(this.#parts, this.#troubles);
-    if (this.#parts.closing.aborted) return { kind: 'carried over' }; // by the journal
+  async destroy(body: Body | undefined, reason: string, dead: () => void): Promise<Destroyed> {
+    if (!body) return { kind: 'done', tookMs: 0 };
+    if (this.#failedDestructions > 0) await retryPause(this.#parts, this.#failedDestructions);
+    if (this.#parts.closing.aborted) return { kind: 'carried over' };
     const sinceMs = this.#parts.clock.monotonicMs();
     try {
-      if (body) await destroyOnHost(this.#parts, body, reason, dead);
+      await destroyOnHost(this.#parts, body, reason, dead);
       return { kind: 'done', tookMs: this.#parts.clock.monotonicMs() - sinceMs };
     } catch (error) {
-      this.#troubles++;
-      return { kind: 'failed', reason: explain(error) };
+      this.#failedDestructions++;
+      return { kind: 'failed', reason: explain(error), attempt: this.#failedDestructions - 1 };
     }
-  }
-
-  /** How often it was tried in vain. */
-  get troubles(): number {
-    return this.#troubles;
   }
 
   /** After pauses that failed: resolves after a while, longer each time. */
   async rested(signal: AbortSignal): Promise<void> {
-    if (this.#troubles > 0) await this.#parts.clock.after(Math.min(500 * 2 ** this.#troubles, 60_000), signal);
+    if (this.#failedPauses === 0) return;
+    await this.#parts.clock.after(Math.min(500 * 2 ** this.#failedPauses, 60_000), signal);
   }
 }

@@ -9,8 +9,8 @@ import type {
   Shape,
   WorkspaceName,
 } from '@torpor/contracts';
-import { explain, Failure, KeyedQueue, Turns } from '@torpor/kernel';
-import { giveBirth } from '../life/birth.ts';
+import { explain, Failure, KeyedQueue } from '@torpor/kernel';
+import { Births } from '../life/birth.ts';
 import { newToken } from '../life/create.ts';
 import { adoptAll } from '../life/adopt.ts';
 import type { Claim, Hint } from '../journal/index.ts';
@@ -32,7 +32,7 @@ export interface StartAsk {
 
 export interface StandbyOptions {
   readonly parts: Parts;
-  /** Of a hundred asked for at once the first are ready soon: all side by side, each would be ready when the last one is. */
+  /** Claims of pooled instances, and as many cold births besides. */
   readonly birthsAtOnce: number;
   readonly pools: Pools;
   readonly admission: Admission;
@@ -43,19 +43,18 @@ export interface StandbyOptions {
 export class Standby {
   readonly #parts: Parts;
   readonly #pools: Pools;
-  readonly #admission: Admission;
   readonly #changed: StandbyOptions['changed'];
   readonly #instances = new Map<InstanceId, Instance>();
   readonly #starts = new KeyedQueue<InstanceId>();
-  readonly #births: Turns;
+  readonly #births: Births;
   #leaseOver = false;
 
   constructor(options: StandbyOptions) {
     this.#parts = options.parts;
     this.#pools = options.pools;
-    this.#admission = options.admission;
     this.#changed = options.changed;
-    this.#births = new Turns(options.birthsAtOnce);
+    const { parts, pools, admission, birthsAtOnce } = options;
+    this.#births = new Births({ parts, pools, admission, atOnce: birthsAtOnce });
   }
 
   get size(): number {
@@ -74,14 +73,18 @@ export class Standby {
     return [...this.#instances.values()].map((instance) => instance.report());
   }
 
-  /** Makes this instance at this generation. Asked again, says so; an older generation of it ends first. */
-  start(ask: StartAsk): Promise<{ from: 'pool' | 'cold' | 'existing'; tookMs: number }> {
+  /**
+   * Makes this instance at this generation. Asked again, says so; an older generation of it ends first. What the signal finds still waiting for its turn
+   * is not begun.
+   */
+  start(ask: StartAsk, signal?: AbortSignal): Promise<{ from: 'pool' | 'cold' | 'existing'; tookMs: number }> {
     const since = this.#parts.clock.monotonicMs();
     return this.#starts.run(ask.instanceId, async () => {
       const known = this.#instances.get(ask.instanceId);
       if (known && known.claim.generation === ask.generation) return { from: existing(known), tookMs: 0 };
+      signal?.throwIfAborted();
       if (known) await this.#supersede(known, ask.generation);
-      const { from } = await this.#create(ask, since);
+      const { from } = await this.#create(ask, since, signal);
       return { from, tookMs: this.#parts.clock.monotonicMs() - since };
     });
   }
@@ -150,7 +153,7 @@ export class Standby {
     await known.end(`superseded by generation ${by}`);
   }
 
-  async #create(ask: StartAsk, sinceMs: number): Promise<{ from: 'pool' | 'cold' }> {
+  async #create(ask: StartAsk, sinceMs: number, signal: AbortSignal | undefined): Promise<{ from: 'pool' | 'cold' }> {
     const parts = this.#parts;
     const recipe = parts.recipeOf(ask.template);
     const { instanceId, generation, workspace, name, idle } = ask;
@@ -161,9 +164,7 @@ export class Standby {
     let from: 'pool' | 'cold' = 'cold';
     try {
       await instance.make(async (use) => {
-        const born = await this.#births.run(() =>
-          giveBirth(parts, this.#pools, birth, use, () => this.#admission.admit()),
-        );
+        const born = await this.#births.give(birth, use, signal);
         from = born.from;
         return born.made;
       });
@@ -171,6 +172,7 @@ export class Standby {
       const tookMs = parts.clock.monotonicMs() - sinceMs;
       const code = error instanceof Failure ? error.code : 'internal';
       parts.events.createFailed({ ...who, code, reason: explain(error), tookMs });
+      if (!instance.body) await instance.gone; // at once: nothing was begun, and whoever asks again begins anew
       throw error;
     }
     if (this.#leaseOver) instance.leaseLost();
