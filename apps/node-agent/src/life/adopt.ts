@@ -1,30 +1,55 @@
 /** Taking over after a restart of the node-agent: everything the journal knows goes on, is finished or is undone; what it does not know is destroyed. */
 import { InstanceId } from '@torpor/contracts';
-import { explain } from '@torpor/kernel';
+import { explain, Turns, withDeadline } from '@torpor/kernel';
 import type { InstanceFacts } from '@torpor/runtime';
 import type { Claim, Entry, Hint, Spec } from '../journal/index.ts';
 import type { Body, Parts } from '../parts.ts';
 import type { Pools } from '../pools/pools.ts';
 import type { Instance } from '../standby/instance.ts';
-import { adoptionOf } from './adoption.ts';
+import { foundAs, whyDestroyed } from './adoption.ts';
 import type { Made } from './create.ts';
-import { destroySurely } from './destroy.ts';
+import { destroySurely, retryPause } from './destroy.ts';
 
-type Take = (claim: Claim, body: Body, hint: Hint | undefined) => Instance;
+const LOOKS_AT_ONCE = 8;
+const LOOK_MS = 5_000;
+/** How long the others wait for an instance of which the host says nothing. */
+const PATIENCE_MS = 3_000;
 
-const INSPECTIONS_AT_ONCE = 8;
+/** A journal that got as far as to say what it is of. */
+interface Begun {
+  readonly entry: Entry & { readonly spec: Spec };
+  readonly hint: Hint | undefined;
+}
 
-/** Resolves when every living instance is known again; destructions go on in the background. */
-export async function adoptAll(parts: Parts, pools: Pools, take: Take): Promise<void> {
+interface Adopter {
+  readonly parts: Parts;
+  readonly pools: Pools;
+  readonly looks: Turns;
+  /** Makes it one of the node's, not known yet: whoever wants it waits. */
+  take(claim: Claim, body: Body, hint: Hint | undefined): Instance;
+}
+
+/**
+ * Resolves when every living instance is known again, but for those of which the host says nothing: they are asked for until it does. Destructions too go on
+ * in the background.
+ */
+export async function adoptAll(parts: Parts, pools: Pools, take: Adopter['take']): Promise<void> {
   const since = parts.clock.monotonicMs();
-  const counts = { claimed: 0, pooled: 0, failed: 0, destroy: 0, forget: 0 };
+  const adopter = { parts, pools, take, looks: new Turns(LOOKS_AT_ONCE) };
   const journals = await parts.journal.read();
-  for (const { entry } of journals) if (entry.spec) parts.slots.keep(entry.spec.slot, entry.hostId);
-  const strays = await findStrays(parts, journals);
-  await sideBySide(journals, INSPECTIONS_AT_ONCE, async ({ entry, hint }) => {
-    const facts = await parts.driver.inspect(entry.hostId);
-    counts[await adoptOne(parts, pools, take, { entry, hint, facts })]++;
+  const begun = journals.filter(isBegun);
+  for (const { entry } of begun) parts.slots.keep(entry.spec.slot, entry.hostId);
+  const strays = await findStrays(parts, begun);
+  const forgotten = await forgetEmpty(parts, journals, strays);
+
+  const counts = { claimed: 0, pooled: 0, failed: 0, destroy: 0, forget: forgotten, unknown: begun.length };
+  const adoptions = begun.map(async (one) => {
+    const outcome = await adoptOne(adopter, one).catch((error: unknown) => bug(parts, one, error));
+    if (outcome === 'unknown') return;
+    counts[outcome]++;
+    counts.unknown--;
   });
+  await orPatience(parts, Promise.all(adoptions));
   for (const stray of strays) {
     parts.slots.keep(stray.slot, stray.hostId);
     parts.events.strayDestroyed(stray);
@@ -33,51 +58,79 @@ export async function adoptAll(parts: Parts, pools: Pools, take: Take): Promise<
   parts.events.adopted({ ...counts, strays: strays.length, tookMs: parts.clock.monotonicMs() - since });
 }
 
-async function adoptOne(
-  parts: Parts,
-  pools: Pools,
-  take: Take,
-  { entry, hint, facts }: { entry: Entry; hint: Hint | undefined; facts: InstanceFacts },
-) {
-  const adoption = adoptionOf(entry, facts);
-  const { spec, claim } = entry;
-  if (adoption.kind === 'forget' || !spec) {
-    await parts.journal.forget(entry.hostId);
-    return 'forget';
-  }
-  const body = { hostId: entry.hostId, slot: spec.slot };
-  switch (adoption.kind) {
-    case 'destroy':
-      void destroySurely(parts, body, adoption.reason);
-      return 'destroy';
-    case 'pooled':
-      return await adoptPooled(parts, pools, madeOf(parts, body, spec), adoption.asleep);
-    case 'claimed':
-      instanceOf(claim).adopt(
-        parts.driver.guest(parts.driver.handle(wordsOf(body)), claimOf(claim).token),
-        adoption.found,
-      );
-      return 'claimed';
-    case 'failed':
-      instanceOf(claim).foundFailed(adoption.reason);
-      return 'failed';
-  }
+function isBegun(journal: { entry: Entry; hint: Hint | undefined }): journal is Begun {
+  return journal.entry.spec !== undefined;
+}
 
-  function instanceOf(of: Claim | undefined): Instance {
-    return take(claimOf(of), body, hint);
+type Outcome = 'claimed' | 'pooled' | 'failed' | 'destroy' | 'unknown';
+
+async function adoptOne(adopter: Adopter, one: Begun): Promise<Outcome> {
+  const { parts } = adopter;
+  const { hostId, spec, claim } = one.entry;
+  const body = { hostId, slot: spec.slot };
+  const unfit = whyDestroyed(one.entry);
+  if (unfit === undefined)
+    return await (claim ? adoptClaimed(adopter, claim, body, one) : adoptPooled(adopter, body, one));
+  void destroySurely(parts, body, unfit);
+  return 'destroy';
+}
+
+async function adoptClaimed(adopter: Adopter, claim: Claim, body: Body, { entry, hint }: Begun): Promise<Outcome> {
+  const { parts } = adopter;
+  const instance = adopter.take(claim, body, hint);
+  if (entry.failed !== undefined) {
+    instance.foundFailed(entry.failed);
+    return 'failed';
   }
+  // It may be ended while the host is asked.
+  const isWanted = () => instance.state === 'creating';
+  const facts = await factsOf(adopter, body.hostId, isWanted);
+  if (!facts) return 'unknown';
+  if (!isWanted()) return 'destroy';
+  const found = foundAs(entry.process, facts);
+  if (found.kind === 'gone') {
+    instance.foundFailed(`${found.how}, while no node-agent ran; its files are kept`);
+    return 'failed';
+  }
+  instance.adopt(parts.driver.guest(parts.driver.handle(wordsOf(body)), claim.token), `found-${found.kind}`);
+  return 'claimed';
 }
 
 /** A pooled instance that was caught awake, between its making and its sleep, is put to sleep now. */
-async function adoptPooled(parts: Parts, pools: Pools, made: Made, asleep: boolean): Promise<'pooled' | 'destroy'> {
+async function adoptPooled(adopter: Adopter, body: Body, { entry }: Begun): Promise<Outcome> {
+  const { parts, pools } = adopter;
+  const facts = await factsOf(adopter, body.hostId);
+  if (!facts) return 'unknown';
+  const found = foundAs(entry.process, facts);
+  let unfit = found.kind === 'gone' ? 'a pooled instance whose process is gone' : 'no pool wants it any more';
   try {
-    if (!asleep) await parts.driver.pause(made.hostId);
-    if (pools.adopt(made)) return 'pooled';
-    void destroySurely(parts, made, 'no pool wants it any more');
+    if (found.kind === 'running') await parts.driver.pause(body.hostId);
+    if (found.kind !== 'gone' && pools.adopt(madeOf(parts, body, entry.spec))) return 'pooled';
   } catch (error) {
-    void destroySurely(parts, made, `a pooled instance that would not sleep: ${explain(error)}`);
+    unfit = `a pooled instance that would not sleep: ${explain(error)}`;
   }
+  void destroySurely(parts, body, unfit);
   return 'destroy';
+}
+
+/** Asks the host until it answers. `undefined`: the room closes, or nobody wants to know any more. */
+async function factsOf(
+  { parts, looks }: Adopter,
+  hostId: InstanceId,
+  isWanted: () => boolean = () => true,
+): Promise<InstanceFacts | undefined> {
+  const { driver, clock, closing, events } = parts;
+  const timer = { name: 'look at an instance that is taken over', ms: LOOK_MS, clock, outer: closing };
+  for (let attempt = 0; isWanted() && !closing.aborted; attempt++) {
+    try {
+      return await looks.run(() => withDeadline(timer, () => driver.inspect(hostId)), closing);
+    } catch (error) {
+      if (closing.aborted) return undefined;
+      events.uncheckable({ hostId, reason: explain(error) });
+      await retryPause(parts, attempt);
+    }
+  }
+  return undefined;
 }
 
 function madeOf(parts: Parts, body: Body, spec: Spec): Made {
@@ -90,19 +143,14 @@ function wordsOf({ hostId, slot }: Body): { instanceId: InstanceId; slot: number
   return { instanceId: hostId, slot };
 }
 
-function claimOf(claim: Claim | undefined): Claim {
-  if (!claim) throw new Error('adoptionOf speaks of claimed instances only where there is a claim');
-  return claim;
-}
-
 /**
- * What is on the host and in no journal. The host tells ids and slots apart, since what derives from a slot bears no id; they are destroyed in pairs as
- * they come, and it does not matter who is paired with whom, because all of them go.
+ * What is on the host and in no journal that says what it is; one that says only that a stray is to be destroyed does not. The host tells ids and slots apart,
+ * since what derives from a slot bears no id; they are destroyed in pairs as they come, and it does not matter who is paired with whom, because all go.
  */
-async function findStrays(parts: Parts, journals: readonly { entry: Entry }[]): Promise<Body[]> {
+async function findStrays(parts: Parts, begun: readonly Begun[]): Promise<Body[]> {
   const { instanceIds, slots } = await parts.driver.inventory();
-  const ids = new Set(journals.map(({ entry }) => entry.hostId));
-  const kept = new Set(journals.map(({ entry }) => entry.spec?.slot));
+  const ids = new Set(begun.map(({ entry }) => entry.hostId));
+  const kept = new Set(begun.map(({ entry }) => entry.spec.slot));
   const strayIds = instanceIds.filter((id) => !ids.has(id));
   const straySlots = slots.filter((slot) => !kept.has(slot));
   return Array.from({ length: Math.max(strayIds.length, straySlots.length) }, (_, at) => {
@@ -111,11 +159,22 @@ async function findStrays(parts: Parts, journals: readonly { entry: Entry }[]): 
   });
 }
 
-async function sideBySide<T>(items: readonly T[], atOnce: number, work: (item: T) => Promise<void>): Promise<void> {
-  const left = items.values();
-  await Promise.all(
-    Array.from({ length: atOnce }, async () => {
-      for (const item of left) await work(item);
-    }),
-  );
+/** Journals of what was never begun, or of strays that are gone. Answers how many. */
+async function forgetEmpty(parts: Parts, journals: readonly { entry: Entry }[], strays: readonly Body[]) {
+  const onHost = new Set(strays.map(({ hostId }) => hostId));
+  const empty = journals.filter(({ entry }) => !entry.spec && !onHost.has(entry.hostId));
+  for (const { entry } of empty) await parts.journal.forget(entry.hostId);
+  return empty.length;
+}
+
+async function orPatience({ clock, closing }: Parts, work: Promise<unknown>): Promise<void> {
+  const bell = new AbortController();
+  const late = clock.after(PATIENCE_MS, AbortSignal.any([bell.signal, closing])).catch(() => {}); // the work has ended, or the room
+  await Promise.race([work, late]);
+  bell.abort(new Error('the work has ended'));
+}
+
+function bug({ events }: Parts, { entry }: Begun, error: unknown): 'unknown' {
+  events.bug({ where: `taking over ${entry.hostId}`, reason: explain(error) });
+  return 'unknown';
 }

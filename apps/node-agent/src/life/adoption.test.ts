@@ -190,6 +190,102 @@ describe('after a restart', () => {
     expect([set.host.sandboxes.size, set.host.nets.size, set.host.disks.size, next.standby.size]).toEqual([1, 1, 1, 1]);
   });
 
+  it('a stray whose destruction was cut short goes at the next start, and so does its journal', async () => {
+    const clock = new StillClock();
+    const set = stage(clock);
+    const first = rehearse(set);
+    await first.standby.start(startAsk());
+    first.die();
+    const [lost] = await journaled(set);
+    await set.store.remove(InstanceId.parse(lost));
+    let second: Rehearsal | undefined;
+    const killed = (name: string) => {
+      if (name !== 'journal:destroy:after-fsync') return undefined;
+      second?.die();
+      return new Promise<void>(() => {});
+    };
+    second = rehearse(set, { failpoints: { hit: killed } });
+    await second.standby.adopt();
+    await settle();
+    expect([set.host.sandboxes.size, await journaled(set)]).toEqual([1, [lost]]);
+    await restarted(set);
+    expect([set.host.sandboxes.size, set.host.nets.size, set.host.disks.size]).toEqual([0, 0, 0]);
+    expect(await journaled(set)).toEqual([]);
+  });
+
+  it.each(['refuses', 'is silent'] as const)(
+    'an instance of which the host %s keeps no other back, and is known when the host tells',
+    async (how) => {
+      const clock = new StillClock();
+      const set = stage(clock);
+      const first = rehearse(set);
+      const ids = ['iaaaaaaaaaaa', 'ibbbbbbbbbbb', 'icccccccccccc'] as const;
+      for (const id of ids) await first.standby.start(startAsk({ id, idle: { kind: 'never' } }));
+      const [running, asleep, ended] = ids.map((id) => InstanceId.parse(id));
+      assert(running && asleep && ended);
+      await first.standby.at(asleep, 1).pause();
+      const unknown = new Set([...set.host.sandboxes.keys()]);
+      first.die();
+
+      const next = rehearse(set, { targets: [TARGET] });
+      let isMute = true;
+      const { inspect } = next.parts.driver;
+      const mute = (hostId: InstanceId) => {
+        if (!isMute || !unknown.has(hostId)) return inspect(hostId);
+        return how === 'refuses' ? Promise.reject(new Error('busy')) : new Promise<never>(() => {});
+      };
+      Object.assign(next.parts, { driver: { ...next.parts.driver, inspect: mute } });
+      const adopted = next.standby.adopt().then(() => 'adopted');
+      await clock.go(5_000);
+      expect(await adopted).toBe('adopted');
+      expect([next.standby.size, next.standby.at(running, 1).state]).toEqual([3, 'creating']);
+      expect(await next.standby.start(startAsk({ id: 'idddddddddddd' }))).toMatchObject({ from: 'cold' });
+      // It can be deleted all the same, and those who want one of the others wait.
+      await next.standby.stop(ended, startAsk().generation, 'asked');
+      const entered = [running, asleep].map((id) => Promise.resolve(next.standby.at(id, 1).enter('request')));
+      isMute = false;
+      await clock.go(10_000);
+      for (const stay of await Promise.all(entered)) stay.leave();
+      expect([running, asleep].map((id) => next.standby.at(id, 1).state)).toEqual(['running', 'running']);
+      expect([next.standby.size, set.host.sandboxes.size]).toEqual([3, 3]);
+    },
+  );
+
+  it('what its journal alone decides is not asked of the host', async () => {
+    const set = stage(new StillClock());
+    const first = rehearse(set);
+    await first.standby.start(startAsk());
+    const { hostId } = first.standby.at(startAsk().instanceId, 1).body ?? {};
+    if (hostId) set.host.kill(hostId);
+    await first.standby.at(startAsk().instanceId, 1).check();
+    await settle();
+    first.die();
+    const looks = () => set.host.calls.filter(({ verb }) => verb === 'sandbox.state').length;
+    const before = looks();
+    const next = await restarted(set);
+    expect([next.standby.at(startAsk().instanceId, 1).state, looks() - before]).toEqual(['failed', 0]);
+  });
+
+  it('a lease that ends before an instance is known freezes it once it is', async () => {
+    const clock = new StillClock();
+    const set = stage(clock);
+    const first = rehearse(set);
+    await first.standby.start(startAsk());
+    first.die();
+    const next = rehearse(set);
+    set.host.failNext('sandbox.state', 'before');
+    const adopting = next.standby.adopt();
+    await settle();
+    next.standby.fence();
+    await clock.go(1_000);
+    await adopting;
+    const [hostId] = set.host.sandboxes.keys();
+    expect([next.standby.at(startAsk().instanceId, 1).state, hostId && set.host.facts(hostId).state]).toEqual([
+      'paused',
+      'frozen',
+    ]);
+  });
+
   it('a journal that is damaged stops the start rather than guess', async () => {
     const set = stage(new StillClock());
     await set.store.append(InstanceId.parse('hostaaaaaaaa'), 'not json\n', { durable: true });

@@ -137,6 +137,7 @@ export class Instance implements StayHost {
     this.#guest = guest;
     if (found === 'found-frozen') this.#because = 'idle';
     this.#happen(found);
+    if (this.#held.count > 0) this.#happen('request-arrived'); // before it was known how it is
   }
 
   /**

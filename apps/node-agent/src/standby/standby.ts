@@ -175,7 +175,6 @@ export class Standby {
       if (!instance.body) await instance.gone; // at once: nothing was begun, and whoever asks again begins anew
       throw error;
     }
-    if (this.#leaseOver) instance.leaseLost();
     parts.events.created({ ...who, from, tookMs: parts.clock.monotonicMs() - sinceMs });
     return { from };
   }
@@ -187,7 +186,10 @@ export class Standby {
       body,
       lastUsedAtMs: hint?.lastUsedAtMs,
       wakeMs: hint?.wakeMs,
-      changed: this.#changed,
+      changed: (one, before) => {
+        this.#changed(one, before);
+        if (before === 'creating' && this.#leaseOver) one.leaseLost();
+      },
     });
     this.#instances.set(claim.instanceId, instance);
     void instance.gone.then(() => this.#forget(instance));
