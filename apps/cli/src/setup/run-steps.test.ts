@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { isRunning, nameProcess } from '../up/processes.ts';
 import { exists, publish, withLock } from './cache.ts';
-import { runLogged } from './command.ts';
+import { runLogged, runRead } from '../command.ts';
 import { runSteps } from './run-steps.ts';
 import type { Step, Workplace } from './step.ts';
 
@@ -134,6 +134,26 @@ describe('runSteps', () => {
     await expect(runSteps([slow], ['slow'], { cacheDir, out: listener().out })).rejects.toThrow(
       'sleep was not done after 0.1 s and was ended',
     );
+  });
+
+  it('is done with a program that was cut off when its children have ended too, by force if they must', async () => {
+    const childFile = join(cacheDir, 'child');
+    const stubborn = `const script = 'process.on("SIGTERM", () => {}); require("fs").writeFileSync(process.argv[1], String(process.pid)); setInterval(() => {}, 1000)';
+      require('child_process').spawn(process.execPath, ['-e', script, ${JSON.stringify(childFile)}], { stdio: 'ignore' }); setInterval(() => {}, 1000)`;
+    const interruption = new AbortController();
+    const options = { deadlineMs: 60_000, signal: interruption.signal };
+    const running = runRead([process.execPath, '-e', stubborn], options).catch(String);
+    const child = await vi.waitFor(
+      async () => {
+        const name = await nameProcess(Number(await readFile(childFile, 'utf8')));
+        if (!name) throw new Error('its child does not run yet');
+        return name;
+      },
+      { timeout: 20_000 },
+    );
+    interruption.abort();
+    expect(await running).toContain('was interrupted');
+    expect(await isRunning(child)).toBe(false);
   });
 
   it('tells a person each start and end with its time', async () => {

@@ -1,7 +1,7 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { withLock } from './cache.ts';
-import { CommandFailed } from './command.ts';
+import { CommandFailed } from '../command.ts';
 import { plan, startable } from './plan.ts';
 import { progressOn, type Out, type Progress } from './progress.ts';
 import type { Step } from './step.ts';

@@ -1,7 +1,7 @@
 /** Makes the directories of an installation. What a service writes is owned by the service's own account, and closed to the others. */
-import { spawn } from 'node:child_process';
 import { chmod, chown, mkdir, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { runRead } from '../command.ts';
 import type { Account, Accounts } from './accounts.ts';
 import type { Installation } from './installation.ts';
 
@@ -19,7 +19,7 @@ export interface Layout {
   readonly logFile: string;
 }
 
-export async function layOut(installation: Installation, accounts: Accounts): Promise<Layout> {
+export async function layOut(installation: Installation, accounts: Accounts, signal?: AbortSignal): Promise<Layout> {
   const { stateDir, runDir } = installation;
   for (const path of [stateDir, runDir, dirname(runDir)]) await ownDirectory(path, ROOT, 0o755);
   const at = (...names: string[]) => join(stateDir, ...names);
@@ -28,7 +28,7 @@ export async function layOut(installation: Installation, accounts: Accounts): Pr
   await ownDirectory(at('config'), ROOT, 0o711);
   await ownDirectory(at('compiled'), ROOT, 0o711);
   const own = async (path: string, account: Account) => {
-    await handOver(path, account);
+    await handOver(path, account, signal);
     return ownDirectory(path, account, 0o700);
   };
   const { gateway, scheduler, node, nats, postgres } = accounts;
@@ -49,6 +49,9 @@ export async function layOut(installation: Installation, accounts: Accounts): Pr
   };
 }
 
+/** Every file of a node, on a slow disk. */
+const HAND_OVER_MS = 5 * 60_000;
+
 const ROOT: Account = { uid: 0, gid: 0 };
 
 async function ownDirectory(path: string, { uid, gid }: Account, mode: number): Promise<string> {
@@ -62,37 +65,9 @@ async function ownDirectory(path: string, { uid, gid }: Account, mode: number): 
  * Gives a directory with all that is in it to an account, where another has it: an earlier version ran every room as one. Links are given, not followed.
  * chown comes to a directory after what is in it, so an interrupted hand-over is taken up again.
  */
-async function handOver(path: string, { uid, gid }: Account): Promise<void> {
+async function handOver(path: string, { uid, gid }: Account, signal: AbortSignal | undefined): Promise<void> {
   const found = await stat(path).catch(() => undefined); // not made yet
   if (found === undefined || found.uid === uid) return;
-  await run('chown', ['--recursive', '--no-dereference', `${uid}:${gid}`, path]);
-}
-
-/** Runs a program to its end; rejects with what it said when that is not success. */
-export function run(
-  command: string,
-  args: readonly string[],
-  options: { user?: Account; env?: NodeJS.ProcessEnv } = {},
-): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, [...args], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      cwd: '/',
-      env: options.env ?? process.env,
-      ...(options.user ? { uid: options.user.uid, gid: options.user.gid } : {}),
-    });
-    let said = '';
-    let out = '';
-    child.stdout.on('data', (bytes: Buffer) => {
-      out += bytes.toString();
-    });
-    child.stderr.on('data', (bytes: Buffer) => {
-      said += bytes.toString();
-    });
-    child.once('error', reject);
-    child.once('close', (code) => {
-      if (code === 0) resolve(out);
-      else reject(new Error(`${command} ${args.join(' ')} ended with ${code}: ${(said || out).trim().slice(-2_000)}`));
-    });
-  });
+  const argv = ['chown', '--recursive', '--no-dereference', `${uid}:${gid}`, path];
+  await runRead(argv, { deadlineMs: HAND_OVER_MS, signal });
 }

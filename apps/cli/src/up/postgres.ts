@@ -3,10 +3,13 @@ import { existsSync } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join, relative } from 'node:path';
-import { run, type Layout } from './layout.ts';
+import { runRead } from '../command.ts';
+import type { Layout } from './layout.ts';
 import { writeReadable } from './readable-file.ts';
 import { thisInstallation } from './installation.ts';
 import type { Keys } from './keys.ts';
+
+const INITDB_MS = 2 * 60_000;
 
 /** The path of a binary below a checkout that is shown elsewhere than where it lies. */
 export function postgresBinary(checkout: string, name: 'postgres' | 'initdb'): string {
@@ -16,14 +19,19 @@ export function postgresBinary(checkout: string, name: 'postgres' | 'initdb'): s
 }
 
 /** Makes the cluster if there is none. Made aside and renamed, so that an interrupted initdb is not taken for a database. */
-export async function ensureCluster(layout: Layout, keys: Keys, roomsDir: string): Promise<'made' | 'found'> {
+export async function ensureCluster(
+  layout: Layout,
+  keys: Keys,
+  { roomsDir, signal }: { roomsDir: string; signal: AbortSignal },
+): Promise<'made' | 'found'> {
   const data = join(layout.postgresDir, 'data');
   if (existsSync(data)) return 'found';
   const aside = join(layout.postgresDir, 'data.new');
   await rm(aside, { recursive: true, force: true });
   const user = layout.accounts.postgres;
   const passwordFile = await writeReadable(layout, 'postgres.password', keys.postgresPassword, user);
-  const args = [
+  const argv = [
+    postgresBinary(roomsDir, 'initdb'),
     '-D',
     aside,
     '-U',
@@ -35,10 +43,8 @@ export async function ensureCluster(layout: Layout, keys: Keys, roomsDir: string
     'UTF8',
     '--locale=C.UTF-8',
   ];
-  await run(postgresBinary(roomsDir, 'initdb'), args, {
-    user,
-    env: { PATH: '/usr/bin:/bin', LC_ALL: 'C.UTF-8' },
-  });
+  const env = { PATH: '/usr/bin:/bin', LC_ALL: 'C.UTF-8' };
+  await runRead(argv, { user, cwd: '/', env, deadlineMs: INITDB_MS, signal });
   await rm(passwordFile);
   await rename(aside, data);
   return 'made';

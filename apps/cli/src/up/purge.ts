@@ -1,12 +1,15 @@
 import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { runRead } from '../command.ts';
 import { ensureSetup } from '../setup/setup.ts';
 import type { Installation } from './installation.ts';
 import { scopeOf } from './installation.ts';
-import { run } from './layout.ts';
 import { hostdRunDir, hostdSocket, NODE_ID } from './stack.ts';
 import { endOrphans, pidFileOf } from './supervisor.ts';
+
+/** Hundreds of sandboxes, on a machine that does much else. */
+const PURGE_MS = 10 * 60_000;
 
 /** Ends every sandbox of the installation and removes all it has on the host. Answers a sentence that says how many. */
 export async function purge(installation: Installation): Promise<string> {
@@ -17,7 +20,8 @@ export async function purge(installation: Installation): Promise<string> {
   let sandboxes = 0;
   if (existsSync(hostdRunDir(scope)) || existsSync(poolFile)) {
     const { hostd, runsc } = await ensureSetup({ want: ['hostd', 'runsc'], out: process.stderr });
-    const args = [
+    const argv = [
+      hostd,
       '--purge',
       '--scope',
       scope,
@@ -32,7 +36,7 @@ export async function purge(installation: Installation): Promise<string> {
       '--runsc',
       runsc,
     ];
-    const answer = JSON.parse(await run(hostd, args)) as { sandboxes: number }; // hostd's documented output
+    const answer = JSON.parse(await runRead(argv, { deadlineMs: PURGE_MS })) as { sandboxes: number }; // hostd's documented output
     sandboxes = answer.sandboxes;
   }
   await rm(runDir, { recursive: true, force: true });

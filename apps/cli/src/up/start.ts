@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Failure, Lifetime } from '@torpor/kernel';
+import { runRead } from '../command.ts';
 import { ensureSetup } from '../setup/setup.ts';
 import type { Out } from '../setup/progress.ts';
 import { accountsOfMachine } from './accounts.ts';
@@ -10,7 +11,7 @@ import { askStart, serveControl } from './control.ts';
 import { readCredentials, writeCredentials } from './credentials.ts';
 import type { Installation } from './installation.ts';
 import { keysOf } from './keys.ts';
-import { layOut, run } from './layout.ts';
+import { layOut } from './layout.ts';
 import { LogFile } from './log-file.ts';
 import { placesOf } from './places.ts';
 import { ensureCluster } from './postgres.ts';
@@ -25,6 +26,9 @@ export interface RunningStack {
   /** Resolves when somebody asked over the control socket, or by the signal. */
   readonly stopAsked: Promise<void>;
 }
+
+/** Migrations rewrite tables. */
+const BOOTSTRAP_MS = 10 * 60_000;
 
 /** Resolves when everything is up. `signal` ends the start as well as the stack. */
 export async function startStack(
@@ -60,7 +64,7 @@ export async function startStack(
     lifetime.own('the services', () => kept.stop());
     end.throwIfAborted();
     end.addEventListener('abort', () => void kept.stop().catch(() => {}), { once: true }); // whoever closes hears of it
-    await kept.start({ told: told(out), afterFoundations: () => bootstrap(stack, log) });
+    await kept.start({ told: told(out), afterFoundations: () => bootstrap(stack, log, end) });
     await keepUrls(stack);
     ready = true;
   } catch (error) {
@@ -81,9 +85,9 @@ async function prepare(
   const toolchain = await ensureSetup({ want: ['up'], out, signal });
   // Before anything of theirs is touched: a supervisor that was killed has left them running.
   await endOrphans(pidFileOf(installation));
-  const layout = await layOut(installation, await accountsOfMachine());
+  const layout = await layOut(installation, await accountsOfMachine(), signal);
   const keys = await keysOf(installation);
-  if (!settings.databaseUrl) await ensureCluster(layout, keys, toolchain.roomsDir);
+  if (!settings.databaseUrl) await ensureCluster(layout, keys, { roomsDir: toolchain.roomsDir, signal });
   return { installation, toolchain, places, keys, layout, settings };
 }
 
@@ -91,7 +95,7 @@ async function prepare(
  * Brings the database to this version's shape and makes the first key. It is a process of its own; when neither the code nor the database have
  * changed since it last ran, there is nothing for it to do and it is not started.
  */
-async function bootstrap(stack: Stack, log: LogFile): Promise<void> {
+async function bootstrap(stack: Stack, log: LogFile, signal: AbortSignal): Promise<void> {
   const stampFile = join(stack.installation.stateDir, 'bootstrapped');
   const stamp = await sourceHash(
     [join(stack.toolchain.roomsDir, 'packages/store/src'), join(stack.toolchain.roomsDir, 'apps/gateway/src')],
@@ -101,7 +105,8 @@ async function bootstrap(stack: Stack, log: LogFile): Promise<void> {
     return;
   const { config, secrets } = gatewayFiles(stack);
   const script = join(stack.toolchain.roomsDir, 'apps/gateway/src/bootstrap.ts');
-  const args = [
+  const argv = [
+    stack.toolchain.node,
     '--disable-warning=ExperimentalWarning',
     script,
     '--workspace',
@@ -111,10 +116,8 @@ async function bootstrap(stack: Stack, log: LogFile): Promise<void> {
   ];
   const env = await roomEnv(stack, 'gateway', { name: 'gateway', config, secrets });
   const user = stack.layout.accounts.gateway;
-  const answer = JSON.parse(await run(stack.toolchain.node, args, { user, env })) as {
-    workspace: string;
-    apiKey?: string;
-  }; // its documented output
+  const said = await runRead(argv, { user, cwd: '/', env, deadlineMs: BOOTSTRAP_MS, signal });
+  const answer = JSON.parse(said) as { workspace: string; apiKey?: string }; // its documented output
   const { workspace, apiKey } = answer;
   if (apiKey) await writeCredentials(stack.installation, { url: localUrlOf(stack), workspace, apiKey });
   log.event('database ready', { workspace: answer.workspace, firstKey: answer.apiKey !== undefined });

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { contentKey } from '../cache.ts';
-import { runLogged } from '../command.ts';
+import { runLogged } from '../../command.ts';
 import type { Step } from '../step.ts';
 
 /**

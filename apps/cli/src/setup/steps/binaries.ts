@@ -2,7 +2,7 @@ import { chmod, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { contentKey, exists, publish } from '../cache.ts';
 import { z } from 'zod';
-import { runLogged } from '../command.ts';
+import { runLogged } from '../../command.ts';
 import { sourceKey } from '../source-key.ts';
 import type { Step, Workplace } from '../step.ts';
 import { runGo } from './go.ts';

@@ -1,5 +1,5 @@
 import { contentKey, exists } from '../cache.ts';
-import { CommandFailed, runLogged } from '../command.ts';
+import { CommandFailed, runLogged } from '../../command.ts';
 import type { Step, Workplace } from '../step.ts';
 
 /** Packages the host needs, each with a file that proves it is there: cheaper to look at than to ask dpkg. */

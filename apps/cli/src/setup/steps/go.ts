@@ -1,7 +1,7 @@
 import { readFile, realpath } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { contentKey, exists, publish } from '../cache.ts';
-import { runLogged } from '../command.ts';
+import { runLogged } from '../../command.ts';
 import type { Step, Workplace } from '../step.ts';
 import { aptInstall } from './debian.ts';
 import { pins } from './pins.ts';

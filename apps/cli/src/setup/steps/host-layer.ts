@@ -3,7 +3,7 @@ import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { contentKey, exists, publish } from '../cache.ts';
 import { extraCertificates } from '../certificates.ts';
-import { runRead } from '../command.ts';
+import { runRead } from '../../command.ts';
 import {
   clientSettings,
   goUrls,

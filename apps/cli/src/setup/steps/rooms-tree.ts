@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { contentKey, exists, publish } from '../cache.ts';
-import { runLogged } from '../command.ts';
+import { runLogged } from '../../command.ts';
 import { everybodyReaches } from '../reach.ts';
 import type { Step } from '../step.ts';
 

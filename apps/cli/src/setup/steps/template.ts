@@ -2,7 +2,7 @@ import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { contentKey, exists, publish } from '../cache.ts';
-import { runLogged, runRead } from '../command.ts';
+import { runLogged, runRead } from '../../command.ts';
 import type { Step, Workplace } from '../step.ts';
 
 /** infra/templates/<name>/template.json: what a built-in template is made of and how instances of it start. */

@@ -1,5 +1,7 @@
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { open, readFile } from 'node:fs/promises';
+import { setTimeout as after } from 'node:timers/promises';
+import type { Account } from './up/accounts.ts';
 
 /** A program that did not end with 0. `tail` is the end of what it printed. */
 export class CommandFailed extends Error {
@@ -16,7 +18,9 @@ export class CommandFailed extends Error {
 
 export interface CommandOptions {
   readonly cwd?: string;
-  /** Added to the environment of this process. */
+  /** Absent: ours. */
+  readonly user?: Account;
+  /** Added to the environment of this process; another account is given this alone. */
   readonly env?: Readonly<Record<string, string>>;
   /** Written to the program's standard input. */
   readonly input?: string;
@@ -60,12 +64,14 @@ function runToEnd(
   output: number | 'pipe',
 ): Promise<End> {
   if (program === undefined) throw new TypeError('runToEnd was given no program');
+  const { user } = options;
   const child = spawn(program, args, {
     cwd: options.cwd,
-    env: { ...process.env, ...options.env },
+    env: user ? { ...options.env } : { ...process.env, ...options.env },
     stdio: [options.input === undefined ? 'ignore' : 'pipe', output, output],
     // A group of its own, which is ended whole: a program that was killed would leave its children at work on what the next run makes anew.
     detached: true,
+    ...(user ? { uid: user.uid, gid: user.gid } : {}),
   });
   let stdout = '';
   let stderr = '';
@@ -74,15 +80,15 @@ function runToEnd(
   // A program that ends before it has read its input makes this pipe fail; its exit code tells why.
   child.stdin?.on('error', () => undefined).end(options.input);
 
-  return new Promise((resolve) => {
-    let cut: 'deadline' | 'interrupted' | null = null;
-    function stop(why: 'deadline' | 'interrupted'): void {
-      cut ??= why;
-      signalGroup(child.pid, 'SIGTERM');
-      setTimeout(() => signalGroup(child.pid, 'SIGKILL'), GRACE_MS).unref();
+  return new Promise((resolve, reject) => {
+    let isCut = false;
+    function stop(end: { kind: 'deadline'; afterMs: number } | { kind: 'interrupted' }): void {
+      if (isCut) return;
+      isCut = true;
+      endGroup(child).then(() => finish({ ...end, stdout, stderr }), reject);
     }
-    const timer = setTimeout(() => stop('deadline'), options.deadlineMs);
-    const abort = (): void => stop('interrupted');
+    const timer = setTimeout(() => stop({ kind: 'deadline', afterMs: options.deadlineMs }), options.deadlineMs);
+    const abort = (): void => stop({ kind: 'interrupted' });
     if (options.signal?.aborted === true) abort();
     options.signal?.addEventListener('abort', abort, { once: true });
 
@@ -93,24 +99,41 @@ function runToEnd(
     }
     child.on('error', (error) => finish({ kind: 'not-started', why: error.message, stdout, stderr }));
     child.on('close', (code, by) => {
-      if (cut === 'deadline') finish({ kind: 'deadline', afterMs: options.deadlineMs, stdout, stderr });
-      else if (cut === 'interrupted') finish({ kind: 'interrupted', stdout, stderr });
-      else if (code === 0) finish({ kind: 'ok', stdout, stderr });
+      if (isCut) return; // its children may be left
+      if (code === 0) finish({ kind: 'ok', stdout, stderr });
       else finish({ kind: 'exit', code, by, stdout, stderr });
     });
   });
 }
 
-/** How long a program and its children may take to clean up after themselves. */
+/** How long a program and its children may take to clean up after themselves, and then to die. */
 const GRACE_MS = 5_000;
+const LOOK_MS = 20;
 
-function signalGroup(pid: number | undefined, signal: NodeJS.Signals): void {
-  if (pid === undefined) return;
+/** Asks a program and its children to end, and after the grace makes them. While one of them is left, the number of their group is nobody else's. */
+async function endGroup({ pid, stdout, stderr }: ChildProcess): Promise<void> {
+  if (pid === undefined) return; // it did not start
+  for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+    const until = performance.now() + GRACE_MS;
+    let isLeft = signalGroup(pid, signal);
+    while (isLeft && performance.now() < until) {
+      await after(LOOK_MS);
+      isLeft = signalGroup(pid, 0);
+    }
+    if (!isLeft) break;
+  }
+  // One that left the group may hold them open for ever.
+  for (const pipe of [stdout, stderr]) pipe?.destroy();
+}
+
+/** False when none of them is left. */
+function signalGroup(pid: number, signal: NodeJS.Signals | 0): boolean {
   try {
     process.kill(-pid, signal);
+    return true;
   } catch (error) {
-    // All of them have ended: what we wanted.
-    if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error;
+    if (error instanceof Error && 'code' in error && error.code === 'ESRCH') return false;
+    throw error;
   }
 }
 
