@@ -24,13 +24,16 @@ export function showProgress(tally: Readonly<Tally>, out: Out): () => void {
   };
 }
 
-export function inWords({ files, folders, bytes, leftOut }: Readonly<Tally>): string {
+export function inWords({ files, folders, links, bytes, leftOut }: Readonly<Tally>): string {
   const many = (count: number, thing: string) => `${count} ${thing}${count === 1 ? '' : 's'}`;
-  const line = [many(files, 'file'), ...(folders > 0 ? [many(folders, 'folder')] : []), inUnits(bytes)].join(', ');
-  return [line, ...leftOut.map((path) => `left out, being no file or folder: ${path}`)].join('\n');
+  const some = (count: number, thing: string) => (count > 0 ? [many(count, thing)] : []);
+  const line = [many(files, 'file'), ...some(folders, 'folder'), ...some(links, 'link'), inUnits(bytes)].join(', ');
+  return [line, ...leftOut.map((path) => `left out, being no file, folder or link that could be made: ${path}`)].join(
+    '\n',
+  );
 }
 
-function inUnits(bytes: number): string {
+export function inUnits(bytes: number): string {
   if (bytes < 1_024) return `${Math.round(bytes)} bytes`;
   const power = bytes < 1 << 20 ? 1 : bytes < 1 << 30 ? 2 : 3;
   return `${(bytes / 1_024 ** power).toFixed(1)} ${['KiB', 'MiB', 'GiB'][power - 1]}`;

@@ -1,15 +1,17 @@
 /**
- * Files and folders to and from a sandbox, links followed to files. What is neither (a socket, a link that leads to a folder or nowhere) is left out and
- * told. A sandbox is a stranger: what it says of its files is checked before anything is written here by it.
+ * Files, folders and links to and from a sandbox. A link is followed where it was named itself, and a link in a folder stays one, so that nothing comes
+ * along from outside of the folder. What is none of the three, such as a socket, is left out and told. A sandbox is a stranger: what it says of its
+ * files is checked before anything is written here by it, and nothing is written through a link that may be its own.
  */
-import { createReadStream, createWriteStream } from 'node:fs';
-import { lstat, mkdir, readdir, stat } from 'node:fs/promises';
+import { constants, createReadStream, createWriteStream, type Stats } from 'node:fs';
+import { lstat, mkdir, readdir, readlink, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { Failure } from '@torpor/kernel';
 import { z } from 'zod';
 import type { Client } from './client.ts';
+import { linkHere, linkThere, type Link } from './copy-links.ts';
 import { parsed } from './parsed.ts';
 
 export type Place =
@@ -26,6 +28,7 @@ export function placeOf(text: string): Place {
 export interface Tally {
   files: number;
   folders: number;
+  links: number;
   bytes: number;
   /** Paths in what was copied. */
   readonly leftOut: string[];
@@ -36,34 +39,44 @@ interface Copy {
   readonly client: Pick<Client, 'guest'>;
   readonly sandbox: string;
   readonly tally: Tally;
+  /** To be made when all else is there: a file or folder must not come to lie behind one. */
+  readonly links: Link[];
+  /** The path here that the caller gave: a link there is theirs, and followed. */
+  readonly named: string;
 }
 
 /** Copies from here to there or back, and counts in `tally` as it goes. */
 export async function copyFiles(client: Pick<Client, 'guest'>, from: Place, to: Place, tally: Tally): Promise<void> {
   if (from.kind === 'here' && to.kind === 'there')
-    return upload({ client, sandbox: to.sandbox, tally }, from.path, to.path);
+    return upload({ client, sandbox: to.sandbox, tally, links: [], named: from.path }, from.path, to.path);
   if (from.kind === 'there' && to.kind === 'here')
-    return download({ client, sandbox: from.sandbox, tally }, from.path, to.path);
+    return download({ client, sandbox: from.sandbox, tally, links: [], named: to.path }, from.path, to.path);
   throw new Failure('bad_request', 'one of the two must lie in a sandbox, written name:path, and the other here');
 }
 
 async function upload(copy: Copy, source: string, to: string): Promise<void> {
-  const isThere = await stat(source).then(
-    () => true,
-    () => false, // absent, or not for us to see
-  );
-  if (!isThere) throw new Failure('not_found', `there is no "${source}" here that can be read`);
-  return sendFrom(copy, source, to.endsWith('/') || to === '.' ? join(to, basename(source)) : to);
+  const facts = await stat(source).catch(() => undefined); // absent, or not for us to see
+  if (!facts) throw new Failure('not_found', `there is no "${source}" here that can be read`);
+  await sendFrom(copy, { source, facts, target: to.endsWith('/') || to === '.' ? join(to, basename(source)) : to });
+  const unmade = await linkThere(copy.client, copy.sandbox, copy.links);
+  copy.tally.links += copy.links.length - unmade.length;
+  copy.tally.leftOut.push(...unmade.map((link) => link.source));
 }
 
-async function sendFrom(copy: Copy, source: string, target: string): Promise<void> {
-  const facts = await stat(source).catch(() => undefined); // a link that leads nowhere
-  const mode = `0${((facts?.mode ?? 0) & 0o777).toString(8)}`;
-  if (facts?.isFile()) return send(copy, source, target, mode);
-  if (!facts?.isDirectory() || (await lstat(source)).isSymbolicLink()) return void copy.tally.leftOut.push(source);
+async function sendFrom(
+  copy: Copy,
+  { source, facts, target }: { source: string; facts: Stats; target: string },
+): Promise<void> {
+  const mode = `0${(facts.mode & 0o777).toString(8)}`;
+  if (facts.isFile()) return send(copy, source, target, mode);
+  if (facts.isSymbolicLink()) return void copy.links.push({ target: await readlink(source), path: target, source });
+  if (!facts.isDirectory()) return void copy.tally.leftOut.push(source);
   await makeThere(copy, target, mode);
   copy.tally.folders++;
-  for (const name of (await readdir(source)).sort()) await sendFrom(copy, join(source, name), join(target, name));
+  for (const name of (await readdir(source)).sort()) {
+    const inside = join(source, name);
+    await sendFrom(copy, { source: inside, facts: await lstat(inside), target: join(target, name) });
+  }
 }
 
 async function send({ client, sandbox, tally }: Copy, source: string, target: string, mode: string): Promise<void> {
@@ -88,7 +101,13 @@ async function download(copy: Copy, from: string, target: string): Promise<void>
     (found) => found.isDirectory(),
     () => false, // not there yet
   );
-  return fetchInto(copy, facts, isFolder ? join(target, facts.name) : target);
+  const top = isFolder ? join(target, facts.name) : target;
+  if (facts.type === 'symlink') await receive(copy, facts, top);
+  else await fetchInto(copy, facts, top);
+  for (const link of copy.links) {
+    if (await linkHere(link)) copy.tally.links++;
+    else copy.tally.leftOut.push(link.source);
+  }
 }
 
 const Metadata = z.object({
@@ -96,6 +115,8 @@ const Metadata = z.object({
   name: z.string().refine((name) => !name.includes('/') && name !== '..', 'expected a name without a way in it'),
   type: z.enum(['file', 'directory', 'symlink', 'other']),
   mode: z.string().regex(/^[0-7]{3,5}$/),
+  /** Where a link leads. */
+  target: z.string().min(1).optional(),
 });
 type Metadata = z.infer<typeof Metadata>;
 const Listing = z.object({ entries: z.array(Metadata), truncated: z.boolean() });
@@ -103,8 +124,11 @@ const Listing = z.object({ entries: z.array(Metadata), truncated: z.boolean() })
 async function fetchInto(copy: Copy, facts: Metadata, target: string): Promise<void> {
   switch (facts.type) {
     case 'file':
-    case 'symlink':
       return receive(copy, facts, target);
+    case 'symlink':
+      if (facts.target === undefined) copy.tally.leftOut.push(facts.path);
+      else copy.links.push({ target: facts.target, path: target, source: facts.path });
+      return;
     case 'other':
       return void copy.tally.leftOut.push(facts.path);
     case 'directory':
@@ -112,7 +136,8 @@ async function fetchInto(copy: Copy, facts: Metadata, target: string): Promise<v
   }
 }
 
-async function receive({ client, sandbox, tally }: Copy, facts: Metadata, target: string): Promise<void> {
+async function receive(copy: Copy, facts: Metadata, target: string): Promise<void> {
+  const { client, sandbox, tally } = copy;
   const opened = await client.guest(sandbox, 'GET', there('content', facts.path)).catch((error: unknown) => {
     // Only a link may lead to what has no content; for a file it is a failure like any other.
     if (facts.type === 'symlink' && error instanceof Failure) return undefined;
@@ -120,7 +145,12 @@ async function receive({ client, sandbox, tally }: Copy, facts: Metadata, target
   });
   if (!opened) return void tally.leftOut.push(facts.path);
   await mkdir(dirname(target), { recursive: true });
-  const file = createWriteStream(target, { mode: modeOf(opened.headers['x-torpor-file'], facts) });
+  await removeLink(copy, target);
+  const file = createWriteStream(target, {
+    mode: modeOf(opened.headers['x-torpor-file'], facts),
+    flags:
+      constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | (target === copy.named ? 0 : constants.O_NOFOLLOW),
+  });
   await pipeline(opened.body, counting(tally), file);
   tally.files++;
 }
@@ -132,6 +162,7 @@ function modeOf(header: string | string[] | undefined, facts: Metadata): number 
 }
 
 async function fetchFolder(copy: Copy, facts: Metadata, target: string): Promise<void> {
+  await removeLink(copy, target);
   await mkdir(target, { recursive: true });
   copy.tally.folders++;
   const answer = await copy.client.guest(copy.sandbox, 'GET', there('list', facts.path));
@@ -142,6 +173,13 @@ async function fetchFolder(copy: Copy, facts: Metadata, target: string): Promise
       `${facts.path} has more than ${entries.length} entries; pack it there (tar) and copy that`,
     );
   for (const entry of entries) await fetchInto(copy, entry, join(target, entry.name));
+}
+
+/** An earlier copy may have left it, and the sandbox chose where it leads. */
+async function removeLink({ named }: Copy, path: string): Promise<void> {
+  if (path === named) return;
+  const found = await lstat(path).catch(() => undefined); // nothing there
+  if (found?.isSymbolicLink()) await rm(path);
 }
 
 function there(call: string, path: string): string {

@@ -114,12 +114,12 @@ export function addSandboxCommands(torpor: Command): void {
     });
   sandbox
     .command('cp')
-    .description('copy files: torpor sandbox cp ./src NAME:/blaxel/src')
+    .description('copy files: torpor sandbox cp ./src NAME:/blaxel/src; links in a folder stay links')
     .argument('<from>')
     .argument('<to>')
     .option(...json)
     .action(async (from: string, to: string, options: { json?: boolean }) => {
-      const tally: Tally = { files: 0, folders: 0, bytes: 0, leftOut: [] };
+      const tally: Tally = { files: 0, folders: 0, links: 0, bytes: 0, leftOut: [] };
       const done = options.json ? () => {} : showProgress(tally, process.stderr);
       try {
         await copyFiles(await openClient(), placeOf(from), placeOf(to), tally);
@@ -127,6 +127,7 @@ export function addSandboxCommands(torpor: Command): void {
         done();
       }
       print(options.json, tally, () => inWords(tally));
+      if (tally.leftOut.length > 0) process.exitCode = 1; // what is not all there is no success
     });
   sandbox
     .command('shell')
