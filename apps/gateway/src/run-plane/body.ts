@@ -1,21 +1,20 @@
 /**
  * A caller's body on its way to the node. A small one that has arrived whole with its head is taken as it is, so that it can be sent again; any
- * other is streamed as it comes, and is broken off when the caller stalls.
+ * other is streamed as it comes.
  */
 import type { IncomingMessage } from 'node:http';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { Failure, type Clock } from '@torpor/kernel';
+import type { Clock } from '@torpor/kernel';
+import { Pieces } from './pieces.ts';
 
-export type OutgoingBody =
-  | { readonly kind: 'none' }
-  | { readonly kind: 'whole'; readonly bytes: Buffer }
-  | {
-      readonly kind: 'stream';
-      /** As the caller announced it and our server holds it to. */
-      readonly length: number | undefined;
-      readonly chunks: () => AsyncIterable<Buffer>;
-      readonly isTouched: () => boolean;
-    };
+export type OutgoingBody = { readonly kind: 'none' } | { readonly kind: 'whole'; readonly bytes: Buffer } | BodyStream;
+
+export interface BodyStream {
+  readonly kind: 'stream';
+  /** As the caller announced it. */
+  readonly length: number | undefined;
+  readonly pieces: Pieces;
+}
 
 const WHOLE_MAX_BYTES = 48 * 1024;
 
@@ -28,54 +27,17 @@ export async function takeBody(
   if (coding === undefined && Number(length) <= WHOLE_MAX_BYTES) {
     // What came in one packet with the head has been parsed one turn later.
     if (!request.complete) await nextTurn();
-    if (request.complete) {
+    if (request.complete && request.readableLength === Number(length)) {
       const bytes: unknown = request.read();
-      if (Buffer.isBuffer(bytes) && bytes.length === Number(length)) return { kind: 'whole', bytes };
+      if (!Buffer.isBuffer(bytes)) throw new Error('a body that is here cannot be read');
+      return { kind: 'whole', bytes };
     }
   }
-  return streamed(request, coding === undefined ? Number(length) : undefined, limits);
+  const pieces = new Pieces(request, limits);
+  return { kind: 'stream', length: coding === undefined ? Number(length) : undefined, pieces };
 }
 
-function streamed(
-  request: IncomingMessage,
-  length: number | undefined,
-  { clock, idleMs }: { clock: Clock; idleMs: number },
-): OutgoingBody {
-  let touched = false;
-  async function* chunks(): AsyncIterable<Buffer> {
-    const bell = new AbortController();
-    let waitsSinceMs: number | undefined;
-    const stalled = (async (): Promise<never> => {
-      for (;;) {
-        const quietMs = waitsSinceMs === undefined ? 0 : clock.monotonicMs() - waitsSinceMs;
-        if (quietMs >= idleMs) break;
-        await clock.after(idleMs - quietMs, bell.signal);
-      }
-      throw stall(idleMs);
-    })();
-    // The loop below hears of a stall by its race; when it is over, nobody listens to the bell's ring.
-    stalled.catch(() => undefined);
-    const source: AsyncIterator<Buffer> = request.iterator({ destroyOnReturn: false });
-    try {
-      for (;;) {
-        waitsSinceMs = clock.monotonicMs();
-        const next = await Promise.race([source.next(), stalled]);
-        waitsSinceMs = undefined;
-        if (next.done) return;
-        touched = true;
-        yield next.value;
-      }
-    } finally {
-      bell.abort(new Error('the body has ended'));
-    }
-  }
-  return { kind: 'stream', length, chunks, isTouched: () => touched };
-}
-
-function stall(idleMs: number): Failure {
-  return new Failure(
-    'request_timeout',
-    `the timer "request body" ended: no byte of the body came for ${idleMs} ms; send it without pauses`,
-    { retryable: true, details: { timer: 'request body', ms: idleMs } },
-  );
+/** Whether the request can still be sent from its beginning. */
+export function canRepeat(body: OutgoingBody): boolean {
+  return body.kind !== 'stream' || !body.pieces.isTouched;
 }

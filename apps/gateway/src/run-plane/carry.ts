@@ -6,7 +6,7 @@ import type { DataPlanePart, Route } from '@torpor/contracts';
 import { dataPlanePath } from '@torpor/contracts';
 import { explain, Failure, type Clock } from '@torpor/kernel';
 import type { Ending, Exchange } from '../front/exchange.ts';
-import { takeBody, type OutgoingBody } from './body.ts';
+import { canRepeat, takeBody, type OutgoingBody } from './body.ts';
 import { forward, type Outcome } from './forward.ts';
 import { headersForNode } from './headers.ts';
 import type { NodeConnections } from './node-connections.ts';
@@ -40,8 +40,22 @@ const REACH_AGAIN_AFTER_MS = 100;
 /** Rejects with a Failure only while nothing was sent to the caller. */
 export async function carry(carrier: Carrier, exchange: Exchange, load: Load): Promise<Ending> {
   const { clock, timers } = carrier;
+  const body = await takeBody(exchange.request, { clock, idleMs: timers.bodyIdleMs });
+  let ending: Ending | undefined;
+  try {
+    ending = await tryWays(carrier, exchange, load, body);
+    return ending;
+  } finally {
+    if (body.kind === 'stream') {
+      if (ending?.outcome === 'answered') void body.pieces.drop();
+      else body.pieces.close();
+    }
+  }
+}
+
+async function tryWays(carrier: Carrier, exchange: Exchange, load: Load, body: OutgoingBody): Promise<Ending> {
+  const { clock, timers } = carrier;
   const { request, response, notes } = exchange;
-  const body = await takeBody(request, { clock, idleMs: timers.bodyIdleMs });
   const headers = passageOf(carrier, exchange, load);
   const giveUpAtMs = clock.monotonicMs() + timers.reachMs;
   let route = await load.way.find();
@@ -130,10 +144,6 @@ export function whatNext(
         }),
       };
   }
-}
-
-function canRepeat(body: OutgoingBody): boolean {
-  return body.kind !== 'stream' || !body.isTouched();
 }
 
 function unavailable(message: string, cause?: unknown): Failure {

@@ -127,7 +127,7 @@ class Passing implements NodeAnswerListener {
     if (this.#gone) return this.#end({ kind: 'caller gone' });
     if (this.#status !== 0) {
       this.#end({ kind: 'broken', status: this.#status, bytes: this.#bytes, cause: error });
-      this.#response.destroy();
+      breakOff(this.#response);
       return;
     }
     if (this.#misdirected) return this.#end({ kind: 'misdirected' });
@@ -165,4 +165,10 @@ class Passing implements NodeAnswerListener {
     this.#bell?.abort();
     this.#resolve(outcome);
   }
+}
+
+/** So that nobody takes what came for all of it. To HTTP/1.0 there are no chunks: the end of the connection is the end of the answer. */
+function breakOff(response: ServerResponse): void {
+  if (response.req.httpVersionMinor === 0) response.socket?.resetAndDestroy();
+  response.destroy();
 }

@@ -5,7 +5,7 @@
  */
 import { connect, type Socket } from 'node:net';
 import { AnswerParser, type AnswerHead } from '@torpor/kernel';
-import type { OutgoingBody } from './body.ts';
+import type { BodyStream, OutgoingBody } from './body.ts';
 
 export interface NodeRequest {
   /** `http://host:port`. */
@@ -52,14 +52,21 @@ export class NodeConnections {
     if ([request.path, ...request.headers].some((text) => /[\r\n]/.test(text))) {
       throw new Error('a line break in a head would make two requests of one');
     }
-    // The one used last is the least likely to be closed by its peer just now.
-    const connection = this.#idle.get(request.origin)?.pop() ?? this.#open(request.origin);
+    const connection = this.#idleOne(request.origin) ?? this.#open(request.origin);
     return connection.carry(request, listener);
   }
 
   close(): void {
     this.#closed = true;
     for (const connection of this.#all) connection.destroy(new Error('the gateway is closing'));
+  }
+
+  /** The one used last is the least likely to be closed by its peer just now. */
+  #idleOne(origin: string): Connection | undefined {
+    for (;;) {
+      const connection = this.#idle.get(origin)?.pop();
+      if (!connection || connection.isUsable) return connection;
+    }
   }
 
   #open(origin: string): Connection {
@@ -89,7 +96,9 @@ class Connection {
   readonly #events: { onFree: () => void; onClosed: () => void };
   #listener: NodeAnswerListener | undefined;
   #connected = false;
+  /** A body is not sent to its end. */
   #sending = false;
+  #ended = false;
   #reason: unknown;
 
   constructor(
@@ -117,7 +126,12 @@ class Connection {
       .on('timeout', () => this.#silent(timers.connectMs))
       .on('data', (bytes) => this.#take(bytes))
       .on('error', (error) => (this.#reason ??= error))
+      .once('end', () => (this.#ended = true))
       .once('close', () => this.#gone());
+  }
+
+  get isUsable(): boolean {
+    return this.#socket.writable && !this.#ended;
   }
 
   carry(request: NodeRequest, listener: NodeAnswerListener): Ongoing {
@@ -159,29 +173,46 @@ class Connection {
       case 'stream':
         this.#socket.write(head, 'latin1');
         this.#sending = true;
-        this.#pour(body.chunks(), body.length !== undefined).then(
-          () => (this.#sending = false),
-          (error: unknown) => this.destroy(error),
-        );
+        this.#pour(body).catch((error: unknown) => this.destroy(error));
     }
   }
 
-  async #pour(chunks: AsyncIterable<Buffer>, isSized: boolean): Promise<void> {
+  /** Ends early, with the request unsent, when the connection does. */
+  async #pour({ pieces, length }: BodyStream): Promise<void> {
     const socket = this.#socket;
+    let left = length ?? Infinity;
     // Not a byte is taken from the caller before there is somewhere to put it: until then the request can still go another way.
     if (!this.#connected) await this.#once('connect');
-    for await (const chunk of chunks) {
-      if (socket.destroyed) return;
-      socket.cork();
-      if (!isSized) socket.write(`${chunk.length.toString(16)}\r\n`);
-      const more = socket.write(chunk);
-      if (!isSized) socket.write('\r\n');
-      socket.uncork();
-      if (!more) await this.#once('drain');
+    while (socket.writable) {
+      const piece = await pieces.peek();
+      // While we waited the connection may have ended; then the piece belongs to the next attempt.
+      if (!socket.writable) return;
+      left -= piece?.length ?? 0;
+      if (left < 0 || (piece === undefined && length !== undefined && left > 0)) {
+        throw new Error('a body is not as long as was announced');
+      }
+      if (piece === undefined) {
+        if (length === undefined) socket.write('0\r\n\r\n');
+        this.#sending = false;
+        return;
+      }
+      pieces.take();
+      if (!this.#write(piece, length !== undefined)) await this.#once('drain');
     }
-    if (!isSized && !socket.destroyed) socket.write('0\r\n\r\n');
   }
 
+  /** False: no more until it has drained. */
+  #write(piece: Buffer, isSized: boolean): boolean {
+    if (isSized) return this.#socket.write(piece);
+    this.#socket.cork();
+    this.#socket.write(`${piece.length.toString(16)}\r\n`);
+    this.#socket.write(piece);
+    const more = this.#socket.write('\r\n');
+    this.#socket.uncork();
+    return more;
+  }
+
+  /** Resolves as well when the connection ends. */
   #once(event: 'connect' | 'drain'): Promise<void> {
     return new Promise((resolve) => {
       const done = () => {
@@ -204,7 +235,7 @@ class Connection {
     const listener = this.#listener;
     this.#listener = undefined;
     // An answer before the end of its request leaves the connection in the middle of a body.
-    if (reusable && !this.#sending && !this.#socket.destroyed) {
+    if (reusable && !this.#sending && this.isUsable) {
       this.#socket.resume();
       this.#events.onFree();
     } else this.destroy(new Error('the connection is used up'));
@@ -213,7 +244,8 @@ class Connection {
 
   #gone(): void {
     this.#events.onClosed();
-    if (this.#listener && this.#parser.close()) return;
+    // Where only the end of the connection frames the answer, a connection that broke is no end.
+    if (this.#listener && this.#ended && this.#reason === undefined && this.#parser.close()) return;
     const listener = this.#listener;
     this.#listener = undefined;
     const reason = this.#reason ?? new Error('the node closed the connection');
