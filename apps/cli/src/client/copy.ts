@@ -3,8 +3,8 @@
  * along from outside of the folder. What is none of the three, such as a socket, is left out and told. A sandbox is a stranger: what it says of its
  * files is checked before anything is written here by it, and nothing is written through a link that may be its own.
  */
-import { constants, createReadStream, createWriteStream, type Stats } from 'node:fs';
-import { lstat, mkdir, readdir, readlink, rm, stat } from 'node:fs/promises';
+import { constants, createReadStream, type Stats } from 'node:fs';
+import { lstat, mkdir, open, readdir, readlink, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -146,12 +146,13 @@ async function receive(copy: Copy, facts: Metadata, target: string): Promise<voi
   if (!opened) return void tally.leftOut.push(facts.path);
   await mkdir(dirname(target), { recursive: true });
   await removeLink(copy, target);
-  const file = createWriteStream(target, {
-    mode: modeOf(opened.headers['x-torpor-file'], facts),
-    flags:
-      constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | (target === copy.named ? 0 : constants.O_NOFOLLOW),
+  const isOurs = target !== copy.named;
+  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | (isOurs ? constants.O_NOFOLLOW : 0);
+  const file = await open(target, flags, modeOf(opened.headers['x-torpor-file'], facts)).catch((error: unknown) => {
+    opened.body.destroy();
+    throw error;
   });
-  await pipeline(opened.body, counting(tally), file);
+  await pipeline(opened.body, counting(tally), file.createWriteStream());
   tally.files++;
 }
 
