@@ -110,7 +110,7 @@ export class Instance implements StayHost {
       ...shared,
       state: this.state,
       isolation: this.#parts.driver.isolation,
-      lastUsedAtMs: this.uses.lastUsedAtMs,
+      lastUsedAtMs: this.#watch?.sleep.sitsOut ? this.#parts.clock.nowMs() : this.uses.lastUsedAtMs,
       because: this.#watch?.sleep.because() ?? this.#because,
       idle: this.#idle,
       ...(this.#reason === undefined ? {} : { reason: this.#reason }),
@@ -421,6 +421,7 @@ export class Instance implements StayHost {
   }
 
   #stopWatch(): void {
+    if (this.#watch?.sleep.sitsOut) this.uses.touch(); // Until now it was in use.
     this.#watch?.stop.abort(new Error('it runs no more'));
     this.#watch = undefined;
   }

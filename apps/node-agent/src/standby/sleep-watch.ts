@@ -27,11 +27,15 @@ export class SleepWatch {
   #nudge: (() => void) | undefined;
   /** What holds it awake ends with a release; else a timer runs, or only a nudge can change the verdict. */
   #awaitsRelease = false;
-  /** Keep-alive processes ran when the guest was last asked. */
   #sitsOut = false;
 
   constructor(watched: Watched) {
     this.#watched = watched;
+  }
+
+  /** Keep-alive processes ran when the guest was last asked, and their end is waited for. */
+  get sitsOut(): boolean {
+    return this.#sitsOut;
   }
 
   /** Why it is awake now. */

@@ -1,3 +1,4 @@
+import type { InstanceId } from '@torpor/contracts';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { rehearse, settle, stage, startAsk, StillClock, type Rehearsal, type Stage } from '../rehearsal.ts';
 import type { Instance } from './instance.ts';
@@ -274,6 +275,65 @@ describe('a guest that is gone while its process lingers', () => {
     expect([instance.state, instance.isSuspect]).toEqual(['running', true]);
     await clock.go(5_000);
     expect([instance.state, instance.reason]).toEqual(['failed', expect.stringContaining('its guest is gone')]);
+  });
+});
+
+describe('rounds', () => {
+  it('tell of a death though the host says nothing of others', async () => {
+    const silent = new Set<string>();
+    for (const n of 'bcdefghijk') {
+      const instance = await started({ id: `i${n.repeat(11)}`, idle: { kind: 'never' } });
+      await instance.enter('stream');
+      silent.add(instance.report().hostId ?? '');
+    }
+    const streamed = await started({ idle: { kind: 'never' } });
+    await streamed.enter('stream');
+    const { inspect } = room.parts.driver;
+    let asked = 0;
+    const mute = (hostId: InstanceId) => {
+      if (!silent.has(hostId)) return inspect(hostId);
+      asked++;
+      return new Promise<never>(() => {});
+    };
+    Object.assign(room.parts, { driver: { ...room.parts.driver, inspect: mute } });
+    void makeRounds(room.parts, () => room.standby.all());
+    await clock.go(3_000);
+    if (streamed.body) set.host.kill(streamed.body.hostId);
+    await clock.go(12_000);
+    expect([streamed.state, asked > 10 && asked < 40]).toEqual(['failed', true]);
+  });
+});
+
+describe('the last use', () => {
+  it.each(['request', 'stream'] as const)('is now while a %s is open', async (kind) => {
+    const instance = await started();
+    const stay = await instance.enter(kind);
+    await clock.go(3_600_000);
+    expect(instance.report().lastUsedAtMs).toBe(clock.nowMs());
+    stay.leave();
+    const endMs = clock.nowMs();
+    await clock.go(100_000);
+    expect([instance.state, instance.report().lastUsedAtMs]).toEqual(['paused', endMs]);
+  });
+
+  it('is now while a keep-alive process runs, also one that is put to sleep by hand', async () => {
+    const instance = await started();
+    await exec(instance, 'sleep 7200', { keepAlive: true });
+    await clock.go(3_600_000);
+    expect(instance.report().lastUsedAtMs).toBe(clock.nowMs());
+    await instance.pause();
+    const endMs = clock.nowMs();
+    await clock.go(100_000);
+    expect([instance.state, instance.report().lastUsedAtMs]).toEqual(['paused', endMs]);
+  });
+
+  it("is its bytes' while a preview is open", async () => {
+    const instance = await started();
+    const stay = await instance.enter('request');
+    stay.become('preview');
+    const endMs = clock.nowMs();
+    await clock.go(10_000);
+    expect(instance.report().lastUsedAtMs).toBe(endMs);
   });
 });
 

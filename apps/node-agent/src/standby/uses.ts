@@ -54,8 +54,9 @@ export class Uses {
     return this.#open.request + this.#open.stream > 0;
   }
 
+  /** Now, while something holds it. */
   get lastUsedAtMs(): number {
-    return this.#lastUseWallMs;
+    return this.holds ? this.#clock.nowMs() : this.#lastUseWallMs;
   }
 
   facts(): Omit<UseFacts, 'policy' | 'keepAlive'> {

@@ -3,11 +3,12 @@
  * is not counted dead for being slow.
  */
 import type { InstanceId } from '@torpor/contracts';
-import { explain, Failure } from '@torpor/kernel';
+import { explain, Failure, withDeadline } from '@torpor/kernel';
 import type { Guest } from '@torpor/runtime';
 import type { Parts } from '../parts.ts';
 import { howItEnded } from './death.ts';
 
+const LOOK_MS = 5_000;
 const GUEST_MS = 5_000;
 /** Looks are two seconds apart (`rounds.ts`). */
 const GUEST_REFUSALS = 3;
@@ -72,7 +73,9 @@ export class Vitals {
   }
 
   async #findGone(): Promise<boolean> {
-    const facts = await this.#parts.driver.inspect(this.#patient.hostId());
+    const { driver, clock } = this.#parts;
+    const hostId = this.#patient.hostId();
+    const facts = await withDeadline({ name: 'look at an instance', ms: LOOK_MS, clock }, () => driver.inspect(hostId));
     if (facts.state !== 'absent') return false;
     this.#patient.died(howItEnded(facts));
     return true;
