@@ -2,7 +2,7 @@
 import { natsWire } from '@torpor/bus';
 import type { NodeAgentConfig, NodeAgentSecrets } from '@torpor/config';
 import { explain, Failure, Lifetime, systemChance, systemClock } from '@torpor/kernel';
-import { fakeDriver, FakeHost, gvisorDriver, type InstanceDriver } from '@torpor/runtime';
+import { fakeDriver, FakeHost, gvisorDriver, isAddressIn, type InstanceDriver } from '@torpor/runtime';
 import { currentSpan, openTelemetry, serveObserve } from '@torpor/telemetry';
 import { join } from 'node:path';
 import { mkdir } from 'node:fs/promises';
@@ -57,10 +57,9 @@ export async function startRoom(
   lifetime.own('node-agent', () => room.close());
   if (config.driver.kind === 'gvisor') {
     const { dnsPort, subnet } = config.driver;
-    const ours = subnet.slice(0, subnet.indexOf('.0.0/') + 1); // `10.83.` of `10.83.0.0/16`
     const names = await forwardNames({
       port: dnsPort,
-      isInstance: (address) => address.startsWith(ours),
+      isInstance: (address) => isAddressIn(subnet, address),
       onTrouble: trouble,
     });
     lifetime.own('names', () => names.close());

@@ -19,6 +19,9 @@ const Common = z.object({
 
 const CommonSecrets = z.object({ natsPassword: z.string() });
 
+const NO_SUBNET = 'must be a /16 of IPv4 addresses, such as 10.83.0.0/16';
+const Subnet = z.cidrv4(NO_SUBNET).endsWith('.0.0/16', NO_SUBNET);
+
 const Database = z.object({ poolMax: z.number().int().default(10) });
 
 export const GatewayConfig = Common.extend({
@@ -58,8 +61,8 @@ export const NodeAgentConfig = Common.extend({
       hostdSocket: z.string(),
       /** Six hex digits: hash of installation and node id; hostd's `--scope`. */
       scope: z.string().regex(/^[0-9a-f]{6}$/),
-      /** The /16 of this node's instances, such as `10.83.0.0/16`. */
-      subnet: z.string(),
+      /** The /16 of this node's instances. */
+      subnet: Subnet,
       guestPort: z.number().int(),
       pool: z.object({ sizeMib: z.number().int(), reserveMib: z.number().int() }),
       egress: z.object({

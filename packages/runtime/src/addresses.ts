@@ -11,10 +11,21 @@ export function hostAddress(subnet: string, slot: number): string {
   return addressIn(subnet, slot, 1);
 }
 
+/** Whether an IPv4 address is one of the node's instances', or of the host's ends of theirs. */
+export function isAddressIn(subnet: string, address: string): boolean {
+  return address.startsWith(`${prefixOf(subnet)}.`);
+}
+
 function addressIn(subnet: string, slot: number, place: 1 | 2): string {
-  const match = /^(\d+)\.(\d+)\.0\.0\/16$/.exec(subnet);
-  if (!match) throw new Error(`the subnet "${subnet}" is no /16 such as 10.83.0.0/16`);
+  const prefix = prefixOf(subnet);
   if (!Number.isInteger(slot) || slot < 0 || slot > 16_383) throw new Error(`the slot ${slot} lies outside 0 … 16383`);
   const offset = slot * 4 + place;
-  return `${match[1]}.${match[2]}.${offset >> 8}.${offset & 255}`;
+  return `${prefix}.${offset >> 8}.${offset & 255}`;
+}
+
+/** `10.83` of `10.83.0.0/16`. */
+function prefixOf(subnet: string): string {
+  const match = /^(\d+\.\d+)\.0\.0\/16$/.exec(subnet);
+  if (!match?.[1]) throw new Error(`the subnet "${subnet}" is no /16 such as 10.83.0.0/16`);
+  return match[1];
 }

@@ -1,6 +1,6 @@
 import type { InstanceId } from '@torpor/contracts';
 import { expect, it } from 'vitest';
-import { instanceAddress } from './addresses.ts';
+import { instanceAddress, isAddressIn } from './addresses.ts';
 import { anyIntent } from './conformance.ts';
 import { gvisorDriver } from './gvisor-driver.ts';
 import type { HostdClient } from './hostd-client.ts';
@@ -36,6 +36,10 @@ it('finds the instance where hostd puts it', () => {
   expect(instanceAddress('10.83.0.0/16', 16_383)).toBe('10.83.255.254');
   expect(() => instanceAddress('10.83.0.0/16', 16_384)).toThrow(/slot/);
   expect(() => instanceAddress('10.83.1.0/24', 1)).toThrow(/subnet/);
+  expect(
+    ['10.83.0.6', '10.83.255.254', '10.8.3.1', '10.830.0.6'].map((address) => isAddressIn('10.83.0.0/16', address)),
+  ).toEqual([true, true, false, false]);
+  expect(() => isAddressIn('', '10.83.0.6')).toThrow(/subnet/);
 });
 
 it('tells hostd what the node is to be', async () => {

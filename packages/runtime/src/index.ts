@@ -1,3 +1,4 @@
+export { isAddressIn } from './addresses.ts';
 export { fakeDriver } from './fake-driver.ts';
 export { FakeHost, type FakeHostOptions, type FakeVerb } from './fake/host.ts';
 export type { FakeProgram, FakeProgramWorld } from './fake/programs.ts';
