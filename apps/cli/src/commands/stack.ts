@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { openSync } from 'node:fs';
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as after } from 'node:timers/promises';
 import type { Command } from 'commander';
@@ -14,6 +14,7 @@ import { thisInstallation, type Installation } from '../up/installation.ts';
 import { nameProcess, isRunning } from '../up/processes.ts';
 import { settingsFrom } from '../up/settings.ts';
 import { endOrphans, pidFileOf } from '../up/supervisor.ts';
+import { OTHER_AT_WORK, takeUpLock } from '../up/up-lock.ts';
 
 const START_MS = 15 * 60_000;
 const STOP_MS = 60_000;
@@ -89,7 +90,8 @@ export async function bringUp(args: readonly string[]): Promise<StackStart> {
   if (already) return waitReady(installation, already.pid, outFile);
   await ensureSetup({ want: ['up'], out: process.stderr });
   await mkdir(installation.stateDir, { recursive: true });
-  const out = openSync(outFile, 'w', 0o600);
+  await rm(outFile, { force: true });
+  const out = openSync(outFile, 'a', 0o600);
   const child = spawn(process.execPath, [...process.execArgv, join(import.meta.dirname, '../main.ts'), 'up', ...args], {
     detached: true,
     stdio: ['ignore', out, out],
@@ -101,11 +103,14 @@ export async function bringUp(args: readonly string[]): Promise<StackStart> {
   return waitReady(installation, pid, outFile);
 }
 
-async function waitReady(installation: Installation, pid: number, outFile: string): Promise<StackStart> {
+/** `started` is the supervisor to wait for, unless another one was first. */
+async function waitReady(installation: Installation, started: number, outFile: string): Promise<StackStart> {
   const until = performance.now() + START_MS;
+  let pid = started;
   while (performance.now() < until) {
     const start = await askStart(installation);
     if (start?.ready) return start;
+    pid = start?.pid ?? pid;
     if (!(await nameProcess(pid))) {
       const said = await readFile(outFile, 'utf8').catch(() => 'its own terminal says why');
       throw new Failure('unavailable', `the stack did not come up:\n${said.trim().split('\n').slice(-15).join('\n')}`);
@@ -122,12 +127,25 @@ async function takeDown(all: boolean): Promise<void> {
   const installation = thisInstallation();
   const running = await askStart(installation);
   if (running) await stopSupervisor(installation, running.pid);
+  const lock = await takeUpLock(installation);
+  if (!lock) throw new Failure('conflict', OTHER_AT_WORK);
+  try {
+    await afterSupervisor(installation, { all, wasUp: running !== undefined });
+  } finally {
+    await lock.close();
+  }
+}
+
+async function afterSupervisor(
+  installation: Installation,
+  { all, wasUp: wasRunning }: { all: boolean; wasUp: boolean },
+) {
   if (all) {
     const { purge } = await import('../up/purge.ts');
     return void process.stdout.write(`${await purge(installation)}\n`);
   }
   // A supervisor that was killed has left everything running.
-  const wasUp = running !== undefined || (await endOrphans(pidFileOf(installation))) > 0;
+  const wasUp = wasRunning || (await endOrphans(pidFileOf(installation))) > 0;
   process.stdout.write(
     wasUp ? 'Torpor is down; its sandboxes stay frozen for the next "torpor up".\n' : 'Torpor was not up.\n',
   );

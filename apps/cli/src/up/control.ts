@@ -34,7 +34,7 @@ export async function serveControl(
 ): Promise<{ close(): Promise<void> }> {
   const path = socketOf(installation);
   await mkdir(installation.runDir, { recursive: true });
-  await rm(path, { force: true }); // left by one that was killed; the caller has made sure that none runs
+  await rm(path, { force: true }); // left by one that was killed; the caller holds the lock, so none runs
   const server = createServer((incoming, answer) => {
     const json = (status: number, body: unknown) =>
       answer.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));

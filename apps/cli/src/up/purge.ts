@@ -11,7 +11,7 @@ import { endOrphans, pidFileOf } from './supervisor.ts';
 /** Hundreds of sandboxes, on a machine that does much else. */
 const PURGE_MS = 10 * 60_000;
 
-/** Ends every sandbox of the installation and removes all it has on the host. Answers a sentence that says how many. */
+/** For who holds the lock. Ends every sandbox of the installation and removes all it has on the host. Answers a sentence that says how many. */
 export async function purge(installation: Installation): Promise<string> {
   const left = await endOrphans(pidFileOf(installation));
   const { stateDir, runDir } = installation;
@@ -39,8 +39,8 @@ export async function purge(installation: Installation): Promise<string> {
     const answer = JSON.parse(await runRead(argv, { deadlineMs: PURGE_MS })) as { sandboxes: number }; // hostd's documented output
     sandboxes = answer.sandboxes;
   }
-  await rm(runDir, { recursive: true, force: true });
   await rm(stateDir, { recursive: true, force: true });
+  await rm(runDir, { recursive: true, force: true }); // last: the lock is in it
   const orphans = left > 0 ? ` ${left} processes of a killed supervisor were ended.` : '';
   return `Purged: ${sandboxes} sandboxes ended, pool instances among them; everything of this installation is gone.${orphans}`;
 }

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as after } from 'node:timers/promises';
 import { Failure, Lifetime } from '@torpor/kernel';
 import { runRead } from '../command.ts';
 import { ensureSetup } from '../setup/setup.ts';
@@ -18,6 +19,7 @@ import { ensureCluster } from './postgres.ts';
 import { gatewayFiles, localUrlOf, publicUrlOf, roomEnv, servicesOf, type Stack } from './stack.ts';
 import type { Settings } from './settings.ts';
 import { endOrphans, pidFileOf, Supervisor } from './supervisor.ts';
+import { OTHER_AT_WORK, takeUpLock, type UpLock } from './up-lock.ts';
 
 export interface RunningStack {
   readonly url: string;
@@ -27,6 +29,7 @@ export interface RunningStack {
   readonly stopAsked: Promise<void>;
 }
 
+const LOCK_MS = 5_000;
 /** Migrations rewrite tables. */
 const BOOTSTRAP_MS = 10 * 60_000;
 
@@ -36,20 +39,17 @@ export async function startStack(
   settings: Settings,
   { out, signal }: { out: Out; signal: AbortSignal },
 ): Promise<RunningStack> {
-  const already = await askStart(installation);
-  if (already)
-    throw new Failure(
-      'conflict',
-      `this installation is up already (supervisor ${already.pid}, ${already.url}); "torpor down" ends it`,
-    );
+  const lock = await lockAlone(installation);
   const asked = new AbortController();
   const end = AbortSignal.any([signal, asked.signal]);
-  const places = await placesOf(installation);
-  const url = publicUrlOf({ settings, places });
   const lifetime = new Lifetime();
+  lifetime.own('the lock', () => lock.close());
   let supervisor: Supervisor | undefined;
   let ready = false;
+  let url = '';
   try {
+    const places = await placesOf(installation);
+    url = publicUrlOf({ settings, places });
     const control = await serveControl(installation, {
       start: () => ({ pid: process.pid, url, ready }),
       services: async () => (await supervisor?.status()) ?? [],
@@ -76,6 +76,25 @@ export async function startStack(
     end.addEventListener('abort', () => resolve(), { once: true });
   });
   return { url, stop: () => lifetime.close(), stopAsked };
+}
+
+/** A supervisor that has the lock answers at once; `down` gives it back soon. */
+async function lockAlone(installation: Installation): Promise<UpLock> {
+  const until = performance.now() + LOCK_MS;
+  for (;;) {
+    const lock = await takeUpLock(installation);
+    if (lock) return lock;
+    const start = await askStart(installation);
+    const how = start?.ready ? 'is up already' : 'is being started already';
+    if (start) {
+      throw new Failure(
+        'conflict',
+        `this installation ${how} (supervisor ${start.pid}, ${start.url}); "torpor down" ends it`,
+      );
+    }
+    if (performance.now() > until) throw new Failure('conflict', OTHER_AT_WORK);
+    await after(20);
+  }
 }
 
 async function prepare(
