@@ -15,7 +15,7 @@ import {
 import type { AddressInfo } from 'node:net';
 import { pipeline, Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
-import { afterEach, expect, it } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import type { Guest } from './guest.ts';
 import { tcpGuest } from './guest-tcp.ts';
 
@@ -183,6 +183,31 @@ it('keeps our side of a tunnel open when the other has ended', async () => {
   expect(await text(tunnel)).toBe('bye');
   tunnel.end('still here');
   expect(await heard.promise).toBe('still here');
+});
+
+describe.each(['tunnel', 'tunnel that we have ended', 'answer'] as const)('a %s', (kind) => {
+  async function opened(guest: Guest): Promise<Readable> {
+    if (kind === 'answer') return (await guest.send({ method: 'PUT', path: '/', body: Readable.from(['x']) })).body;
+    const tunnel = await guest.tunnel(80);
+    if (kind !== 'tunnel') tunnel.end();
+    return tunnel;
+  }
+
+  it.each([
+    ['its connection breaks', (stream: ServerHttp2Stream) => stream.session?.destroy()],
+    ['the guest resets it', (stream: ServerHttp2Stream) => stream.destroy(new Error('reset'))],
+  ])('does not end as if it were whole when %s', async (_how, breakOff) => {
+    const halfRead = Promise.withResolvers<void>();
+    const { port } = await standIn((stream) => {
+      stream.resume();
+      stream.respond({ ':status': 200 });
+      stream.write('half');
+      halfRead.promise.then(() => breakOff(stream)).catch((error: Error) => stream.destroy(error));
+    });
+    const body = await opened(guestAt(port));
+    body.once('data', () => halfRead.resolve());
+    await expect(text(body)).rejects.toThrow(/broke off|Premature close|NGHTTP2_INTERNAL_ERROR/);
+  });
 });
 
 it('does not end the room when it is closed in the moment of its connection', async () => {

@@ -26,7 +26,7 @@ export class GuestStreams {
   async send(request: GuestRequest, body: Readable, token: string): Promise<GuestAnswer> {
     const { signal } = request;
     signal?.throwIfAborted();
-    const stream = this.#lane.open(headersOf(request, token));
+    const stream = endingOnlyWhole(this.#lane.open(headersOf(request, token)));
     pump(body, stream);
     const call = `guest ${request.method} ${request.path}`;
     const head = await headOf(stream, { call, headMs: request.headMs ?? 0, ...(signal ? { signal } : {}) });
@@ -35,7 +35,9 @@ export class GuestStreams {
 
   async tunnel(port: number, token: string, signal?: AbortSignal): Promise<Duplex> {
     signal?.throwIfAborted();
-    const stream = this.#lane.open(headersOf({ method: 'POST', path: `/v1/tunnel?port=${port}` }, token));
+    const stream = endingOnlyWhole(
+      this.#lane.open(headersOf({ method: 'POST', path: `/v1/tunnel?port=${port}` }, token)),
+    );
     const call = `guest tunnel to port ${port}`;
     const head = await headOf(stream, { call, headMs: TUNNEL_HEAD_MS, ...(signal ? { signal } : {}) });
     const status = Number(head[':status']);
@@ -66,6 +68,20 @@ function takingBytesOnly(stream: Duplex): Duplex {
     return write(typeof chunk === 'string' ? Buffer.from(chunk, named) : chunk, whenDone);
   }
   stream.write = writeBytes;
+  return stream;
+}
+
+/**
+ * Node lets a stream end as if it were whole when its connection breaks or the guest resets it. So what ends with a code other than zero fails: a reader
+ * that knows of no length must not take half an answer for all of it.
+ */
+function endingOnlyWhole(stream: ClientHttp2Stream): ClientHttp2Stream {
+  const push = stream.push.bind(stream);
+  stream.push = (chunk: unknown, encoding?: BufferEncoding): boolean => {
+    if (chunk !== null || !stream.rstCode) return push(chunk, encoding);
+    stream.destroy(new Error(`the guest's stream broke off with code ${stream.rstCode}`));
+    return false;
+  };
   return stream;
 }
 

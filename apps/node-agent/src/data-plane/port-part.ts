@@ -56,7 +56,11 @@ function answerFrom({ request, target, signal, stay }: Exchange, tunnel: Duplex)
         }),
       );
     };
-    upstream.once('response', resolve);
+    upstream.once('response', (answer) => {
+      // Before Node takes the end of a broken tunnel for the end of an answer that nothing else frames.
+      upstream.once('error', (error) => answer.destroy(error));
+      resolve(answer);
+    });
     upstream.on('error', broke); // stays: an error after the head must not be unhandled
     // Without an answer by now, and without an error: the program has changed to another protocol that nobody asked for.
     upstream.once('close', () => broke(new Error('it ended without an answer')));

@@ -10,6 +10,7 @@ import {
   type RequestOptions,
 } from 'node:http';
 import { connect } from 'node:net';
+import { Duplex } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { nodeEvents } from '../events.ts';
@@ -305,6 +306,45 @@ describe('a port inside', () => {
     });
     expect(await text(response)).toBe('chunked');
   });
+
+  it('whose answer breaks off where only its end frames it cuts the caller’s connection', async () => {
+    const tunnel = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() });
+    vi.spyOn(instance.guest, 'tunnel').mockResolvedValue(tunnel);
+    tunnel.push('HTTP/1.0 200 OK\r\n\r\nhalf');
+    const response = await open('/port/8080/');
+    response.once('data', () => tunnel.destroy(new Error('reset')));
+    await expect(text(response)).rejects.toThrow('aborted');
+  });
+
+  it.each(['content-length', 'transfer-encoding'])(
+    'never gets the end of a body framed by %s that its caller broke off',
+    async (framing) => {
+      const ended = vi.fn<() => void>();
+      const arrived = Promise.withResolvers<void>();
+      const tunnel = new Duplex({
+        read() {},
+        write(chunk: Buffer, _encoding, done) {
+          if (chunk.toString('latin1').includes('half')) arrived.resolve();
+          if (chunk.toString('latin1').includes('0\r\n\r\n')) ended();
+          done();
+        },
+        final(done) {
+          ended();
+          done();
+        },
+      });
+      vi.spyOn(instance.guest, 'tunnel').mockResolvedValue(tunnel);
+      const caller = connect(plane.port, '127.0.0.1');
+      const [frame, body] = framing === 'content-length' ? ['10', 'half'] : ['chunked', '4\r\nhalf\r\n'];
+      caller.write(
+        `PUT /d/iaaaaaaaaaaa/1/port/8080/ HTTP/1.1\r\nHost: x\r\n${DATA_KEY_HEADER}: ${KEY}\r\n${framing}: ${frame}\r\n\r\n${body}`,
+      );
+      await arrived.promise;
+      caller.end();
+      await vi.waitFor(() => expect(tunnel.destroyed).toBe(true));
+      expect(ended).not.toHaveBeenCalled();
+    },
+  );
 
   it('that nobody listens on is a bad gateway', async () => {
     const answer = await ask('/port/1/');
