@@ -117,10 +117,18 @@ describe('a node, as other rooms see it', () => {
 
   it('tells watchers what happens', async () => {
     const heard: string[] = [];
-    await wire().hear(instanceChanged, ({ what }) => void heard.push(what));
+    await wire().hear(instanceChanged, ({ what, instance }) => void heard.push(`${what}: ${instance.because}`));
     await start();
     await clock.go(16_000);
-    expect(heard).toEqual(['created', 'pausing', 'fell asleep']);
+    await wire().ask(resumeInstance, target, node);
+    await settle();
+    expect(heard).toEqual([
+      'created: request',
+      'pausing: idle',
+      'fell asleep: idle',
+      'waking: request',
+      'woke: request',
+    ]);
   });
 
   it('ends what nobody wants, at that generation only', async () => {

@@ -37,7 +37,7 @@ export function addNodeCommands(torpor: Command): void {
                 process.stdout.write(
                   options.json
                     ? `${JSON.stringify(event)}\n`
-                    : `${new Date(event.atMs).toISOString()}  ${event.name}  ${event.state}  ${event.because}\n`,
+                    : `${new Date(event.atMs).toISOString()}  ${event.name}  ${event.what} (${event.because})\n`,
                 ),
               onError: reject,
               onComplete: resolve,

@@ -109,7 +109,11 @@ describe('first-party clients', () => {
       wire.publish(instanceChanged, { ...about, instance });
       expect(heard.length).toBeGreaterThan(0);
     });
-    expect(heard[0]).toMatchObject({ name: 'watched', what: 'fell asleep', state: 'paused' });
+    expect(heard[0]).toMatchObject({ name: 'watched', what: 'fell asleep', state: 'paused', because: 'idle' });
+    const ended = { ...instance, state: 'deleted', reason: 'asked' } as const;
+    const about = { atMs: 2, nodeId: NodeId.parse('node-1'), what: 'deleted' };
+    stage.bus.as('node').publish(instanceChanged, { ...about, instance: ended });
+    await vi.waitFor(() => expect(heard.at(-1)).toMatchObject({ what: 'deleted', because: 'asked' }));
     subscription.unsubscribe();
   });
 });

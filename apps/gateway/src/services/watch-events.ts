@@ -1,5 +1,5 @@
 import type { EventView } from '@torpor/api';
-import type { WorkspaceName } from '@torpor/contracts';
+import type { InstanceReport, WorkspaceName } from '@torpor/contracts';
 import type { LiveStates } from '../sandboxes/live-states.ts';
 
 const WAITING_MAX = 1_000;
@@ -14,8 +14,8 @@ export async function* watchEvents(
   let wake: (() => void) | undefined;
   const stop = live.onEvent(({ atMs, nodeId, what, instance }) => {
     if (instance.workspace !== workspace) return;
-    const { name, instanceId, state, because } = instance;
-    waiting.push({ atMs, nodeId, name, instanceId, state, what, because });
+    const { name, instanceId, state } = instance;
+    waiting.push({ atMs, nodeId, name, instanceId, state, what, because: causeOf(instance) });
     if (waiting.length > WAITING_MAX) waiting.shift();
     wake?.();
   });
@@ -31,4 +31,10 @@ export async function* watchEvents(
     signal.removeEventListener('abort', aborted);
     stop();
   }
+}
+
+/** Why one ended is its reason; why it was awake or asleep until then says nothing of that. */
+function causeOf({ state, because, reason }: InstanceReport): string {
+  const ends = state === 'deleting' || state === 'deleted' || state === 'failed';
+  return ends ? (reason ?? because) : because;
 }

@@ -9,17 +9,15 @@ import type { Guest } from '@torpor/runtime';
 import type { Claim } from '../journal/index.ts';
 import type { UseBody } from '../life/birth.ts';
 import type { Body, Parts } from '../parts.ts';
-import { Held } from './held.ts';
 import { Line } from './line.ts';
 import { Operations } from './operations.ts';
 import { refusalOf } from './refusal.ts';
 import { SleepWatch } from './sleep-watch.ts';
-import { Stay, type StayHost } from './stay.ts';
+import type { Stay } from './stay.ts';
 import { Uses, type UseKind } from './uses.ts';
+import { Visits } from './visits.ts';
 import { Vitals } from './vitals.ts';
 import { WakeTimes } from './wake-times.ts';
-
-const WAKE_HOLD_MS = 15_000;
 
 /** What carries an instance and speaks to it. */
 export interface Hosted extends Body {
@@ -37,17 +35,16 @@ export interface InstanceOptions {
   readonly changed: (instance: Instance, before: InstanceState) => void;
 }
 
-export class Instance implements StayHost {
+export class Instance {
   readonly claim: Claim;
   readonly uses: Uses;
   readonly wakeTimes: WakeTimes;
   readonly #parts: Parts;
-  readonly #held: Held;
+  readonly #visits: Visits;
   readonly #line = new Line();
   readonly #vitals: Vitals;
   readonly #operations: Operations;
   readonly #changed: InstanceOptions['changed'];
-  readonly #stays = new Set<Stay>();
   readonly #dead = Promise.withResolvers<void>();
   readonly #gone = Promise.withResolvers<void>();
   #body: Body | undefined;
@@ -64,7 +61,6 @@ export class Instance implements StayHost {
     this.#idle = options.claim.idle;
     this.#body = options.body;
     this.#changed = options.changed;
-    this.#held = new Held(options.parts.clock);
     this.#vitals = new Vitals(options.parts, {
       hostId: () => this.#hostId,
       guest: () => this.guest,
@@ -75,6 +71,13 @@ export class Instance implements StayHost {
     this.#operations = new Operations(options.parts, this.#vitals);
     this.uses = new Uses(options.parts.clock, options.lastUsedAtMs);
     this.wakeTimes = new WakeTimes(options.wakeMs);
+    this.#visits = new Visits(options.parts.clock, this.uses, {
+      guest: () => this.guest,
+      state: () => this.#state,
+      arrived: () => this.#happen('request-arrived'),
+      released: () => this.#watch?.sleep.released(),
+      refusal: () => this.#refusal(),
+    });
   }
 
   get state(): InstanceState {
@@ -90,7 +93,7 @@ export class Instance implements StayHost {
   }
 
   get openStays(): number {
-    return this.#stays.size;
+    return this.#visits.inside;
   }
 
   get guest(): Guest {
@@ -111,7 +114,8 @@ export class Instance implements StayHost {
       state: this.state,
       isolation: this.#parts.driver.isolation,
       lastUsedAtMs: this.#watch?.sleep.sitsOut ? this.#parts.clock.nowMs() : this.uses.lastUsedAtMs,
-      because: this.#watch?.sleep.because() ?? this.#because,
+      // Nothing wakes it but a request, in whose words a person's resume counts as one.
+      because: this.state === 'waking' ? 'request' : (this.#watch?.sleep.because() ?? this.#because),
       idle: this.#idle,
       ...(this.#reason === undefined ? {} : { reason: this.#reason }),
     };
@@ -137,7 +141,7 @@ export class Instance implements StayHost {
     this.#guest = guest;
     if (found === 'found-frozen') this.#because = 'idle';
     this.#happen(found);
-    if (this.#held.count > 0) this.#happen('request-arrived'); // before it was known how it is
+    if (this.#visits.held > 0) this.#happen('request-arrived'); // before it was known how it is
   }
 
   /**
@@ -151,22 +155,7 @@ export class Instance implements StayHost {
 
   /** As `enter`, without waiting: the stay says when it is awake. */
   approach(kind: UseKind, signal?: AbortSignal): Stay {
-    const stay = new Stay(this, kind, this.state);
-    this.uses.begin(kind);
-    this.#happen('request-arrived');
-    switch (this.#state) {
-      case 'running':
-        this.#stays.add(stay);
-        return stay;
-      case 'creating':
-      case 'waking':
-      case 'pausing-then-wake':
-        stay.awake = this.#hold(stay, signal);
-        return stay;
-      default:
-        this.uses.end(kind);
-        throw this.#refusal();
-    }
+    return this.#visits.approach(kind, signal);
   }
 
   /** It is being woken, so what is sent to it now is taken as soon as it runs. */
@@ -227,26 +216,6 @@ export class Instance implements StayHost {
     return this.#vitals.isSuspect;
   }
 
-  change(from: UseKind, to: UseKind): void {
-    this.uses.begin(to);
-    this.uses.end(from);
-    if (!this.uses.holds) this.#watch?.sleep.released();
-  }
-
-  moved(bytes: { fromClient: number; fromInstance: number }): void {
-    this.uses.bytes(bytes);
-    if (bytes.fromClient > 0 && this.#state !== 'running') {
-      this.uses.touch();
-      this.#happen('request-arrived');
-    }
-  }
-
-  leave(stay: Stay, kind: UseKind): void {
-    this.#stays.delete(stay);
-    this.uses.end(kind);
-    if (!this.uses.holds) this.#watch?.sleep.released();
-  }
-
   /** Resolves when the operation under way, if any, has ended. */
   get settled(): Promise<void> {
     return this.#line.settled;
@@ -256,33 +225,9 @@ export class Instance implements StayHost {
   abandon(failure: Failure): void {
     this.#watch?.stop.abort(failure);
     this.#watch = undefined;
-    this.#held.turnAway(failure);
-    this.#endStreams(failure);
+    this.#visits.turnAway(failure);
+    this.#visits.endStreams(failure);
     this.#guest?.close();
-  }
-
-  async #hold(stay: Stay, signal: AbortSignal | undefined): Promise<void> {
-    const since = this.#parts.clock.monotonicMs();
-    const name = `hold of a request while the sandbox is ${stay.found}`;
-    try {
-      await this.#held.wait({ name, ms: WAKE_HOLD_MS }, signal);
-      // Between its turn and now it may have been put to sleep or ended again.
-      if (this.#state !== 'running') await this.#holdAgain(signal);
-    } catch (error) {
-      stay.leave();
-      throw error;
-    }
-    stay.heldMs = this.#parts.clock.monotonicMs() - since;
-    this.#stays.add(stay);
-  }
-
-  /** Its turn came and went: the instance was put to sleep, or ended, before this request went on. It waits once more. */
-  async #holdAgain(signal: AbortSignal | undefined): Promise<void> {
-    this.#happen('request-arrived');
-    if (this.state === 'waking' || this.state === 'pausing') {
-      await this.#held.wait({ name: 'second hold of a request', ms: WAKE_HOLD_MS }, signal);
-    }
-    if (this.state !== 'running') throw this.#refusal();
   }
 
   #refusal(): Failure {
@@ -311,11 +256,11 @@ export class Instance implements StayHost {
       case 'destroy':
         return this.#start(() => this.#destroy());
       case 'let-in':
-        return this.#held.letIn();
+        return this.#visits.letIn();
       case 'turn-away':
-        return this.#held.turnAway(this.#refusal());
+        return this.#visits.turnAway(this.#refusal());
       case 'end-streams':
-        return this.#endStreams(this.#refusal());
+        return this.#visits.endStreams(this.#refusal());
     }
   }
 
@@ -424,10 +369,6 @@ export class Instance implements StayHost {
     if (this.#watch?.sleep.sitsOut) this.uses.touch(); // Until now it was in use.
     this.#watch?.stop.abort(new Error('it runs no more'));
     this.#watch = undefined;
-  }
-
-  #endStreams(failure: Failure): void {
-    for (const stay of this.#stays) stay.onEnd?.(failure);
   }
 
   #writeHint(): void {
