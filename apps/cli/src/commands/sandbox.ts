@@ -3,6 +3,7 @@ import { InvalidArgumentError, type Command } from 'commander';
 import { clientFailure, openClient, type Client } from '../client/client.ts';
 import { inWords, showProgress } from '../client/copy-progress.ts';
 import { copyFiles, placeOf, type Tally } from '../client/copy.ts';
+import { details } from '../client/details.ts';
 import { copyInput, copyOutput, signalProcess, startProcess } from '../client/processes.ts';
 import { ago, table } from '../client/table.ts';
 import { openTerminal } from '../client/terminal.ts';
@@ -45,7 +46,7 @@ export function addSandboxCommands(torpor: Command): void {
     .option(...json)
     .action(async (name: string, options: { json?: boolean }) => {
       const view = await using((client) => client.api.sandboxes.get.query({ name: asName(name) }));
-      print(options.json, view, () => details(view));
+      print(options.json, view, () => details(view, Date.now()));
     });
   for (const [verb, done] of [
     ['pause', 'sleeps'],
@@ -219,14 +220,6 @@ function listing(items: readonly View[]): string {
     ago(view.createdAtMs, now),
   ]);
   return table(['NAME', 'STATE', 'IMAGE', 'MEMORY', 'NODE', 'USED', 'AGE'], rows);
-}
-
-function details(view: View): string {
-  const lines: [string, unknown][] = Object.entries(view).map(([name, value]) => [
-    name,
-    typeof value === 'object' ? JSON.stringify(value) : value,
-  ]);
-  return lines.map(([name, value]) => `${name.padEnd(16)}${String(value)}`).join('\n');
 }
 
 export function print(json: boolean | undefined, value: unknown, say: () => string): void {

@@ -1,0 +1,70 @@
+/** What is known of one sandbox, for a person: times as dates, sizes with units, what it uses apart from what it may. */
+import type { SandboxView } from '@torpor/api';
+import { ago } from './table.ts';
+
+export function details(view: SandboxView, nowMs: number): string {
+  const rows = rowsOf(view, nowMs).filter((row): row is [string, string] => row[1] !== undefined);
+  const width = Math.max(...rows.map(([name]) => name.length)) + 2;
+  return rows.map(([name, text]) => `${name.padEnd(width)}${text}`).join('\n');
+}
+
+function rowsOf(view: SandboxView, nowMs: number): [string, string | undefined][] {
+  const { shape } = view;
+  return [
+    ['name', view.name],
+    ['display name', view.displayName],
+    ['workspace', view.workspace],
+    ['state', stateOf(view)],
+    ['reason', view.reason],
+    ['memory in use', view.memoryMib === undefined ? undefined : mib(view.memoryMib)],
+    [
+      'limits',
+      `${mib(shape.memoryMib)} memory, ${shape.cpus} CPUs, ${mib(shape.diskMib)} disk, ${shape.pids} processes`,
+    ],
+    ['sleeps', view.idle.kind === 'never' ? 'only when told to' : `after ${span(view.idle.idleMs)} without use`],
+    ['ends', endingOf(view.expiry, nowMs)],
+    ['image', view.image],
+    ['template', view.template === view.image.replace(/:[^:/]*$/, '') ? undefined : view.template],
+    ['environment', view.envNames.length === 0 ? undefined : view.envNames.join(', ')],
+    ['labels', pairs(view.labels)],
+    ['url', view.url],
+    ['node', view.nodeId],
+    ['isolation', view.isolation],
+    ['instance', `${view.instanceId}, generation ${view.generation}`],
+    ['on the host', view.hostId],
+    ['created', `${when(view.createdAtMs, nowMs)}, by ${view.createdBy}`],
+    ['last used', when(view.lastUsedAtMs, nowMs)],
+  ];
+}
+
+function stateOf({ phase, state, because }: SandboxView): string {
+  if (phase !== 'ready' || state === undefined) return phase;
+  return because === undefined ? state : `${state} (${because})`;
+}
+
+function endingOf({ atMs, maxAgeMs, idleMs }: SandboxView['expiry'], nowMs: number): string {
+  const ends = [
+    ...(atMs === undefined ? [] : [when(atMs, nowMs)]),
+    ...(maxAgeMs === undefined ? [] : [`at the age of ${span(maxAgeMs)}`]),
+    ...(idleMs === undefined ? [] : [`after ${span(idleMs)} without use`]),
+  ];
+  return ends.length === 0 ? 'never by itself' : ends.join(', or ');
+}
+
+function pairs(labels: Readonly<Record<string, string>>): string | undefined {
+  const all = Object.entries(labels).map(([name, value]) => `${name}=${value}`);
+  return all.length === 0 ? undefined : all.join(', ');
+}
+
+function mib(size: number): string {
+  return size >= 1024 ? `${+(size / 1024).toFixed(1)} GiB` : `${Math.round(size)} MiB`;
+}
+
+function span(ms: number): string {
+  return ms < 1_000 ? `${ms} ms` : ago(0, ms);
+}
+
+function when(atMs: number, nowMs: number): string {
+  const date = `${new Date(atMs).toISOString().slice(0, 19).replace('T', ' ')} UTC`;
+  return atMs > nowMs ? `${date} (in ${ago(nowMs, atMs)})` : `${date} (${ago(atMs, nowMs)} ago)`;
+}
