@@ -1,4 +1,5 @@
 /** `torpor`: the whole stack in one local command, and the tool that speaks to it. */
+import { inspect } from 'node:util';
 import { explain, Failure } from '@torpor/kernel';
 import { program } from './commands/program.ts';
 import { SetupFailed } from './setup/run-steps.ts';
@@ -18,7 +19,7 @@ try {
 
 /** What a person reads: the failure and its causes; a stack trace only where it is our bug, or when asked for. */
 function sayFor(error: unknown): string {
-  if (process.env.TORPOR_DEBUG) return error instanceof Error ? (error.stack ?? error.message) : String(error);
+  if (process.env.TORPOR_DEBUG) return inspect(error); // causes and all
   if (error instanceof Failure || error instanceof SetupFailed) return explain(error);
   return `${explain(error)}\n(TORPOR_DEBUG=1 shows where)`;
 }

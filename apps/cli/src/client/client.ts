@@ -1,11 +1,13 @@
 /** How the CLI reaches a stack: tRPC for what is managed, plain HTTP to the guest's own calls for what happens inside a sandbox. */
 import type { ApiRouter, FailureView } from '@torpor/api';
+import type { SandboxName } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
 import type { TRPCClient } from '@trpc/client';
 import type { Dispatcher } from 'undici';
 import { readCredentials, type Credentials } from '../up/credentials.ts';
 import { thisInstallation } from '../up/installation.ts';
 import { eventSourceOver } from './event-source.ts';
+import { brokenWith, isConnectionBroken, plainly, PlainFailure } from './plain-words.ts';
 
 export interface Client {
   readonly at: Credentials;
@@ -107,11 +109,49 @@ function failureOf(status: number, text: string): Failure {
   return new Failure('bad_gateway', `the sandbox answered ${status}: ${typeof error === 'string' ? error : text}`);
 }
 
-/** The failure that a tRPC call met, as the gateway named it. */
+/** The failure that a call met, as the gateway named it or as a person understands it. */
 export function clientFailure(error: unknown): unknown {
-  if (!(error instanceof Error && error.name === 'TRPCClientError')) return error;
+  if (!(error instanceof Error && error.name === 'TRPCClientError')) return plainly(error);
   const { data } = error as Error & { data?: { failure?: FailureView } }; // put there by our router's error formatter
   const view = data?.failure;
-  if (view) return new Failure(view.code, view.message, { retryable: view.retryable });
-  return new Failure('unavailable', `the stack does not answer; is it up? ("torpor status" tells)`, { cause: error });
+  if (view) return plainly(new Failure(view.code, view.message, { retryable: view.retryable }));
+  return new PlainFailure('unavailable', 'the stack does not answer; is it up? ("torpor status" tells)', error);
+}
+
+/** Runs calls to the stack; a failure comes as `clientFailure` says it. */
+export async function using<T>(work: (client: Client) => Promise<T>): Promise<T> {
+  try {
+    return await work(await openClient());
+  } catch (error) {
+    throw clientFailure(error);
+  }
+}
+
+/** The same for work in one sandbox: when the connection breaks meanwhile, the failure says what became of the sandbox. */
+export function usingSandbox<T>(name: string, work: (client: Client) => Promise<T>): Promise<T> {
+  return using(async (client) => {
+    try {
+      return await work(client);
+    } catch (error) {
+      if (!isConnectionBroken(error)) throw error;
+      throw brokenWith(name, await stateNow(client, name), error);
+    }
+  });
+}
+
+const STATE_MS = 5_000;
+
+/** Undefined when nobody says within `STATE_MS`: the connection that broke is all that can be told then. */
+async function stateNow(client: Client, name: string): Promise<{ state: string; reason?: string } | undefined> {
+  try {
+    // The gateway judges names; a branded type here would only repeat it.
+    const view = await client.api.sandboxes.get.query(
+      { name: name as SandboxName },
+      { signal: AbortSignal.timeout(STATE_MS) },
+    );
+    const state = view.phase === 'ready' ? (view.state ?? view.phase) : view.phase;
+    return { state, ...(view.reason === undefined ? {} : { reason: view.reason }) };
+  } catch {
+    return undefined;
+  }
 }

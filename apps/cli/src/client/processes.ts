@@ -2,6 +2,7 @@
 import { createInterface } from 'node:readline';
 import { Failure } from '@torpor/kernel';
 import type { Client } from './client.ts';
+import { StreamCut } from './plain-words.ts';
 
 type Frame =
   | { stream: 'stdout' | 'stderr'; data: string }
@@ -27,7 +28,7 @@ export async function copyOutput(
       );
     if ('data' in frame) process[frame.stream].write(Buffer.from(frame.data, 'base64'));
   }
-  if (options.follow) throw new Error('the output ended before the process did: the sandbox or the stack went away');
+  if (options.follow) throw new StreamCut('the output ended before the process did');
   return 0;
 }
 

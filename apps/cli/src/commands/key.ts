@@ -1,7 +1,8 @@
 import { Failure } from '@torpor/kernel';
 import { InvalidArgumentError, type Command } from 'commander';
 import { ago, table } from '../client/table.ts';
-import { collect, print, using } from './sandbox.ts';
+import { using } from '../client/client.ts';
+import { collect, print } from './sandbox.ts';
 
 export function addKeyCommands(torpor: Command): void {
   const key = torpor.command('key').description('API keys of the workspace');

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { ago, table } from '../client/table.ts';
-import { print, using } from './sandbox.ts';
+import { using } from '../client/client.ts';
+import { print } from './sandbox.ts';
 
 export function addNodeCommands(torpor: Command): void {
   torpor

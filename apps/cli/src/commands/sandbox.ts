@@ -1,6 +1,6 @@
 import { Failure } from '@torpor/kernel';
 import { InvalidArgumentError, type Command } from 'commander';
-import { clientFailure, openClient, type Client } from '../client/client.ts';
+import { using, usingSandbox, type Client } from '../client/client.ts';
 import { inWords, showProgress } from '../client/copy-progress.ts';
 import { copyFiles, placeOf, type Tally } from '../client/copy.ts';
 import { details } from '../client/details.ts';
@@ -91,17 +91,18 @@ export function addSandboxCommands(torpor: Command): void {
         command: string[],
         options: { detach?: boolean; stdin?: boolean; as?: string; cwd?: string; env?: string[] },
       ) => {
-        const client = await openClient();
-        const what = command.length === 1 ? { shell: command[0] } : { argv: command };
-        const started = await startProcess(client, name, {
-          ...what,
+        const request = {
+          ...(command.length === 1 ? { shell: command[0] } : { argv: command }),
           ...(options.as ? { name: options.as } : {}),
           ...(options.cwd ? { cwd: options.cwd } : {}),
           ...(options.stdin ? { stdin: true } : {}),
           env: pairs('--env', options.env),
+        };
+        await usingSandbox(name, async (client) => {
+          const started = await startProcess(client, name, request);
+          if (options.detach) process.stdout.write(`${started.name}\n`);
+          else process.exitCode = await attend(client, name, started.id, options.stdin ?? false);
         });
-        if (options.detach) process.stdout.write(`${started.name}\n`);
-        else process.exitCode = await attend(client, name, started.id, options.stdin ?? false);
       },
     );
   sandbox
@@ -111,7 +112,7 @@ export function addSandboxCommands(torpor: Command): void {
     .argument('<process>', 'name, id or pid')
     .option('-f, --follow', 'until it ends')
     .action(async (name: string, process_: string, options: { follow?: boolean }) => {
-      await copyOutput(await openClient(), name, process_, { follow: options.follow ?? false });
+      await usingSandbox(name, (client) => copyOutput(client, name, process_, { follow: options.follow ?? false }));
     });
   sandbox
     .command('cp')
@@ -123,7 +124,7 @@ export function addSandboxCommands(torpor: Command): void {
       const tally: Tally = { files: 0, folders: 0, links: 0, bytes: 0, leftOut: [] };
       const done = options.json ? () => {} : showProgress(tally, process.stderr);
       try {
-        await copyFiles(await openClient(), placeOf(from), placeOf(to), tally);
+        await using((client) => copyFiles(client, placeOf(from), placeOf(to), tally));
       } finally {
         done();
       }
@@ -136,7 +137,7 @@ export function addSandboxCommands(torpor: Command): void {
     .argument('<name>')
     .option('--shell <path>', 'program', '/bin/bash')
     .action(async (name: string, options: { shell: string }) => {
-      process.exitCode = await openTerminal(await openClient(), name, options.shell);
+      process.exitCode = await usingSandbox(name, (client) => openTerminal(client, name, options.shell));
     });
 }
 
@@ -145,6 +146,7 @@ async function attend(client: Client, name: string, id: string, withInput: boole
   const interrupt = () => void signalProcess(client, name, id, 'INT');
   process.once('SIGINT', interrupt);
   const input = withInput ? copyInput(client, name, id, process.stdin) : undefined;
+  input?.catch(() => {}); // what breaks it breaks the output too, which says so
   try {
     return await copyOutput(client, name, id, { follow: true });
   } finally {
@@ -181,15 +183,6 @@ function createInput(name: string | undefined, options: CreateOptions) {
     env: pairs('--env', options.env),
     labels: pairs('--label', options.label),
   };
-}
-
-/** Runs one API call; a failure comes as the gateway named it. */
-export async function using<T>(work: (client: Client) => Promise<T>): Promise<T> {
-  try {
-    return await work(await openClient());
-  } catch (error) {
-    throw clientFailure(error);
-  }
 }
 
 async function everySandbox(client: Client, showTerminated: boolean): Promise<View[]> {
