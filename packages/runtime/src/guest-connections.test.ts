@@ -219,6 +219,13 @@ it('takes what is no HTTP for no guest', async () => {
   await expect(guest.json('GET', '/')).rejects.toMatchObject({ code: 'unavailable' });
 });
 
+it('takes no broken connection for the end of an answer', async () => {
+  const { port, sockets } = await standIn((_, { socket }) => socket?.write('HTTP/1.1 200 OK\r\n\r\nhalf'));
+  const { body } = await guestAt(port).send({ method: 'GET', path: '/' });
+  body.once('data', () => sockets.forEach((socket) => socket.resetAndDestroy()));
+  await expect(text(body)).rejects.toThrow('ECONNRESET');
+});
+
 it('reads no further than whoever reads the body', async () => {
   let sent = 0;
   const { port } = await standIn((_, response) => {

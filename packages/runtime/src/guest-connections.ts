@@ -150,7 +150,8 @@ class Connection {
 
   #closed(): void {
     this.#events.onClosed();
-    if (this.#listener && this.#parser.close()) return;
+    // Where only the end of the connection frames the answer, a connection that broke is no end.
+    if (this.#listener && this.#socket.readableEnded && this.#reason === undefined && this.#parser.close()) return;
     const [listener, body] = [this.#listener, this.#body];
     this.#listener = this.#body = undefined;
     const reason = this.#reason ?? new Error('the guest closed the connection before its answer was whole');
