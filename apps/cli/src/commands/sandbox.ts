@@ -7,6 +7,7 @@ import { details } from '../client/details.ts';
 import { copyInput, copyOutput, signalProcess, startProcess } from '../client/processes.ts';
 import { ago, table } from '../client/table.ts';
 import { openTerminal } from '../client/terminal.ts';
+import { hintAtUnsentInput } from '../client/unsent-input.ts';
 
 type View = Awaited<ReturnType<Client['api']['sandboxes']['get']['query']>>;
 
@@ -36,8 +37,11 @@ export function addSandboxCommands(torpor: Command): void {
     .option('--all', 'ended ones too')
     .option(...json)
     .action(async (options: { all?: boolean; json?: boolean }) => {
-      const items = await using((client) => everySandbox(client, options.all ?? false));
-      print(options.json, items, () => listing(items));
+      await using(async (client) => {
+        const items = await everySandbox(client, options.all ?? false);
+        const nothing = items.length === 0 && !options.json ? await sayNothing(client) : '';
+        print(options.json, items, () => nothing || listing(items));
+      });
     });
   sandbox
     .command('get')
@@ -80,7 +84,7 @@ export function addSandboxCommands(torpor: Command): void {
     .argument('<name>')
     .argument('<command...>')
     .option('--detach', 'leave it running and print its name')
-    .option('-i, --stdin', 'give it our standard input')
+    .option('-i, --stdin', 'give it our standard input, to its end')
     .option('--as <name>', 'name of the process')
     .option('--cwd <path>', 'working directory')
     .option('--env <NAME=value>', 'environment; repeatable', collect)
@@ -103,6 +107,7 @@ export function addSandboxCommands(torpor: Command): void {
           if (options.detach) process.stdout.write(`${started.name}\n`);
           else process.exitCode = await attend(client, name, started.id, options.stdin ?? false);
         });
+        if (!options.stdin) await hintAtUnsentInput((line) => process.stderr.write(line));
       },
     );
   sandbox
@@ -200,8 +205,16 @@ async function everySandbox(client: Client, showTerminated: boolean): Promise<Vi
   return items;
 }
 
+/** Somebody who looks for their sandboxes may be looking in the wrong workspace. */
+async function sayNothing({ api, at }: Client): Promise<string> {
+  const all = await api.workspaces.list.query().catch(() => []); // a key may be forbidden to ask; the list is empty all the same
+  const others = all.map(({ name }) => name as string).filter((name) => name !== at.workspace);
+  const there =
+    others.length === 0 ? '' : ` There are other workspaces: ${others.join(', ')}; TORPOR_WORKSPACE names one.`;
+  return `There are no sandboxes in the workspace "${at.workspace}".${there} "torpor sandbox create" makes one.`;
+}
+
 function listing(items: readonly View[]): string {
-  if (items.length === 0) return 'There are no sandboxes. "torpor sandbox create" makes one.';
   const now = Date.now();
   const rows = items.map((view) => [
     view.name,
