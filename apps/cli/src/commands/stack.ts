@@ -27,15 +27,17 @@ export function addStackCommands(torpor: Command): void {
     .option('--public-url <url>', 'what the outside calls it (default from the address)')
     .option('--pool <n>', 'instances kept ready (default 8)')
     .option('--disk <GiB>', 'size of the disk pool, taken at once (default a quarter of the free space, at most 64)')
-    .option('--workspace <name>', 'the first workspace (default main)')
+    .option('--workspace <name>', 'a workspace to make, and to use from then on (default main)')
     .option('--detach', 'return when it stands, and leave it running in the background')
     .action(async (options: Record<string, string> & { detach?: boolean }) => {
+      const before = await readCredentials(thisInstallation());
       if (options.detach) {
         const status = await bringUp(startOptions(options));
         process.stdout.write(`Torpor is up: ${status.url} (supervisor ${status.pid}; "torpor down" ends it)\n`);
         const credentials = await readCredentials(thisInstallation());
         if (credentials) process.stdout.write(`\n${exportLines(environmentOf('blaxel', credentials))}\n`);
-      } else await stayUp(options);
+        sayWorkspace(options.workspace, before?.workspace, credentials?.workspace);
+      } else await stayUp(options, before?.workspace);
     });
   torpor
     .command('down')
@@ -62,7 +64,7 @@ function startOptions(options: Readonly<Record<string, unknown>>): string[] {
   );
 }
 
-async function stayUp(options: Record<string, string>): Promise<void> {
+async function stayUp(options: Record<string, string>, workspaceBefore: string | undefined): Promise<void> {
   const installation = thisInstallation();
   const began = performance.now();
   const { signal } = onInterruption('the start was interrupted; "torpor up" takes it up again');
@@ -74,12 +76,27 @@ async function stayUp(options: Record<string, string>): Promise<void> {
   if (credentials) {
     process.stderr.write(`Log: ${join(installation.stateDir, 'torpor.log')}\nFor @blaxel/core and its CLI:\n\n`);
     process.stdout.write(`${exportLines(environmentOf('blaxel', credentials))}\n`);
+    sayWorkspace(options['workspace'], workspaceBefore, credentials.workspace);
     process.stderr.write('\nCtrl-C stops the stack and leaves the sandboxes frozen for the next start.\n');
   }
   await stack.stopAsked;
   process.stderr.write('Stopping; sandboxes stay, frozen.\n');
   await stack.stop();
   process.exit(0); // Nothing of ours is left; a socket that still drains must not keep the terminal.
+}
+
+function sayWorkspace(asked: string | undefined, before: string | undefined, now: string | undefined): void {
+  const words = workspaceWords({ asked: asked ?? process.env.TORPOR_WORKSPACE, before, now });
+  if (words) process.stderr.write(`\n${words}\n`);
+}
+
+/** What somebody must know of the workspace that this program uses from now on, where it is not what they may expect. */
+export function workspaceWords({ asked, before, now }: Record<'asked' | 'before' | 'now', string | undefined>): string {
+  if (before !== undefined && now !== undefined && now !== before)
+    return `"torpor" and "torpor env" use the workspace "${now}" from now on. "${before}" keeps its sandboxes and keys; TORPOR_WORKSPACE and TORPOR_API_KEY lead there.`;
+  if (asked !== undefined && now !== undefined && now !== asked)
+    return `"torpor" and "torpor env" go on using the workspace "${now}"; TORPOR_WORKSPACE and TORPOR_API_KEY lead to "${asked}".`;
+  return '';
 }
 
 /** Makes sure that the stack is up, in the background if it was not. The set-up's progress is shown here. */
