@@ -1,0 +1,129 @@
+/** The requests of one instance: let in while it runs, held while it is on its way there, and told when it ends. */
+import type { Clock, Failure } from '@torpor/kernel';
+import { reported, type StandbyState } from '@torpor/policy';
+import type { Guest } from '@torpor/runtime';
+import { Held } from './held.ts';
+import { Stay, type StayHost } from './stay.ts';
+import type { Uses, UseKind } from './uses.ts';
+
+const WAKE_HOLD_MS = 15_000;
+
+/** The instance that is visited. */
+export interface Visited {
+  guest(): Guest;
+  state(): StandbyState;
+  /** Something needs it awake. What follows has begun when this returns. */
+  arrived(): void;
+  /** Nothing holds it awake any more. */
+  released(): void;
+  refusal(): Failure;
+}
+
+export class Visits implements StayHost {
+  readonly #clock: Clock;
+  readonly #uses: Uses;
+  readonly #visited: Visited;
+  readonly #held: Held;
+  readonly #stays = new Set<Stay>();
+
+  constructor(clock: Clock, uses: Uses, visited: Visited) {
+    this.#clock = clock;
+    this.#uses = uses;
+    this.#visited = visited;
+    this.#held = new Held(clock);
+  }
+
+  get guest(): Guest {
+    return this.#visited.guest();
+  }
+
+  /** How many wait for it to be awake. */
+  get held(): number {
+    return this.#held.count;
+  }
+
+  /** How many are in it. */
+  get inside(): number {
+    return this.#stays.size;
+  }
+
+  /** Throws when it cannot be awake; else the stay says when it is. Whoever approaches must leave. */
+  approach(kind: UseKind, signal?: AbortSignal): Stay {
+    const stay = new Stay(this, kind, reported(this.#visited.state()));
+    this.#uses.begin(kind);
+    this.#visited.arrived();
+    switch (this.#visited.state()) {
+      case 'running':
+        this.#stays.add(stay);
+        return stay;
+      case 'creating':
+      case 'waking':
+      case 'pausing-then-wake':
+        stay.awake = this.#hold(stay, signal);
+        return stay;
+      default:
+        this.#uses.end(kind);
+        throw this.#visited.refusal();
+    }
+  }
+
+  letIn(): void {
+    this.#held.letIn();
+  }
+
+  turnAway(failure: Failure): void {
+    this.#held.turnAway(failure);
+  }
+
+  endStreams(failure: Failure): void {
+    for (const stay of this.#stays) stay.onEnd?.(failure);
+  }
+
+  change(from: UseKind, to: UseKind): void {
+    this.#uses.begin(to);
+    this.#end(from);
+  }
+
+  moved(bytes: { fromClient: number; fromInstance: number }): void {
+    this.#uses.bytes(bytes);
+    if (bytes.fromClient > 0 && this.#visited.state() !== 'running') {
+      this.#uses.touch();
+      this.#visited.arrived();
+    }
+  }
+
+  leave(stay: Stay, kind: UseKind): void {
+    this.#stays.delete(stay);
+    this.#end(kind);
+  }
+
+  #end(kind: UseKind): void {
+    this.#uses.end(kind);
+    if (!this.#uses.holds) this.#visited.released();
+  }
+
+  async #hold(stay: Stay, signal: AbortSignal | undefined): Promise<void> {
+    const since = this.#clock.monotonicMs();
+    const name = `hold of a request while the sandbox is ${stay.found}`;
+    try {
+      await this.#held.wait({ name, ms: WAKE_HOLD_MS }, signal);
+      // Between its turn and now it may have been put to sleep or ended again.
+      if (this.#visited.state() !== 'running') await this.#holdAgain(signal);
+    } catch (error) {
+      stay.leave();
+      throw error;
+    }
+    stay.heldMs = this.#clock.monotonicMs() - since;
+    this.#stays.add(stay);
+  }
+
+  /** Its turn came and went: the instance was put to sleep, or ended, before this request went on. It waits once more. */
+  async #holdAgain(signal: AbortSignal | undefined): Promise<void> {
+    this.#visited.arrived();
+    const state = reported(this.#visited.state());
+    if (state === 'waking' || state === 'pausing') {
+      await this.#held.wait({ name: 'second hold of a request', ms: WAKE_HOLD_MS }, signal);
+    }
+    if (this.#visited.state() !== 'running') throw this.#visited.refusal();
+  }
+}
