@@ -1,7 +1,13 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { open, readFile } from 'node:fs/promises';
 import { setTimeout as after } from 'node:timers/promises';
-import type { Account } from './up/accounts.ts';
+
+/** Whom a program runs as. */
+export interface Account {
+  readonly uid: number;
+  /** Its own group, which nobody else is in. */
+  readonly gid: number;
+}
 
 /** A program that did not end with 0. `tail` is the end of what it printed. */
 export class CommandFailed extends Error {
@@ -19,7 +25,7 @@ export class CommandFailed extends Error {
 export interface CommandOptions {
   readonly cwd?: string;
   /** Absent: ours. */
-  readonly user?: Account;
+  readonly user?: { readonly uid: number; readonly gid: number };
   /** Added to the environment of this process; another account is given this alone. */
   readonly env?: Readonly<Record<string, string>>;
   /** Written to the program's standard input. */
