@@ -2,13 +2,6 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { open, readFile } from 'node:fs/promises';
 import { setTimeout as after } from 'node:timers/promises';
 
-/** Whom a program runs as. */
-export interface Account {
-  readonly uid: number;
-  /** Its own group, which nobody else is in. */
-  readonly gid: number;
-}
-
 /** A program that did not end with 0. `tail` is the end of what it printed. */
 export class CommandFailed extends Error {
   readonly tail: string;
