@@ -7,7 +7,8 @@ import type { Installation } from './installation.ts';
 import { writeWhole } from './write-whole.ts';
 
 const Keys = z.object({
-  postgresPassword: z.string(),
+  /** Of the embedded PostgreSQL's roles. Its superuser has no password. */
+  database: z.object({ owner: z.string(), gateway: z.string(), scheduler: z.string() }),
   dataKey: z.string(),
   sealingKey: z.string(),
   nats: z.object({ gateway: z.string(), scheduler: z.string(), node: z.string() }),
@@ -17,14 +18,19 @@ export type Keys = z.infer<typeof Keys>;
 export async function keysOf(installation: Installation): Promise<Keys> {
   const file = join(installation.stateDir, 'keys.json');
   const known = await readFile(file, 'utf8').catch(() => undefined); // absent at the first start
-  if (known !== undefined) return Keys.parse(JSON.parse(known));
+  // An earlier version's file lacks some.
+  const keys = Keys.parse({ ...freshKeys(), ...(known === undefined ? {} : (JSON.parse(known) as object)) }); // it is checked here
+  const text = `${JSON.stringify(keys, null, 2)}\n`;
+  if (text !== known) await writeWhole(file, text, 0o600);
+  return keys;
+}
+
+function freshKeys(): Keys {
   const word = () => randomBytes(24).toString('base64url');
-  const keys: Keys = {
-    postgresPassword: word(),
+  return {
+    database: { owner: word(), gateway: word(), scheduler: word() },
     dataKey: word(),
     sealingKey: randomBytes(32).toString('base64'),
     nats: { gateway: word(), scheduler: word(), node: word() },
   };
-  await writeWhole(file, `${JSON.stringify(keys, null, 2)}\n`, 0o600);
-  return keys;
 }

@@ -1,4 +1,5 @@
 /** The embedded PostgreSQL: real binaries out of an npm package, a cluster of our own, run under an account of its own (it refuses root). */
+import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
@@ -7,7 +8,6 @@ import { runRead } from '../command.ts';
 import type { Layout } from './layout.ts';
 import { writeReadable } from './readable-file.ts';
 import { thisInstallation } from './installation.ts';
-import type { Keys } from './keys.ts';
 
 const INITDB_MS = 2 * 60_000;
 
@@ -21,7 +21,6 @@ export function postgresBinary(checkout: string, name: 'postgres' | 'initdb'): s
 /** Makes the cluster if there is none. Made aside and renamed, so that an interrupted initdb is not taken for a database. */
 export async function ensureCluster(
   layout: Layout,
-  keys: Keys,
   { roomsDir, signal }: { roomsDir: string; signal: AbortSignal },
 ): Promise<'made' | 'found'> {
   const data = join(layout.postgresDir, 'data');
@@ -29,13 +28,14 @@ export async function ensureCluster(
   const aside = join(layout.postgresDir, 'data.new');
   await rm(aside, { recursive: true, force: true });
   const user = layout.accounts.postgres;
-  const passwordFile = await writeReadable(layout, 'postgres.password', keys.postgresPassword, user);
+  const password = randomBytes(24).toString('base64url'); // initdb wants one; database-roles.ts takes it away
+  const passwordFile = await writeReadable(layout, 'postgres.password', password, user);
   const argv = [
     postgresBinary(roomsDir, 'initdb'),
     '-D',
     aside,
     '-U',
-    'torpor',
+    'postgres',
     '-A',
     'scram-sha-256',
     `--pwfile=${passwordFile}`,

@@ -49,10 +49,10 @@ export function localUrlOf({ settings, places }: Addressed): string {
   return `http://${host.includes(':') ? `[${host}]` : host}:${places.ports.gateway}`;
 }
 
-export function databaseUrlOf({ settings, places, keys }: Pick<Stack, 'settings' | 'places' | 'keys'>): string {
-  return (
-    settings.databaseUrl ?? `postgres://torpor:${keys.postgresPassword}@127.0.0.1:${places.ports.postgres}/postgres`
-  );
+/** Everybody's is the operator's own, where there is one. */
+function databaseUrlOf({ settings, places, keys }: Stack, role: keyof Keys['database']): string {
+  const own = `postgres://torpor_${role}:${keys.database[role]}@127.0.0.1:${places.ports.postgres}/postgres`;
+  return settings.databaseUrl ?? own;
 }
 
 /** Every service of the stack; those that the operator provides (DATABASE_URL, NATS_URL) are left out. */
@@ -158,7 +158,7 @@ async function schedulerService(stack: Stack, needs: readonly string[]): Promise
   };
   const secrets: SchedulerSecrets = {
     ...natsSecret(stack, keys.nats.scheduler),
-    databaseUrl: databaseUrlOf(stack),
+    databaseUrl: databaseUrlOf(stack, 'scheduler'),
     sealingKey: keys.sealingKey,
   };
   return room(stack, 'scheduler', config, secrets, needs);
@@ -169,7 +169,7 @@ async function gatewayService(stack: Stack, needs: readonly string[]): Promise<S
   return room(stack, 'gateway', config, secrets, needs);
 }
 
-export function gatewayFiles(stack: Stack): { config: z.input<typeof GatewayConfig>; secrets: GatewaySecrets } {
+function gatewayFiles(stack: Stack): { config: z.input<typeof GatewayConfig>; secrets: GatewaySecrets } {
   const { keys, places, settings } = stack;
   return {
     config: {
@@ -180,11 +180,33 @@ export function gatewayFiles(stack: Stack): { config: z.input<typeof GatewayConf
     },
     secrets: {
       ...natsSecret(stack, keys.nats.gateway),
-      databaseUrl: databaseUrlOf(stack),
+      databaseUrl: databaseUrlOf(stack, 'gateway'),
       dataKey: keys.dataKey,
       sealingKey: keys.sealingKey,
     },
   };
+}
+
+/**
+ * As whom the database is brought to this version's shape, and with which files: the owner's password is for an account that has the database's own files
+ * anyhow, and for no room. It seals nothing and speaks to nobody, so it is given none of the gateway's other secrets, nor sources that a room compiled.
+ */
+export async function bootstrapPlace(stack: Stack): Promise<{ user: Account; env: Record<string, string> }> {
+  const { layout } = stack;
+  const user = layout.accounts.postgres;
+  const secrets: GatewaySecrets = {
+    natsPassword: '',
+    dataKey: '',
+    sealingKey: Buffer.alloc(32).toString('base64'),
+    databaseUrl: databaseUrlOf(stack, 'owner'),
+  };
+  const { config } = gatewayFiles(stack);
+  const env = {
+    TORPOR_CONFIG: await writeJson(layout, 'bootstrap.json', config, user),
+    TORPOR_SECRETS: await writeJson(layout, 'bootstrap.secrets.json', secrets, user),
+    PATH: '/usr/bin:/bin',
+  };
+  return { user, env };
 }
 
 async function nodeAgentService(stack: Stack, needs: readonly string[]): Promise<Service> {
@@ -277,7 +299,7 @@ async function room(
 }
 
 /** Writes a room's two files and answers the environment that leads to them. */
-export async function roomEnv(
+async function roomEnv(
   { layout }: Stack,
   of: Room,
   { name, config, secrets }: { name: string; config: unknown; secrets: unknown },

@@ -15,8 +15,9 @@ import { keysOf } from './keys.ts';
 import { layOut } from './layout.ts';
 import { LogFile } from './log-file.ts';
 import { placesOf } from './places.ts';
+import { ensureRoles } from './database-roles.ts';
 import { ensureCluster } from './postgres.ts';
-import { gatewayFiles, localUrlOf, publicUrlOf, roomEnv, servicesOf, type Stack } from './stack.ts';
+import { bootstrapPlace, localUrlOf, publicUrlOf, servicesOf, type Stack } from './stack.ts';
 import type { Settings } from './settings.ts';
 import { endOrphans, pidFileOf, Supervisor } from './supervisor.ts';
 import { OTHER_AT_WORK, takeUpLock, type UpLock } from './up-lock.ts';
@@ -106,7 +107,11 @@ async function prepare(
   await endOrphans(pidFileOf(installation));
   const layout = await layOut(installation, await accountsOfMachine(), signal);
   const keys = await keysOf(installation);
-  if (!settings.databaseUrl) await ensureCluster(layout, keys, { roomsDir: toolchain.roomsDir, signal });
+  if (!settings.databaseUrl) {
+    const { roomsDir } = toolchain;
+    const cluster = await ensureCluster(layout, { roomsDir, signal });
+    await ensureRoles({ installation, layout, keys }, { cluster, roomsDir, signal });
+  }
   return { installation, toolchain, places, keys, layout, settings };
 }
 
@@ -122,7 +127,6 @@ async function bootstrap(stack: Stack, log: LogFile, signal: AbortSignal): Promi
   );
   if ((await readFile(stampFile, 'utf8').catch(() => '')) === stamp && (await readCredentials(stack.installation)))
     return;
-  const { config, secrets } = gatewayFiles(stack);
   const script = join(stack.toolchain.roomsDir, 'apps/gateway/src/bootstrap.ts');
   const argv = [
     stack.toolchain.node,
@@ -133,8 +137,7 @@ async function bootstrap(stack: Stack, log: LogFile, signal: AbortSignal): Promi
     '--key-name',
     'first',
   ];
-  const env = await roomEnv(stack, 'gateway', { name: 'gateway', config, secrets });
-  const user = stack.layout.accounts.gateway;
+  const { user, env } = await bootstrapPlace(stack);
   const said = await runRead(argv, { user, cwd: '/', env, deadlineMs: BOOTSTRAP_MS, signal });
   const answer = JSON.parse(said) as { workspace: string; apiKey?: string }; // its documented output
   const { workspace, apiKey } = answer;

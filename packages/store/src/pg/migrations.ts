@@ -1,13 +1,15 @@
 import { sql, type Kysely } from 'kysely';
 import { Migrator, type Migration } from 'kysely/migration';
+import { grantRooms } from './grants.ts';
 
 /**
- * Brings the schema up to date. Whoever starts first does it, under Kysely's advisory lock; the others wait and find it done.
+ * Brings the schema and the rights on it up to date. Whoever starts first does it, under Kysely's advisory lock; the others wait and find it done.
  * A migration that has shipped is never changed: write the next one.
  */
 export async function migrate(db: Kysely<never>): Promise<void> {
   const { error } = await new Migrator({ db, provider: { getMigrations: async () => MIGRATIONS } }).migrateToLatest();
   if (error) throw new Error('bringing the database schema up to date', { cause: error });
+  await grantRooms(db);
 }
 
 const MIGRATIONS: Record<string, Migration> = {

@@ -2,7 +2,7 @@ import { systemChance } from '@torpor/kernel';
 import { startPostgres, type TestPostgres } from '@torpor/testkit';
 import { sql } from 'kysely';
 import { Client } from 'pg';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { describeStore } from '../conformance.ts';
 import { aesSealing } from '../sealing.ts';
 import { connect } from './connection.ts';
@@ -32,6 +32,70 @@ it('is brought up to date once when several rooms start at the same time', async
 });
 
 describeStore('the store on PostgreSQL', () => pgStore({ url: postgres.url, sealing }));
+
+describe('with a role of its own for each room', () => {
+  let own: TestPostgres;
+  const urlOf = (role: string) => own.url.replace('torpor@', `${role}@`);
+  const open = (role: string) => pgStore({ url: urlOf(role), sealing });
+  const ask = async (role: string, text: string) => {
+    const client = new Client(urlOf(role));
+    await client.connect();
+    try {
+      return await client.query(text).then(
+        () => 'ok',
+        (error: Error) => error.message,
+      );
+    } finally {
+      await client.end();
+    }
+  };
+  beforeAll(async () => {
+    own = await startPostgres();
+    await ask('torpor', 'create role torpor_owner login');
+    await ask('torpor', 'grant create on schema public to torpor_owner');
+    await ask('torpor', 'create role torpor_gateway login');
+    await ask('torpor', 'create role torpor_scheduler login');
+    await (await open('torpor_owner')).close();
+  }, 60_000);
+  afterAll(() => own?.close());
+
+  describeStore('the store of both rooms together', async () => {
+    const [gateway, scheduler] = await Promise.all([open('torpor_gateway'), open('torpor_scheduler')]);
+    const { list, get } = gateway.fleet;
+    return {
+      ...gateway,
+      wanted: scheduler.wanted,
+      usage: scheduler.usage,
+      fleet: { list, get, heard: (node) => scheduler.fleet.heard(node) },
+      audit: { ...gateway.audit, prune: (old) => scheduler.audit.prune(old) },
+      close: async () => void (await Promise.all([gateway.close(), scheduler.close()])),
+    };
+  });
+
+  it.each([
+    ['torpor_gateway', `update audit_log set body = ''`],
+    ['torpor_gateway', 'delete from audit_log'],
+    ['torpor_gateway', 'update audit_anchor set sequence = 0'],
+    ['torpor_gateway', `update nodes set url = 'http://mine'`],
+    ['torpor_gateway', `update sandboxes set node_id = 'mine'`],
+    ['torpor_gateway', 'delete from sandboxes'],
+    ['torpor_gateway', 'create table mine (a int)'],
+    ['torpor_gateway', 'drop table audit_log'],
+    ['torpor_scheduler', `update audit_log set body = ''`],
+    ['torpor_scheduler', 'select * from api_keys'],
+    ['torpor_scheduler', 'select * from secrets'],
+  ])('%s may not: %s', async (role, text) => {
+    expect(await ask(role, text)).toMatch(/permission denied|must be owner/);
+    expect(await ask('torpor_owner', `begin; ${text}; rollback`)).toBe('ok');
+  });
+
+  it('lets none of them run a program on the database host', async () => {
+    const text = `copy (select 1) to program 'cat > /dev/null'`;
+    expect(await ask('torpor', text)).toBe('ok'); // a superuser, here
+    for (const role of ['torpor_owner', 'torpor_gateway', 'torpor_scheduler'])
+      expect(await ask(role, text)).toMatch(/permission denied to COPY/);
+  });
+});
 
 it('writes no secret in clear', async () => {
   const store = await pgStore({ url: postgres.url, sealing });
