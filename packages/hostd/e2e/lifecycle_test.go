@@ -428,7 +428,7 @@ func TestLimitsAreOnEverySandbox(t *testing.T) {
 		t.Skip("the files below are those of cgroup v1")
 	}
 	for path, want := range map[string]string{
-		"memory/%s/memory.limit_in_bytes": strconv.Itoa(256 << 20), "pids/%s/pids.max": "512", "cpu/%s/cpu.cfs_quota_us": "100000",
+		"memory/%s/memory.limit_in_bytes": strconv.Itoa(256 << 20), "pids/%s/pids.max": "2048", "cpu/%s/cpu.cfs_quota_us": "100000",
 	} {
 		group := "torpor-" + n.scope + "/" + i.id
 		text, err := os.ReadFile("/sys/fs/cgroup/" + strings.Replace(path, "%s", group, 1))
@@ -452,6 +452,32 @@ func TestLimitsAreOnEverySandbox(t *testing.T) {
 	if !gofer || !sentry {
 		t.Errorf("the cgroup lacks the gofer or the sentry: %s", inside)
 	}
+}
+
+// gVisor ends when the host refuses it a thread, so the limit inside must be met first.
+func TestWhoeverStartsTooManyProcessesIsRefusedInsideAndTheSandboxLivesOn(t *testing.T) {
+	n := newNode(t)
+	i := n.up(0, func(sandbox args) { sandbox["limits"] = args{"memoryMib": 2048, "cpus": 1, "pids": 64, "nofile": 1024} })
+	text := i.mustGet("/multiply-as-user", nil)
+	var count int
+	if _, err := fmt.Sscanf(text, "%d", &count); err != nil || count < 8 || count > 64 || !strings.Contains(text, "resource temporarily unavailable") {
+		t.Errorf("of 64 processes and threads, it says: %s", text)
+	}
+	i.answers()
+	if state := i.state(); state["runsc"] != "running" || state["pidsRefused"].(float64) != 0 {
+		t.Errorf("the host refused it something: %v", state)
+	}
+}
+
+func TestAFileInMemoryMeetsItsEndBeforeTheSandboxDoes(t *testing.T) {
+	n := newNode(t)
+	i := n.up(0)
+	for _, path := range []string{"/tmp/big", "/dev/shm/big", "/run/big"} {
+		if text, err := i.get("/fill", asking("path", path)); err != nil || !strings.Contains(text, "no space left") {
+			t.Errorf("%s does not end at its size: %q %v", path, text, err)
+		}
+	}
+	i.answers()
 }
 
 func memTotalMib(t *testing.T, meminfo string) int {

@@ -25,6 +25,10 @@ func main() {
 		time.Sleep(time.Hour)
 		return
 	}
+	if len(os.Args) == 2 && os.Args[1] == "multiply" {
+		fmt.Println(multiply(nil))
+		return
+	}
 	answer("/", func(*http.Request) (string, error) { return os.Hostname() })
 	answer("/spin", spin)
 	answer("/dial", dial)
@@ -50,6 +54,7 @@ func main() {
 	answer("/eat", eat)
 	answer("/fetch", fetch)
 	answer("/multiply", multiply)
+	answer("/multiply-as-user", func(*http.Request) (string, error) { return asUser("multiply") })
 	answer("/crowd", crowd)
 	answer("/exit", func(r *http.Request) (string, error) {
 		code, err := strconv.Atoi(r.FormValue("code"))
@@ -219,6 +224,14 @@ func elevated(*http.Request) (string, error) {
 	command := exec.Command("/suid", "euid")
 	command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1000, Gid: 1000}}
 	out, err := command.CombinedOutput()
+	return string(out), err
+}
+
+// asUser runs this program without PID 1's capabilities. What it starts lives on.
+func asUser(argument string) (string, error) {
+	command := exec.Command("/proc/self/exe", argument)
+	command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1000, Gid: 1000}}
+	out, err := command.Output()
 	return string(out), err
 }
 

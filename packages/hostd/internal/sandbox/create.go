@@ -94,10 +94,13 @@ func (s *Sandboxes) create(ctx context.Context, ask Ask, netns string, wanted []
 		return Process{}, err
 	}
 	group := s.group(ask.ID)
-	if err := group.Create(cgroup.Limits{MemoryMib: ask.Limits.MemoryMib, Cpus: ask.Limits.Cpus, Pids: ask.Limits.Pids}); err != nil {
+	if err := group.Create(cgroup.Limits{MemoryMib: ask.Limits.MemoryMib, Cpus: ask.Limits.Cpus, Pids: hostTasks(ask.Limits.Pids)}); err != nil {
 		return Process{}, err
 	}
-	described, err := json.Marshal(spec(ask, places{rootfs: s.paths.Rootfs(ask.ID), netns: netns, cgroup: group.OCIPath(), volumes: filepath.Join(disk, "vol")}))
+	described, err := json.Marshal(spec(ask, places{
+		rootfs: s.paths.Rootfs(ask.ID), netns: netns, cgroup: group.OCIPath(), volumes: filepath.Join(disk, "vol"),
+		keepTmp: holdsFiles(filepath.Join(s.paths.Rootfs(ask.ID), "tmp")),
+	}))
 	if err != nil {
 		return Process{}, err
 	}

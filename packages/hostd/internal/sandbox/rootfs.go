@@ -83,6 +83,16 @@ func overlayOptions(lower []string, disk string) (string, error) {
 	return options, nil
 }
 
+// holdsFiles says whether a directory's content would be hidden by a mount on it. A link is followed inside the sandbox, never here.
+func holdsFiles(directory string) bool {
+	info, err := os.Lstat(directory)
+	if err != nil || !info.IsDir() {
+		return err == nil
+	}
+	names, err := os.ReadDir(directory)
+	return err != nil || len(names) > 0
+}
+
 func unmountRootfs(target string) error {
 	for {
 		err := unix.Unmount(target, unix.UMOUNT_NOFOLLOW)

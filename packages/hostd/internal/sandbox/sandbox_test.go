@@ -2,6 +2,8 @@ package sandbox
 
 import (
 	"encoding/json"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,6 +26,9 @@ func TestASandboxIsDescribedAsWeMeanIt(t *testing.T) {
 	if got := described.Process.Rlimits[0]; got.Type != "RLIMIT_NOFILE" || got.Hard != 1024 {
 		t.Errorf("open files: %+v", got)
 	}
+	if got := described.Process.Rlimits[1]; got.Type != "RLIMIT_NPROC" || got.Hard != 100 || got.Soft != 100 {
+		t.Errorf("processes: %+v", got)
+	}
 	text, err := json.Marshal(described)
 	if err != nil {
 		t.Fatal(err)
@@ -44,6 +49,40 @@ func TestASandboxIsDescribedAsWeMeanIt(t *testing.T) {
 	without.VolumeDir = false
 	if text, _ := json.Marshal(spec(without, at)); strings.Contains(string(text), "/torpor/vol") {
 		t.Error("a sandbox without a volume directory has one")
+	}
+}
+
+func TestFilesInMemoryStayBelowItsLimit(t *testing.T) {
+	of := func(keepTmp bool) map[string]int {
+		sizes := map[string]int{}
+		for _, mount := range mounts(ask(), places{keepTmp: keepTmp}) {
+			for _, option := range mount.Options {
+				var mib int
+				if n, _ := fmt.Sscanf(option, "size=%dm", &mib); n == 1 && mount.Destination != "/dev" {
+					sizes[mount.Destination] = mib
+				}
+			}
+		}
+		return sizes
+	}
+	if got := of(false); !maps.Equal(got, map[string]int{"/tmp": 256, "/dev/shm": 128, "/run": 64}) {
+		t.Errorf("of 512 MiB: %v", got)
+	}
+	if got := of(true); got["/tmp"] != 0 {
+		t.Error("the template's own /tmp is hidden")
+	}
+}
+
+func TestAMountOnTmpHidesNothing(t *testing.T) {
+	at := t.TempDir()
+	if holdsFiles(at) || holdsFiles(filepath.Join(at, "none")) {
+		t.Error("an empty directory, or none, holds nothing")
+	}
+	if err := os.Symlink("/etc", filepath.Join(at, "tmp")); err != nil {
+		t.Fatal(err)
+	}
+	if !holdsFiles(at) || !holdsFiles(filepath.Join(at, "tmp")) {
+		t.Error("what is there would be hidden")
 	}
 }
 

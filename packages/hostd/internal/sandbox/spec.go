@@ -36,8 +36,16 @@ var capabilities = []string{
 	"CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_ADMIN", "CAP_SYS_CHROOT", "CAP_SYS_NICE", "CAP_SYS_PTRACE",
 }
 
-// places are the host's directories a spec refers to.
-type places struct{ rootfs, netns, cgroup, volumes string }
+// hostTasks is what the host allows a sandbox of so many pids. It must never be met before the limit inside: gVisor tells
+// a guest program that may not fork so and goes on, but ends when it is itself refused a thread. A process inside takes
+// some 2.2 of the host's.
+func hostTasks(pids int64) int64 { return 3*pids + 512 }
+
+// places are what a spec refers to: the host's directories, and whether the template's own /tmp is to stay in sight.
+type places struct {
+	rootfs, netns, cgroup, volumes string
+	keepTmp                        bool
+}
 
 // spec is the OCI runtime's description of an ask.
 func spec(ask Ask, at places) *specs.Spec {
@@ -50,7 +58,11 @@ func spec(ask Ask, at places) *specs.Spec {
 			Capabilities: &specs.LinuxCapabilities{
 				Bounding: capabilities, Effective: capabilities, Permitted: capabilities,
 			},
-			Rlimits: []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Hard: ask.Limits.Nofile, Soft: ask.Limits.Nofile}},
+			Rlimits: []specs.POSIXRlimit{
+				{Type: "RLIMIT_NOFILE", Hard: ask.Limits.Nofile, Soft: ask.Limits.Nofile},
+				// gVisor keeps it by itself, whatever has neither SYS_ADMIN nor SYS_RESOURCE: PID 1's children have not.
+				{Type: "RLIMIT_NPROC", Hard: uint64(ask.Limits.Pids), Soft: uint64(ask.Limits.Pids)},
+			},
 			// sudo and su must work inside; what they may do ends at the sandbox.
 			NoNewPrivileges: false,
 		},
@@ -68,17 +80,22 @@ func spec(ask Ask, at places) *specs.Spec {
 }
 
 func mounts(ask Ask, at places) []specs.Mount {
-	// tmpfs lives in the sandbox's memory: half of it at most for shared memory, a small part for /run.
-	tmpfs := func(where string, sizeMib int64, mode string) specs.Mount {
-		return specs.Mount{Destination: where, Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev", fmt.Sprintf("size=%dm", sizeMib), "mode=" + mode}}
+	// What lies in a tmpfs is the sandbox's memory, and no program can be ended for it. So all of them together stay below the
+	// limit: whoever fills them is told that there is no space. gVisor's own default is half of the host's memory.
+	tmpfs := func(where string, share int64, mode string) specs.Mount {
+		size := fmt.Sprintf("size=%dm", max(ask.Limits.MemoryMib/share, 4))
+		return specs.Mount{Destination: where, Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev", size, "mode=" + mode}}
 	}
 	out := []specs.Mount{
 		{Destination: "/proc", Type: "proc", Source: "proc"},
 		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
 		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
 		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
-		tmpfs("/dev/shm", max(ask.Limits.MemoryMib/2, 16), "1777"),
-		tmpfs("/run", max(ask.Limits.MemoryMib/8, 16), "755"),
+		tmpfs("/dev/shm", 4, "1777"),
+		tmpfs("/run", 8, "755"),
+	}
+	if !at.keepTmp {
+		out = append(out, tmpfs("/tmp", 2, "1777"))
 	}
 	if ask.VolumeDir {
 		out = append(out, specs.Mount{Destination: "/torpor/vol", Type: "bind", Source: at.volumes, Options: []string{"bind", "rw"}})

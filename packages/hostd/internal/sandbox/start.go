@@ -53,11 +53,12 @@ func (s *Sandboxes) beginStart(id names.ID, loaded *container.Container) <-chan 
 	s.mutex.Unlock()
 	outcome := make(chan error, 1)
 	go func() {
-		outcome <- onOwnThread(func() error { return loaded.Start(s.conf) })
+		err := onOwnThread(func() error { return loaded.Start(s.conf) })
 		s.mutex.Lock()
 		delete(s.starts, id)
 		s.mutex.Unlock()
 		close(over)
+		outcome <- err // Last: whoever hears it asks for the handle, which a start under way refuses.
 	}()
 	return outcome
 }
