@@ -70,7 +70,7 @@ export async function chaos({ installation, workspaces, forMs }: Chaos): Promise
     await removed(counter.stack, counter.made.name);
   }
   // Were everything refused all the time, no promise would have been tried.
-  if (counts.answers < kills.length || counts.creates === 0)
+  if (counts.answers < kills.length || counts.creates === 0 || counts.trespasses === 0)
     throw new Error(`chaos proved nothing: ${kills.length} kills, ${JSON.stringify(counts)}`);
   return `chaos: ${kills.length} kills in ${forMs / 1000} s; ${counts.answers} answers, ${counts.refusals} refused or cut; ${counts.creates} creates, ${counts.refusedCreates} refused; ${counts.streams} streams cut in time; ${counts.trespasses} trespasses refused`;
 
@@ -161,7 +161,8 @@ export async function chaos({ installation, workspaces, forMs }: Chaos): Promise
       const answer = await notHanging('trespass', timed(patient, `${victim.made.url}/port/3000/trespass`, { headers }));
       if (answer && answer.status < 400)
         throw new Lost(`${own.workspace} reached ${victim.made.name} of ${victim.stack.workspace}`);
-      counts.trespasses++;
+      // No answer, or that there is none now, refuses nobody.
+      if (answer && [401, 403, 404].includes(answer.status)) counts.trespasses++;
       await after(200);
     }
   }
