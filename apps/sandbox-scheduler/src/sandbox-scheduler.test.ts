@@ -16,7 +16,7 @@ import { silentTelemetry } from '@torpor/telemetry';
 import { severable, VirtualClock } from '@torpor/testkit';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openScheduler, type Scheduler } from './sandbox-scheduler.ts';
-import { FakeNode } from './testing/fake-node.ts';
+import { beatAll, FakeNode } from './testing/fake-node.ts';
 
 const workspace = WorkspaceName.parse('main');
 const name = SandboxName.parse('box');
@@ -90,14 +90,7 @@ const phasesOn = async (nodeId: string, made: readonly Sandbox[]) => {
   const rows = await Promise.all(names.map((each) => store.workspace(workspace).sandboxes.get(each, clock.nowMs())));
   return new Set(rows.map((one) => one?.phase));
 };
-/** Time passes, with both nodes heard. */
-const beatFor = async (ms: number) => {
-  const stop = new AbortController();
-  const beating = [nodes.a, nodes.b].map((node) => node.beatOn(5_000, stop.signal));
-  await clock.advance(ms);
-  stop.abort();
-  await clock.until(Promise.all(beating));
-};
+const beatFor = (ms: number) => beatAll([nodes.a, nodes.b], clock, ms);
 
 beforeEach(async () => {
   clock = new VirtualClock();

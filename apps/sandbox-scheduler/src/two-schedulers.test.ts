@@ -7,7 +7,7 @@ import { silentTelemetry } from '@torpor/telemetry';
 import { VirtualClock } from '@torpor/testkit';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { openScheduler, type Scheduler } from './sandbox-scheduler.ts';
-import { FakeNode } from './testing/fake-node.ts';
+import { beatAll, FakeNode } from './testing/fake-node.ts';
 
 const workspace = WorkspaceName.parse('main');
 const name = SandboxName.parse('box');
@@ -38,13 +38,7 @@ const create = () => bus.as('gateway').ask(createSandbox, ask);
 const row = () => store.workspace(workspace).sandboxes.get(name, clock.nowMs());
 const running = () =>
   [nodes.a, nodes.b].flatMap((node) => [...node.instances.values()].map((one) => `${node.id}:${one.name}`));
-const beatFor = async (ms: number) => {
-  const stop = new AbortController();
-  const beating = [nodes.a, nodes.b].map((node) => node.beatOn(5_000, stop.signal));
-  await clock.advance(ms);
-  stop.abort();
-  await clock.until(Promise.all(beating));
-};
+const beatFor = (ms: number) => beatAll([nodes.a, nodes.b], clock, ms);
 
 beforeEach(async () => {
   clock = new VirtualClock();

@@ -10,6 +10,7 @@ import {
   type InstanceReport,
 } from '@torpor/contracts';
 import type { Clock } from '@torpor/kernel';
+import type { VirtualClock } from '@torpor/testkit';
 import type { z } from 'zod';
 
 type Start = z.infer<typeof startInstance.request>;
@@ -117,4 +118,13 @@ export class FakeNode {
     await this.onStarted(start);
     return { from, isolation: 'none' as const, tookMs: 5 };
   }
+}
+
+/** Time passes, with all these nodes heard. */
+export async function beatAll(nodes: readonly FakeNode[], clock: VirtualClock, ms: number): Promise<void> {
+  const stop = new AbortController();
+  const beating = nodes.map((node) => node.beatOn(5_000, stop.signal));
+  await clock.advance(ms);
+  stop.abort();
+  await clock.until(Promise.all(beating));
 }
