@@ -99,12 +99,24 @@ export function suites(at: {
   ];
 }
 
+/** The events of `go test -json`, in the format that `go doc test2json` states; lines that are none are left out. */
+interface GoEvent {
+  readonly Action?: string;
+  readonly Package?: string;
+  readonly Test?: string;
+  readonly Output?: string;
+  readonly FailedBuild?: string;
+}
+
+function goEvents(output: string): GoEvent[] {
+  const lines = output.split('\n').filter((line) => line.startsWith('{'));
+  return lines.map((line) => JSON.parse(line) as GoEvent); // the format is Go's to keep
+}
+
 /** Counts the outcomes of top-level Go tests in `go test -json` output. A package that does not build counts as one failure. */
 export function tallyGo(output: string): Tally {
   const tally = { passed: 0, failed: 0, skipped: 0 };
-  for (const line of output.split('\n')) {
-    if (!line.startsWith('{')) continue;
-    const event = JSON.parse(line) as { Action?: string; Test?: string; FailedBuild?: string }; // the format that `go doc test2json` states
+  for (const event of goEvents(output)) {
     if (event.FailedBuild !== undefined && event.Action === 'fail') tally.failed++;
     if (event.Test === undefined || event.Test.includes('/')) continue;
     if (event.Action === 'pass') tally.passed++;
@@ -118,9 +130,7 @@ export function tallyGo(output: string): Tally {
 export function failuresOfGo(output: string): string {
   const printed = new Map<string, string>();
   const failed = new Set<string>();
-  for (const line of output.split('\n')) {
-    if (!line.startsWith('{')) continue;
-    const event = JSON.parse(line) as { Action?: string; Package?: string; Test?: string; Output?: string }; // the format that `go doc test2json` states
+  for (const event of goEvents(output)) {
     const key = `${event.Package ?? ''} ${event.Test ?? ''}`;
     if (event.Action === 'output') printed.set(key, (printed.get(key) ?? '') + (event.Output ?? ''));
     if (event.Action === 'fail') failed.add(key);
