@@ -1,3 +1,5 @@
+import { inspect } from 'node:util';
+
 /**
  * A failure somebody may meet. Its code is listed in `contracts`; the message says what happened, what was expected and what to do.
  * Anything thrown that is not a Failure is a bug: it ends the request, not the room.
@@ -29,9 +31,14 @@ export function explain(error: unknown): string {
   const lines: string[] = [];
   let at = error;
   for (let depth = 0; depth < 6 && at !== undefined && at !== null; depth += 1) {
-    const line = at instanceof Error ? at.message || at.name : String(at);
+    const line = at instanceof Error ? at.message || at.name : plainly(at);
     if (line !== lines.at(-1)) lines.push(line); // a wrapper often repeats what it wraps
     at = at instanceof Error ? at.cause : undefined;
   }
   return lines.join(': ');
+}
+
+/** Some libraries throw the body of an answer as it is. */
+function plainly(thrown: unknown): string {
+  return typeof thrown === 'object' ? inspect(thrown, { compact: true, breakLength: Infinity }) : String(thrown);
 }

@@ -116,6 +116,7 @@ it('explains an error by its causes, without end', () => {
   const error = new Error('opening', { cause: new Error('reading', { cause: 'no disk' }) });
   expect(explain(error)).toBe('opening: reading: no disk');
   expect(explain(new Error('no disk', { cause: 'no disk' }))).toBe('no disk');
+  expect(explain({ code: 503, error: 'full' })).toBe("{ code: 503, error: 'full' }");
   const round: Error & { cause?: unknown } = new Error('round');
   round.cause = round;
   expect(explain(round).length).toBeLessThan(100);

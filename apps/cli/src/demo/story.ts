@@ -15,9 +15,16 @@ export function tellStory(write: (text: string) => void): Story {
     say: (text) => write(`\n${text}\n`),
     step: async (title, work) => {
       const began = performance.now();
-      const result = await work();
-      write(`  ${title.padEnd(64)} ${`${(performance.now() - began).toFixed(1)} ms`.padStart(12)}\n`);
-      return result;
+      const tell = (what: string) =>
+        write(`  ${what.padEnd(64)} ${`${(performance.now() - began).toFixed(1)} ms`.padStart(12)}\n`);
+      try {
+        const result = await work();
+        tell(title);
+        return result;
+      } catch (error) {
+        tell(`FAILED ${title}`);
+        throw error;
+      }
     },
     promise: (text, held, seen) => {
       if (!held) broken++;
