@@ -1,6 +1,7 @@
 /** `torpor`: the whole stack in one local command, and the tool that speaks to it. */
 import { inspect } from 'node:util';
 import { explain, Failure } from '@torpor/kernel';
+import { CommandFailed } from './command.ts';
 import { program } from './commands/program.ts';
 import { SetupFailed } from './setup/run-steps.ts';
 
@@ -21,5 +22,6 @@ try {
 function sayFor(error: unknown): string {
   if (process.env.TORPOR_DEBUG) return inspect(error); // causes and all
   if (error instanceof Failure || error instanceof SetupFailed) return explain(error);
+  if (error instanceof CommandFailed) return `${explain(error)}\n${error.tail}`;
   return `${explain(error)}\n(TORPOR_DEBUG=1 shows where)`;
 }

@@ -22,9 +22,6 @@ import (
 	"torpor.dev/hostd/internal/wire"
 )
 
-// NetnsDir is where tools look for named network namespaces.
-const NetnsDir = "/run/netns"
-
 // Net is a node's prepared network.
 type Net struct {
 	scope names.Scope
@@ -47,8 +44,8 @@ func Prepare(ctx context.Context, scope names.Scope, rules Rules) (*Net, error) 
 	if err := writeSysctl("net/ipv4/ip_forward", "1"); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(NetnsDir, 0o755); err != nil {
-		return nil, fmt.Errorf("making %s: %w", NetnsDir, err)
+	if err := shareDirectory(); err != nil {
+		return nil, err
 	}
 	return Open(scope, rules), nil
 }
@@ -367,6 +364,9 @@ func Remove(ctx context.Context, scope names.Scope) (namespaces, devices int, er
 		if err := removeNetns(filepath.Join(NetnsDir, scope.Netns(slot))); err != nil {
 			return 0, 0, err
 		}
+	}
+	if err := leaveDirectory(); err != nil {
+		return 0, 0, err
 	}
 	return len(spaces), len(veths), removeTable(ctx, scope)
 }
