@@ -441,10 +441,10 @@ export function describeStore(what: string, open: () => Promise<Store>): void {
             .map((s) => s.instanceId)
             .sort();
         expect(ids(await store.wanted.onNode(nodeId))).toEqual([creating.instanceId, expiring.instanceId].sort());
-        const { instanceId, generation, name, idle, lastUsedAtMs } = creating;
+        const { instanceId, generation, name, idle, expiry, lastUsedAtMs } = creating;
         expect((await store.wanted.onNode(nodeId)).find((one) => one.name === name)).toEqual({
           ...{ instanceId, generation, nodeId, workspace: ws.name, name, phase: 'creating' },
-          ...{ idle, lastUsedAtMs, memoryMib: 512 },
+          ...{ idle, expiry, lastUsedAtMs, memoryMib: 512 },
         });
         expect(ids(await store.wanted.expiring())).toEqual([expiring.instanceId]);
         const stuck = async (beforeMs: number) =>
