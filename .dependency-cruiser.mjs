@@ -39,7 +39,10 @@ export default {
     {
       name: 'testkit-is-for-tests',
       severity: 'error',
-      from: { path: '^(apps|packages)/', pathNot: '(\\.test\\.ts$|^packages/testkit/|conformance|/simulation/)' },
+      from: {
+        path: '^(apps|packages)/',
+        pathNot: '(\\.test\\.ts$|^packages/testkit/|conformance|/simulation/|^apps/sandbox-scheduler/src/testing/)',
+      },
       to: { path: '^packages/testkit/' },
     },
     { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true, viaOnly: { pathNot: 'node_modules' } } },

@@ -49,6 +49,15 @@ export async function runRead(argv: readonly string[], options: CommandOptions):
   return end.stdout;
 }
 
+/** Runs a program to its end, whatever that is, and passes on what it prints as it comes. Answers how it failed ("ended with 1"), or nothing. */
+export async function runWatched(
+  argv: readonly string[],
+  options: CommandOptions & { readonly heard: (text: string) => void },
+): Promise<string | undefined> {
+  const end = await runToEnd(argv, options, 'pipe', options.heard);
+  return end.kind === 'ok' ? undefined : describe(end);
+}
+
 type End = { readonly stdout: string; readonly stderr: string } & (
   | { readonly kind: 'ok' }
   | { readonly kind: 'exit'; readonly code: number | null; readonly by: NodeJS.Signals | null }
@@ -61,6 +70,7 @@ function runToEnd(
   [program, ...args]: readonly string[],
   options: CommandOptions,
   output: number | 'pipe',
+  heard: (text: string) => void = () => {},
 ): Promise<End> {
   if (program === undefined) throw new TypeError('runToEnd was given no program');
   const { user } = options;
@@ -74,8 +84,14 @@ function runToEnd(
   });
   let stdout = '';
   let stderr = '';
-  child.stdout?.setEncoding('utf8').on('data', (chunk: string) => (stdout += chunk));
-  child.stderr?.setEncoding('utf8').on('data', (chunk: string) => (stderr += chunk));
+  child.stdout?.setEncoding('utf8').on('data', (chunk: string) => {
+    stdout += chunk;
+    heard(chunk);
+  });
+  child.stderr?.setEncoding('utf8').on('data', (chunk: string) => {
+    stderr += chunk;
+    heard(chunk);
+  });
   // A program that ends before it has read its input makes this pipe fail; its exit code tells why.
   child.stdin?.on('error', () => undefined).end(options.input);
 

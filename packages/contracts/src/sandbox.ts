@@ -87,6 +87,7 @@ export const Sandbox = z.object({
   extra: z.record(z.string(), z.unknown()),
   createdAtMs: z.number(),
   updatedAtMs: z.number(),
+  /** Of one in use it may be some seconds behind; its node knows. */
   lastUsedAtMs: z.number(),
   terminatedAtMs: z.number().optional(),
   createdBy: z.string(),

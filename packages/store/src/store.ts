@@ -310,7 +310,7 @@ export interface Ending extends Incarnation {
 /** What a node's report is held against. */
 export interface Holding extends Pick<
   Sandbox,
-  'instanceId' | 'generation' | 'nodeId' | 'workspace' | 'name' | 'phase' | 'idle' | 'lastUsedAtMs'
+  'instanceId' | 'generation' | 'nodeId' | 'workspace' | 'name' | 'phase' | 'idle' | 'expiry' | 'lastUsedAtMs'
 > {
   readonly memoryMib: number;
 }

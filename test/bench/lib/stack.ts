@@ -1,7 +1,7 @@
 /** A running stack as a benchmark or a system test sees it: only its launcher, its HTTP doors and what the kernel shows. */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { appendFile, readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { Agent, Pool, request, type Dispatcher } from 'undici';
@@ -22,8 +22,10 @@ export interface Stack extends Credentials {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-/** Runs `./torpor …` and answers what it printed on standard output. */
+/** Runs `./torpor …` and answers what it printed on standard output. What it brings up is written down first, for `torpor test` to purge if we cannot. */
 export async function torpor(args: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<string> {
+  const { TORPOR_INSTALLATION: name, TORPOR_TEST_BROUGHT_UP: file } = env;
+  if (args[0] === 'up' && name && file) await appendFile(file, `${name}\n`);
   const { stdout } = await exec(join(checkout, 'torpor'), [...args], { env, maxBuffer: 64 << 20 });
   return stdout;
 }

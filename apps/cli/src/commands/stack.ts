@@ -27,16 +27,20 @@ export function addStackCommands(torpor: Command): void {
     .option('--public-url <url>', 'what the outside calls it (default from the address)')
     .option('--pool <n>', 'instances kept ready (default 8)')
     .option('--disk <GiB>', 'size of the disk pool, taken at once (default a quarter of the free space, at most 64)')
-    .option('--workspace <name>', 'a workspace to make, and to use from then on (default main)')
+    .option(
+      '--workspace <name>',
+      'a workspace to use from then on, and to make if there is none of that name (at first main)',
+    )
     .option('--detach', 'return when it stands, and leave it running in the background')
     .action(async (options: Record<string, string> & { detach?: boolean }) => {
       const before = await readCredentials(thisInstallation());
       if (options.detach) {
+        const wasUp = (await askStart(thisInstallation())) !== undefined;
         const status = await bringUp(startOptions(options));
         process.stdout.write(`Torpor is up: ${status.url} (supervisor ${status.pid}; "torpor down" ends it)\n`);
         const credentials = await readCredentials(thisInstallation());
         if (credentials) process.stdout.write(`\n${exportLines(environmentOf('blaxel', credentials))}\n`);
-        sayWorkspace(options.workspace, before?.workspace, credentials?.workspace);
+        sayWorkspace({ asked: options.workspace, before: before?.workspace, now: credentials?.workspace, wasUp });
       } else await stayUp(options, before?.workspace);
     });
   torpor
@@ -76,7 +80,8 @@ async function stayUp(options: Record<string, string>, workspaceBefore: string |
   if (credentials) {
     process.stderr.write(`Log: ${join(installation.stateDir, 'torpor.log')}\nFor @blaxel/core and its CLI:\n\n`);
     process.stdout.write(`${exportLines(environmentOf('blaxel', credentials))}\n`);
-    sayWorkspace(options['workspace'], workspaceBefore, credentials.workspace);
+    const now = credentials.workspace;
+    sayWorkspace({ asked: options['workspace'], before: workspaceBefore, now, wasUp: false });
     process.stderr.write('\nCtrl-C stops the stack and leaves the sandboxes frozen for the next start.\n');
   }
   await stack.stopAsked;
@@ -85,18 +90,22 @@ async function stayUp(options: Record<string, string>, workspaceBefore: string |
   process.exit(0); // Nothing of ours is left; a socket that still drains must not keep the terminal.
 }
 
-function sayWorkspace(asked: string | undefined, before: string | undefined, now: string | undefined): void {
-  const words = workspaceWords({ asked: asked ?? process.env.TORPOR_WORKSPACE, before, now });
+type WorkspaceTurn = Record<'asked' | 'before' | 'now', string | undefined> & { wasUp: boolean };
+
+function sayWorkspace(turn: WorkspaceTurn): void {
+  const words = workspaceWords({ ...turn, asked: turn.asked ?? process.env.TORPOR_WORKSPACE });
   if (words) process.stderr.write(`\n${words}\n`);
 }
 
 /** What somebody must know of the workspace that this program uses from now on, where it is not what they may expect. */
-export function workspaceWords({ asked, before, now }: Record<'asked' | 'before' | 'now', string | undefined>): string {
+export function workspaceWords({ asked, before, now, wasUp }: WorkspaceTurn): string {
   if (before !== undefined && now !== undefined && now !== before)
-    return `"torpor" and "torpor env" use the workspace "${now}" from now on. "${before}" keeps its sandboxes and keys; TORPOR_WORKSPACE and TORPOR_API_KEY lead there.`;
-  if (asked !== undefined && now !== undefined && now !== asked)
-    return `"torpor" and "torpor env" go on using the workspace "${now}"; TORPOR_WORKSPACE and TORPOR_API_KEY lead to "${asked}".`;
-  return '';
+    return `"torpor" and "torpor env" use the workspace "${now}" from now on. "${before}" keeps its sandboxes and keys; "torpor up --workspace ${before}" leads back.`;
+  if (asked === undefined || now === undefined || now === asked) return '';
+  const how = wasUp
+    ? `the stack was up already. "torpor down" and then "torpor up --workspace ${asked}" turn to "${asked}".`
+    : `"${asked}" has keys, and none of them is kept here. TORPOR_WORKSPACE and TORPOR_API_KEY lead there.`;
+  return `"torpor" and "torpor env" go on using the workspace "${now}": ${how}`;
 }
 
 /** Makes sure that the stack is up, in the background if it was not. The set-up's progress is shown here. */

@@ -1,11 +1,17 @@
 import type { Command } from 'commander';
-import { dirname } from 'node:path';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { Failure } from '@torpor/kernel';
+import { runWatched } from '../command.ts';
+import { onInterruption } from '../interruption.ts';
 import { ensureSetup, type Toolchain } from '../setup/setup.ts';
+import { BROUGHT_UP_FILE, leftInstallations } from '../testing/left-installations.ts';
 import { runSuite, type Outcome } from '../testing/run-suite.ts';
-import { failuresOfGo, suites, type Tier } from '../testing/suites.ts';
+import { failuresOfGo, suites, type Suite, type Tier } from '../testing/suites.ts';
 import { thisInstallation } from '../up/installation.ts';
 
+const PURGE_MS = 12 * 60_000;
 const TIERS: readonly Tier[] = ['quick', 'full', 'soak'];
 
 export function addTestCommand(torpor: Command): void {
@@ -30,12 +36,15 @@ async function runTests(tier: Tier, only: readonly string[] | undefined): Promis
   const { go } = tools;
   if (!go) throw new Failure('not_found', 'the tests of guest and hostd need Go, and the set-up found none');
   const { checkout } = thisInstallation();
+  const scratch = await mkdtemp(join(tmpdir(), 'torpor-tests-'));
+  const broughtUpFile = join(scratch, 'brought-up');
   const env = {
     ...inherited(),
     PATH: [dirname(process.execPath), dirname(go.path), process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin'].join(':'),
     ...go.env,
     CI: process.env.CI ?? '',
     TORPOR_TEST_TIER: tier,
+    [BROUGHT_UP_FILE]: broughtUpFile,
     RUNSC: tools.runsc,
     TORPOR_NATS_SERVER: tools.natsServer,
   };
@@ -45,18 +54,43 @@ async function runTests(tier: Tier, only: readonly string[] | undefined): Promis
   if (chosen.length === 0) {
     throw new Failure('bad_request', `tier ${tier} has no suite called like ${only?.join(' or ') ?? 'any'}`);
   }
+  const interruption = onInterruption('the tests were interrupted');
   const outcomes: Outcome[] = [];
   for (const suite of chosen) {
-    process.stdout.write(`\n── ${suite.name}\n`);
-    const outcome = await runSuite(suite, { show: (text) => process.stdout.write(text) });
-    outcomes.push(outcome);
-    if (outcome.failed > 0) {
-      const said = suite.read === 'go' ? failuresOfGo(outcome.output) : '';
-      process.stdout.write(`${said || tail(outcome.output)}\n`);
-    }
-    process.stdout.write(`   ${summary(outcome)} in ${seconds(outcome.tookMs)}\n`);
+    if (interruption.signal.aborted) break;
+    outcomes.push(await runShown(suite, interruption.signal));
   }
+  // A second signal ends us at once.
+  if (!process.env.TORPOR_TEST_KEEP) await purgeLeft(broughtUpFile);
+  await rm(scratch, { recursive: true });
+  interruption.close();
+  interruption.signal.throwIfAborted();
   report(outcomes, tier, performance.now() - began);
+}
+
+async function runShown(suite: Suite, signal: AbortSignal): Promise<Outcome> {
+  process.stdout.write(`\n── ${suite.name}\n`);
+  const outcome = await runSuite(suite, { signal, show: (text) => process.stdout.write(text) });
+  if (outcome.failed > 0) {
+    const said = suite.read === 'go' ? failuresOfGo(outcome.output) : '';
+    process.stdout.write(`${said || tail(outcome.output)}\n`);
+  }
+  process.stdout.write(`   ${summary(outcome)} in ${seconds(outcome.tookMs)}\n`);
+  return outcome;
+}
+
+/** A suite that was ended in its midst has not cleaned up after itself. */
+async function purgeLeft(broughtUpFile: string): Promise<void> {
+  const main = join(import.meta.dirname, '../main.ts');
+  for (const name of await leftInstallations(broughtUpFile)) {
+    process.stdout.write(`\nThe tests have left the installation "${name}".\n`);
+    const failure = await runWatched([process.execPath, ...process.execArgv, main, 'down', '--purge'], {
+      env: { TORPOR_INSTALLATION: name },
+      deadlineMs: PURGE_MS,
+      heard: (text) => process.stdout.write(text),
+    });
+    if (failure) process.stdout.write(`It could not be purged: "torpor down --purge" ${failure}.\n`);
+  }
 }
 
 /** What the driver's conformance suite needs to run on gVisor as well; without it, it says that it did not. */

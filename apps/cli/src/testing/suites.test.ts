@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest';
+import { nameProcess } from '../up/processes.ts';
 import { runSuite } from './run-suite.ts';
 import { failuresOfGo, suites, tallyGo, tallyVitest, type Suite, type Tier } from './suites.ts';
 
@@ -47,7 +48,21 @@ it('never passes a suite that ended badly', async () => {
   ).toMatchObject({ passed: 1, failed: 1 });
   const late = await runSuite(suite({ command: ['sleep', '60'], deadlineMs: 100 }), { show });
   expect(late.failed).toBe(1);
-  expect(late.output).toContain('the timer "s" ended after 100 ms');
+  expect(late.output).toContain('s was not done after 0.1 s and was ended');
+});
+
+it('ends a suite, and what that has started, when it is told to', async () => {
+  const interruption = new AbortController();
+  let said = '';
+  const outcome = await runSuite(suite({ command: ['sh', '-c', 'sleep 600 & echo $!; wait'], read: 'vitest' }), {
+    signal: interruption.signal,
+    show: (text) => {
+      said += text;
+      interruption.abort();
+    },
+  });
+  expect(outcome).toMatchObject({ failed: 1, output: expect.stringContaining('s was interrupted') });
+  expect(await nameProcess(Number(said))).toBeUndefined();
 });
 
 it('runs the slow suites in the full tier only, and the soak by itself', () => {

@@ -12,8 +12,24 @@ const Credentials = z.object({
   publicUrl: z.string().optional(),
   workspace: z.string(),
   apiKey: z.string(),
+  /** Of the workspaces that were used before. */
+  keptKeys: z.array(z.object({ workspace: z.string(), apiKey: z.string() })).optional(),
 });
 export type Credentials = z.infer<typeof Credentials>;
+
+/** With `workspace` in use, by its new key or the one that is kept. As they were where there is neither. */
+export function turnedTo(workspace: string, known: Credentials, newKey?: string): Credentials {
+  const kept = known.keptKeys ?? [];
+  const apiKey = newKey ?? kept.find((each) => each.workspace === workspace)?.apiKey;
+  if (apiKey === undefined) return known;
+  const before = { workspace: known.workspace, apiKey: known.apiKey };
+  return {
+    ...known,
+    workspace,
+    apiKey,
+    keptKeys: [...kept, before].filter((each) => each.workspace !== workspace),
+  };
+}
 
 const fileOf = (installation: Installation) => join(installation.stateDir, 'credentials.json');
 

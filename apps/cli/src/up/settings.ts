@@ -15,7 +15,8 @@ export interface Settings {
   readonly diskGib: number | undefined;
   readonly databaseUrl: string | undefined;
   readonly natsUrl: string | undefined;
-  readonly workspace: string;
+  /** Default: the one that was used last, at first `main`. */
+  readonly workspace: string | undefined;
 }
 
 export const DEFAULT_POOL = 8;
@@ -28,7 +29,7 @@ export function settingsFrom(options: Partial<Record<string, string>>, env: Node
     diskGib: wholeNumber('--disk', options.disk ?? env.TORPOR_DISK_GIB),
     databaseUrl: env.DATABASE_URL,
     natsUrl: env.NATS_URL,
-    workspace: options.workspace ?? env.TORPOR_WORKSPACE ?? 'main',
+    workspace: options.workspace ?? env.TORPOR_WORKSPACE,
   };
 }
 

@@ -9,7 +9,7 @@ import { ensureSetup } from '../setup/setup.ts';
 import type { Out } from '../setup/progress.ts';
 import { accountsOfMachine } from './accounts.ts';
 import { askStart, serveControl } from './control.ts';
-import { readCredentials, writeCredentials } from './credentials.ts';
+import { readCredentials, turnedTo, writeCredentials } from './credentials.ts';
 import type { Installation } from './installation.ts';
 import { keysOf } from './keys.ts';
 import { layOut } from './layout.ts';
@@ -120,50 +120,47 @@ async function prepare(
  * changed since it last ran, there is nothing for it to do and it is not started.
  */
 async function bootstrap(stack: Stack, log: LogFile, signal: AbortSignal): Promise<void> {
-  const stampFile = join(stack.installation.stateDir, 'bootstrapped');
+  const { installation, settings, toolchain } = stack;
+  const known = await readCredentials(installation);
+  const workspace = settings.workspace ?? known?.workspace ?? 'main';
+  const stampFile = join(installation.stateDir, 'bootstrapped');
   const stamp = await sourceHash(
-    [join(stack.toolchain.roomsDir, 'packages/store/src'), join(stack.toolchain.roomsDir, 'apps/gateway/src')],
-    stack,
+    [join(toolchain.roomsDir, 'packages/store/src'), join(toolchain.roomsDir, 'apps/gateway/src')],
+    [workspace, settings.databaseUrl ?? 'own'],
   );
-  if ((await readFile(stampFile, 'utf8').catch(() => '')) === stamp && (await readCredentials(stack.installation)))
-    return;
-  const script = join(stack.toolchain.roomsDir, 'apps/gateway/src/bootstrap.ts');
+  if (known && (await readFile(stampFile, 'utf8').catch(() => '')) === stamp) return;
+  const script = join(toolchain.roomsDir, 'apps/gateway/src/bootstrap.ts');
   const argv = [
-    stack.toolchain.node,
+    toolchain.node,
     '--disable-warning=ExperimentalWarning',
     script,
     '--workspace',
-    stack.settings.workspace,
+    workspace,
     '--key-name',
     'first',
   ];
   const { user, env } = await bootstrapPlace(stack);
   const said = await runRead(argv, { user, cwd: '/', env, deadlineMs: BOOTSTRAP_MS, signal });
-  const answer = JSON.parse(said) as { workspace: string; apiKey?: string }; // its documented output
-  const { workspace, apiKey } = answer;
-  if (apiKey) await writeCredentials(stack.installation, { url: localUrlOf(stack), workspace, apiKey });
-  log.event('database ready', { workspace: answer.workspace, firstKey: answer.apiKey !== undefined });
+  const { apiKey } = JSON.parse(said) as { apiKey?: string }; // its documented output
+  if (known) await writeCredentials(installation, turnedTo(workspace, known, apiKey));
+  else if (apiKey) await writeCredentials(installation, { url: localUrlOf(stack), workspace, apiKey });
+  log.event('database ready', { workspace, firstKey: apiKey !== undefined });
   await writeFile(stampFile, stamp);
 }
 
-/** The addresses may be others at each start; the key is not. */
+/** The addresses may be others at each start; the keys are not. */
 async function keepUrls(stack: Stack): Promise<void> {
   const known = await readCredentials(stack.installation);
   if (!known) return;
-  const { workspace, apiKey } = known;
+  const { publicUrl: _before, ...kept } = known;
   const { publicUrl } = stack.settings;
-  await writeCredentials(stack.installation, {
-    url: localUrlOf(stack),
-    ...(publicUrl === undefined ? {} : { publicUrl }),
-    workspace,
-    apiKey,
-  });
+  const url = localUrlOf(stack);
+  await writeCredentials(stack.installation, { ...kept, url, ...(publicUrl === undefined ? {} : { publicUrl }) });
 }
 
-async function sourceHash(directories: readonly string[], { settings }: Stack): Promise<string> {
-  const hash = createHash('sha256')
-    .update(settings.workspace)
-    .update(settings.databaseUrl ?? 'own');
+async function sourceHash(directories: readonly string[], words: readonly string[]): Promise<string> {
+  const hash = createHash('sha256');
+  for (const word of words) hash.update(word);
   for (const directory of directories) {
     const files = (await readdir(directory, { recursive: true })).filter((name) => name.endsWith('.ts')).sort();
     for (const name of files) hash.update(name).update(await readFile(join(directory, name)));

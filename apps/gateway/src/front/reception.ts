@@ -57,7 +57,7 @@ export function openReception(parts: {
       const plane = planeOf(target);
       const signal = goneSignal(response);
       return attend(request, plane, async (id, span, notes) => {
-        const exchange: Exchange = { id, span, request, response, signal, notes };
+        const exchange: Exchange = { id, clock, span, request, response, signal, notes };
         try {
           return await serve(doors, exchange, target, clock);
         } catch (error) {

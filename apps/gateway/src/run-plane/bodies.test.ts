@@ -2,36 +2,16 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, request as httpRequest, type IncomingMessage, type RequestListener } from 'node:http';
-import { connect, createServer as createTcpServer, type Server, type Socket } from 'node:net';
+import { connect, createServer as createTcpServer, type Server } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { CODE_HEADER, Generation, newInstanceId, NodeId, type Route } from '@torpor/contracts';
 import { explain, systemChance, systemClock } from '@torpor/kernel';
 import { silentTelemetry } from '@torpor/telemetry';
-import { afterEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { carry } from './carry.ts';
 import { NodeConnections } from './node-connections.ts';
+import { beginning, listening, open, saying } from './raw-servers.ts';
 import { runRefusal } from './refusal.ts';
-
-const open: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const close of open.splice(0).toReversed()) await close();
-});
-
-async function listening(server: Server, port = 0): Promise<number> {
-  const sockets = new Set<Socket>();
-  server.on('connection', (socket: Socket) => {
-    sockets.add(socket);
-    socket.on('error', () => {}).once('close', () => sockets.delete(socket));
-  });
-  await once(server.listen(port, '127.0.0.1'), 'listening');
-  open.push(() => {
-    for (const socket of sockets) socket.destroy();
-    server.close();
-  });
-  const address = server.address();
-  if (address === null || typeof address === 'string') throw new Error('it listens on no port');
-  return address.port;
-}
 
 async function freePort(): Promise<number> {
   const server = createTcpServer();
@@ -57,13 +37,6 @@ function reader(): Server & { readonly ends: string[] } {
     });
   });
   return Object.assign(server, { ends });
-}
-
-/** A node that says `text` for every head, and never reads on. */
-function saying(text: string, then: (socket: Socket) => void = () => {}): Server {
-  return createTcpServer((socket) => {
-    socket.on('error', () => {}).once('data', () => socket.write(text, () => then(socket)));
-  });
 }
 
 const MISDIRECTED = `HTTP/1.1 421 Misdirected Request\r\n${CODE_HEADER}: misdirected\r\ncontent-length: 0\r\n\r\n`;
@@ -105,7 +78,15 @@ async function gateway(hooks: Hooks): Promise<{ port: number; attempts: number[]
   const serve: RequestListener = (request, response) =>
     void silentTelemetry().span('test', {}, async (span) => {
       const notes: Record<string, unknown> = {};
-      const exchange = { id: 'r1', span, request, response, notes, signal: new AbortController().signal };
+      const exchange = {
+        id: 'r1',
+        clock: systemClock,
+        span,
+        request,
+        response,
+        notes,
+        signal: new AbortController().signal,
+      };
       try {
         await carry(carrier, exchange, { way, part: 'blaxel', rest: '/x' });
       } catch (error) {
@@ -283,13 +264,6 @@ describe.each(['sized', 'chunked'] as const)('a %s body', (framing) => {
 });
 
 describe('an answer that breaks off', () => {
-  const HEADS = {
-    sized: 'content-length: 900\r\n\r\nsome',
-    chunked: 'transfer-encoding: chunked\r\n\r\n4\r\nsome\r\n',
-    'ended by the close': '\r\nsome',
-  };
-  const head = (kind: keyof typeof HEADS) => `HTTP/1.1 200 OK\r\n${HEADS[kind]}`;
-
   it.each([
     ['sized', '1.1', 'FIN'],
     ['sized', '1.0', 'FIN'],
@@ -301,7 +275,7 @@ describe('an answer that breaks off', () => {
     ['ended by the close', '1.0', 'RST'],
   ] as const)('%s, to a caller of HTTP/%s, by a %s, breaks the caller’s connection', async (kind, version, how) => {
     const some = Promise.withResolvers<void>();
-    const node = saying(head(kind), (socket) => {
+    const node = saying(beginning(kind), (socket) => {
       void some.promise.then(() => (how === 'FIN' ? socket.destroy() : socket.resetAndDestroy()));
     });
     const { port } = await gateway({ first: await listening(node) });
@@ -325,7 +299,7 @@ describe('an answer that breaks off', () => {
   });
 
   it('by an orderly close, where nothing else frames it, is whole', async () => {
-    const node = saying(head('ended by the close'), (socket) => socket.end());
+    const node = saying(beginning('ended by the close'), (socket) => socket.end());
     const { port } = await gateway({ first: await listening(node) });
     const [answer] = (await once(httpRequest({ host: '127.0.0.1', port, agent: false }).end(), 'response')) as [
       IncomingMessage,

@@ -155,7 +155,11 @@ function keepOn(error: unknown, route: Route): Route {
   return route;
 }
 
-export function passageOf(carrier: Carrier, { request, id, span }: Omit<Exchange, 'response'>, load: Load): string[] {
+export function passageOf(
+  carrier: Carrier,
+  { request, id, span }: Pick<Exchange, 'request' | 'id' | 'span'>,
+  load: Load,
+): string[] {
   return headersForNode(request.rawHeaders, {
     requestId: id,
     traceparent: span.traceparent,

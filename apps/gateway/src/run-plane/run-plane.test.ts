@@ -361,6 +361,18 @@ describe('slow and broken callers', () => {
     expect(said()).toMatch(/^HTTP\/1\.1 408 .*request body/s);
   });
 
+  it('reads why it was refused, though it reads nothing before all of its body is sent', async () => {
+    const socket = connect(stage.gateway.port, '127.0.0.1').pause();
+    let trouble: unknown;
+    socket.on('error', (error) => (trouble = error));
+    const body = Buffer.alloc(30_000_000);
+    socket.write(`PUT /main/sandboxes/box/x HTTP/1.1\r\nhost: x\r\ncontent-length: ${body.length}\r\n\r\n`);
+    await new Promise<void>((resolve) => void socket.once('close', resolve).write(body, () => resolve()));
+    const said = await textOf(socket).catch(() => '');
+    expect([trouble, said]).toEqual([undefined, expect.stringMatching(/^HTTP\/1\.1 401 [^]*AUTHENTICATION_REQUIRED/)]);
+    expect(stage.seen).toEqual([]);
+  });
+
   it.each([
     ['GARBAGE\r\n\r\n', 400],
     ['GET / HTTP/1.1\r\nhost: x\r\nbad header\r\n\r\n', 400],

@@ -38,6 +38,8 @@ export function shakeHands(
         });
         request.once('upgrade', (answer, node, head) => resolve({ kind: 'opened', node, head, answer }));
         request.once('response', (answer) => {
+          // An answer that only the close frames is complete to Node, however the connection was closed.
+          request.once('error', (cause) => answer.destroy(cause));
           if (!isMisdirected(answer.statusCode, answer.headers)) return resolve({ kind: 'answered', answer });
           answer.resume();
           resolve({ kind: 'misdirected' });

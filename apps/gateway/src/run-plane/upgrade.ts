@@ -1,5 +1,6 @@
 /** Upgrades at the door: admitted like any request, then handed through. */
 import { STATUS_CODES, type IncomingMessage } from 'node:http';
+import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { dataPlanePath, type Route } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
@@ -11,7 +12,7 @@ import { runRefusal } from './refusal.ts';
 
 const HANDSHAKE_MS = 30_000;
 
-export type Upgrade = Omit<Exchange, 'response'> & { readonly socket: Duplex; readonly head: Buffer };
+export type Upgrade = Omit<Exchange, 'response' | 'clock'> & { readonly socket: Duplex; readonly head: Buffer };
 
 /** Rejects with a Failure only while nothing was sent to the caller. */
 export async function carryUpgrade(carrier: Carrier, upgrade: Upgrade, load: Load): Promise<Ending> {
@@ -72,10 +73,24 @@ function passAnswer({ socket }: Upgrade, answer: IncomingMessage): Promise<Endin
     if (!/^(connection|keep-alive|transfer-encoding|upgrade)$/i.test(name)) kept.push(name, value);
   }
   socket.write(headOf(status, answer.statusMessage ?? '', [...kept, 'Connection', 'close']));
-  answer.pipe(socket);
   return new Promise((resolve) => {
-    const over = () => resolve({ status, outcome: answer.complete ? 'answered' : 'broken' });
-    answer.once('error', () => socket.destroy());
-    socket.once('close', over);
+    let outcome: Ending['outcome'] = 'caller gone';
+    answer
+      .once('end', () => (outcome = 'answered'))
+      .once('error', () => {
+        outcome = 'broken';
+        reset(socket);
+      })
+      .pipe(socket);
+    socket.once('close', () => {
+      resolve({ status, outcome });
+      answer.destroy();
+    });
   });
+}
+
+/** Only the end of the connection may frame what was begun; an orderly one would let a part pass for the whole. */
+function reset(socket: Duplex): void {
+  if (socket instanceof Socket) socket.resetAndDestroy();
+  else socket.destroy();
 }

@@ -48,7 +48,7 @@ export class Heartbeats {
         record,
         onNode.reduce((sum, one) => sum + (one.phase === 'failed' ? 0 : one.memoryMib), 0),
       );
-      const verdict = judge(instances, { onNode, endings });
+      const verdict = judge(instances, { onNode, endings, nowMs });
       events.orphans(
         id,
         verdict.orphans.map((orphan) => orphan.instanceId),

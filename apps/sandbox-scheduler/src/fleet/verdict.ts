@@ -6,6 +6,7 @@
  */
 import type { IdlePolicy, InstanceId, InstanceReport } from '@torpor/contracts';
 import type { Ending, Holding, Incarnation } from '@torpor/store';
+import { isDueForRecord } from './use-steps.ts';
 
 export interface Verdict {
   readonly unwanted: readonly (Incarnation & { readonly why: string })[];
@@ -16,6 +17,7 @@ export interface Verdict {
   readonly broken: readonly { readonly sandbox: Holding; readonly reason: string }[];
   /** They hold another idle policy than the record. */
   readonly misled: readonly Holding[];
+  /** Their latest use is to be written down. */
   readonly used: readonly (Incarnation & { readonly lastUsedAtMs: number })[];
 }
 
@@ -27,7 +29,7 @@ export function strangers(reported: readonly InstanceReport[], onNode: readonly 
 
 export function judge(
   reported: readonly InstanceReport[],
-  record: { readonly onNode: readonly Holding[]; readonly endings: readonly Ending[] },
+  record: { readonly onNode: readonly Holding[]; readonly endings: readonly Ending[]; readonly nowMs: number },
 ): Verdict {
   const wanted = new Map(record.onNode.map((sandbox) => [sandbox.instanceId, sandbox]));
   const endings = new Map(record.endings.map((ending) => [keyOf(ending), ending]));
@@ -55,7 +57,7 @@ export function judge(
       .filter(({ report, sandbox }) => report.idle !== undefined && !isSamePolicy(report.idle, sandbox.idle))
       .map(({ sandbox }) => sandbox),
     used: known
-      .filter(({ report, sandbox }) => report.lastUsedAtMs > sandbox.lastUsedAtMs)
+      .filter(({ report, sandbox }) => isDueForRecord(report.lastUsedAtMs, sandbox, record.nowMs))
       .map(({ report }) => ({
         instanceId: report.instanceId,
         generation: report.generation,

@@ -1,15 +1,12 @@
 package sandbox
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
-	"time"
-	"unicode"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/runsc/container"
@@ -104,9 +101,11 @@ func (e evidence) cause() Cause {
 	}
 }
 
-// lackedAThread by gVisor's own words: Go's runtime cannot start one, or systrap cannot for the guest.
+// refusedAThread are words that gVisor dies with when the kernel refuses it one: to Go's runtime, or to systrap for a thread or process of the guest's.
+var refusedAThread = []string{"new OS thread", "syscall thread", "stub thread", "failed to get clone"}
+
 func (e evidence) lackedAThread() bool {
-	return strings.Contains(e.said, "new OS thread") || strings.Contains(e.said, "syscall thread") || strings.Contains(e.said, "stub thread")
+	return slices.ContainsFunc(refusedAThread, func(words string) bool { return strings.Contains(e.said, words) })
 }
 
 // isSIGKILL of the sentry itself, or of PID 1 within: the sentry then ends as a shell would.
@@ -122,33 +121,6 @@ func (s *Sandboxes) deathOf(id names.ID, loaded *container.Container) *Death {
 		strikes = cgroup.Strikes{} // Counters that cannot be read explain nothing.
 	}
 	return evidence{killed: isKilled(bundle), strikes: strikes, end: endOf(loaded.Sandbox.Getpid(), bundle), said: lastWords(bundle)}.judge()
-}
-
-const lastWordsMax = 600
-
-// lastWords are how gVisor's own report of its crash begins, before the stacks.
-func lastWords(bundle string) string {
-	report, err := os.ReadFile(filepath.Join(bundle, "panic.log"))
-	if err != nil {
-		return ""
-	}
-	said, _, _ := bytes.Cut(report[:min(len(report), 4*lastWordsMax)], []byte("\n\n"))
-	readable := strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(string(said), "?"))
-	readable = strings.Join(strings.Fields(readable), " ")
-	return strings.ToValidUTF8(readable[:min(len(readable), lastWordsMax)], "")
-}
-
-// withLastWords adds to a failure what the sentry said when it died.
-func (s *Sandboxes) withLastWords(id names.ID, err error) error {
-	if said := lastWords(s.paths.Bundle(id)); said != "" {
-		return fmt.Errorf("%w; gVisor's last words: %s", err, said)
-	}
-	return err
 }
 
 // A sandbox that we kill says so in its bundle, before it is killed.
@@ -174,65 +146,4 @@ func (s *Sandboxes) markKilled(id names.ID) error {
 		return fmt.Errorf("writing down that %s is killed: %w", id, err)
 	}
 	return nil
-}
-
-// How a process ended is told once, to whoever collects it; he writes it down in the bundle first. Before that the kernel tells it of the zombie.
-func endFile(bundle string, pid int) string { return filepath.Join(bundle, fmt.Sprintf("end.%d", pid)) }
-
-// dyingMax bounds the wait for a process that is on its way out: it has memory to give back, and says only then how it ended.
-const dyingMax = time.Second
-
-func endOf(pid int, bundle string) *unix.WaitStatus {
-	for until := time.Now().Add(dyingMax); isDying(pid) && time.Now().Before(until); {
-		time.Sleep(time.Millisecond)
-	}
-	if end := endOfZombie(pid); end != nil {
-		return end
-	}
-	text, err := os.ReadFile(endFile(bundle, pid))
-	if err != nil {
-		return nil
-	}
-	return asStatus(string(text))
-}
-
-// Places in what fieldsAfterName gives: proc_pid_stat(5) counts from 1, and the state is its third.
-const (
-	flagsAt    = 9 - 3
-	exitCodeAt = 52 - 3
-)
-
-func endOfZombie(pid int) *unix.WaitStatus {
-	fields := statOf(pid)
-	if len(fields) <= exitCodeAt || fields[0] != "Z" {
-		return nil
-	}
-	return asStatus(fields[exitCodeAt])
-}
-
-func isDying(pid int) bool {
-	fields := statOf(pid)
-	if len(fields) <= flagsAt || fields[0] == "Z" || fields[0] == "X" {
-		return false
-	}
-	const exiting = 0x4 // PF_EXITING of the kernel's.
-	flags, err := strconv.ParseUint(fields[flagsAt], 10, 64)
-	return err == nil && flags&exiting != 0
-}
-
-func statOf(pid int) []string {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return nil
-	}
-	return fieldsAfterName(string(stat))
-}
-
-func asStatus(text string) *unix.WaitStatus {
-	number, err := strconv.ParseUint(text, 10, 32)
-	if err != nil {
-		return nil
-	}
-	status := unix.WaitStatus(number)
-	return &status
 }

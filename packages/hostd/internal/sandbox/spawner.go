@@ -9,8 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -269,26 +267,4 @@ func reapAll(busy *sync.Mutex, births *births) {
 		}
 		busy.Unlock()
 	}
-}
-
-// startTicks is when a process began, in clock ticks since boot: with the pid it names a process for ever. 0 means no such process, or one that only waits to be reaped.
-func startTicks(pid int) int64 {
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return 0
-	}
-	fields := fieldsAfterName(string(stat))
-	if len(fields) < 20 || fields[0] == "Z" || fields[0] == "X" {
-		return 0
-	}
-	ticks, err := strconv.ParseInt(fields[19], 10, 64)
-	if err != nil {
-		return 0
-	}
-	return ticks
-}
-
-// fieldsAfterName are the fields of /proc/pid/stat from the state on; the name before them may hold anything.
-func fieldsAfterName(stat string) []string {
-	return strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 }

@@ -167,8 +167,8 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
   async onNode(nodeId: Sandbox['nodeId']): Promise<readonly Holding[]> {
     return this.#sandboxes()
       .filter((sandbox) => sandbox.nodeId === nodeId && (isLiving(sandbox) || this.#isKept(sandbox)))
-      .map(({ instanceId, generation, workspace, name, phase, idle, lastUsedAtMs, shape: { memoryMib } }) => {
-        return { instanceId, generation, nodeId, workspace, name, phase, idle, lastUsedAtMs, memoryMib };
+      .map(({ instanceId, generation, workspace, name, phase, idle, expiry, lastUsedAtMs, shape: { memoryMib } }) => {
+        return { instanceId, generation, nodeId, workspace, name, phase, idle, expiry, lastUsedAtMs, memoryMib };
       });
   }
 

@@ -44,6 +44,7 @@ type HoldingColumns =
   | 'name'
   | 'phase'
   | 'idle'
+  | 'expiry'
   | 'last_used_at_ms';
 
 export function holdingOf(row: Pick<SandboxRow, HoldingColumns> & { memory_mib: number }): Holding {
@@ -55,6 +56,7 @@ export function holdingOf(row: Pick<SandboxRow, HoldingColumns> & { memory_mib: 
     name: row.name as SandboxName,
     phase: row.phase,
     idle: row.idle as Holding['idle'],
+    expiry: row.expiry as Holding['expiry'],
     lastUsedAtMs: row.last_used_at_ms,
     memoryMib: row.memory_mib,
   };

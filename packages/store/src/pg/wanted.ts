@@ -92,7 +92,17 @@ export function pgWanted(db: Kysely<Tables>, sealing: Sealing): Wanted {
     onNode: async (nodeId) => {
       const rows = await db
         .selectFrom('sandboxes')
-        .select(['instance_id', 'generation', 'node_id', 'workspace', 'name', 'phase', 'idle', 'last_used_at_ms'])
+        .select([
+          'instance_id',
+          'generation',
+          'node_id',
+          'workspace',
+          'name',
+          'phase',
+          'idle',
+          'expiry',
+          'last_used_at_ms',
+        ])
         .select(sql<number>`(shape->>'memoryMib')::float8`.as('memory_mib'))
         .where('node_id', '=', nodeId)
         .where(sql<boolean>`(${IS_LIVING} or ${IS_KEPT})`)
