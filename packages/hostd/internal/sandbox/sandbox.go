@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 
@@ -119,14 +118,4 @@ func (s *Sandboxes) SlotOf(id names.ID) (names.Slot, bool) {
 		return 0, false
 	}
 	return ask.Slot, true
-}
-
-// onOwnThread runs act on a thread that ends with it: a start visits the sandbox's network namespace, and a thread that failed to come back from there must serve nothing else.
-func onOwnThread(act func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // Never unlocked.
-		done <- act()
-	}()
-	return <-done
 }
