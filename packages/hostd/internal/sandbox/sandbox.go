@@ -70,9 +70,7 @@ func fullID(id names.ID) container.FullID {
 }
 
 // Has says whether runsc knows a sandbox of that id, in whatever state.
-func (s *Sandboxes) Has(id names.ID) bool { return s.hasRecord(id) }
-
-func (s *Sandboxes) hasRecord(id names.ID) bool {
+func (s *Sandboxes) Has(id names.ID) bool {
 	record := container.StateFile{RootDir: s.paths.RunscRoot(), ID: fullID(id)}
 	_, err := record.Stat()
 	return err == nil
@@ -83,7 +81,7 @@ func (s *Sandboxes) load(id names.ID) (*container.Container, error) {
 	if s.isStarting(id) {
 		return nil, wire.Errorf(wire.Busy, "sandbox %s is still being started", id)
 	}
-	if !s.hasRecord(id) {
+	if !s.Has(id) {
 		return nil, wire.Errorf(wire.NotFound, "there is no sandbox %s", id)
 	}
 	loaded, err := container.Load(s.paths.RunscRoot(), fullID(id), container.LoadOpts{Exact: true, SkipCheck: true})
