@@ -8,7 +8,7 @@ import { promisify } from 'node:util';
 import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { api, type SandboxFacts } from '../bench/lib/api.ts';
-import { cgroupFile, memoryBytes } from '../bench/lib/host.ts';
+import { cgroupFile, memoryBytes, swapBytes } from '../bench/lib/host.ts';
 import { createOne, deleteMany, fileUrl, putFile, type Made } from '../bench/lib/sandboxes.ts';
 import { client, expectOk, patient, timed, type Stack } from '../bench/lib/stack.ts';
 import { ask, sh, start, type Ended } from './inside.ts';
@@ -263,10 +263,12 @@ describe('a sandbox that takes all it can', () => {
     async (_, line) => {
       const hog = await create('hog', { memoryMib: 512, diskMib: 1_024 });
       let most = 0;
+      const held = async () =>
+        (await memoryBytes(stack.scope, hog.hostId)) + (await swapBytes(stack.scope, hog.hostId));
       const looking = new AbortController();
       const looks = (async () => {
         while (!looking.signal.aborted) {
-          most = Math.max(most, await memoryBytes(stack.scope, hog.hostId).catch(() => 0));
+          most = Math.max(most, await held().catch(() => 0));
           await new Promise((again) => setTimeout(again, 50));
         }
       })();

@@ -214,3 +214,54 @@ func TestAVolumeThatTheGuestMovedIsFound(t *testing.T) {
 	}
 	n.must("volume.delete", args{"volume": "vol-2"})
 }
+
+// A path has 4096 bytes at most, and what its guest made is no reason not to delete an instance, nor to lose a volume.
+func TestAVolumeAtTheBottomOfATreeDeeperThanAnyPathIsFound(t *testing.T) {
+	n := newNode(t)
+	detached, deleted := n.up(0), n.up(1)
+	for _, i := range []instance{detached, deleted} {
+		volume := "of-" + i.id
+		n.must("volume.create", args{"volume": volume, "sizeMib": 50})
+		n.must("volume.attach", args{"id": i.id, "volume": volume, "name": "data"})
+		i.mustGet("/write", map[string]string{"path": "/torpor/vol/data/letter", "text": "dear"})
+		i.mustGet("/dig", map[string]string{"top": "/torpor/vol", "move": "/torpor/vol/data"})
+	}
+	volume := args{"volume": "of-" + detached.id}
+	n.refused("busy", "volume.delete", volume)
+	n.must("volume.create", args{"volume": "of-" + detached.id, "sizeMib": 60})
+	if usage := n.must("volume.usage", volume); usage["limitMib"].(float64) != 60 {
+		t.Errorf("the volume was given 60 MiB and has %v", usage)
+	}
+	n.must("volume.create", args{"volume": "copy", "sizeMib": 50, "from": "of-" + detached.id})
+	n.must("volume.detach", args{"id": detached.id, "volume": "of-" + detached.id, "name": "data"})
+	deleted.down()
+	for _, volume := range []string{"copy", "of-" + detached.id, "of-" + deleted.id} {
+		n.must("volume.attach", args{"id": detached.id, "volume": volume, "name": "data"})
+		if text := detached.mustGet("/read", asking("path", "/torpor/vol/data/letter")); text != "dear" {
+			t.Errorf("volume %s reads %q", volume, text)
+		}
+		n.must("volume.detach", args{"id": detached.id, "volume": volume, "name": "data"})
+	}
+	detached.down()
+}
+
+// Nothing keeps a guest from moving one volume into another. Each has a life of its own nevertheless.
+func TestAVolumeInsideAnotherComesBackWithIt(t *testing.T) {
+	n := newNode(t)
+	i := n.up(0)
+	hide := func() {
+		for _, volume := range []string{"outer", "inner"} {
+			n.must("volume.create", args{"volume": volume, "sizeMib": 50})
+			n.must("volume.attach", args{"id": i.id, "volume": volume, "name": volume})
+		}
+		i.mustGet("/rename", map[string]string{"from": "/torpor/vol/inner", "to": "/torpor/vol/outer/hidden"})
+		n.refused("busy", "volume.delete", args{"volume": "inner"})
+	}
+	hide()
+	n.must("volume.detach", args{"id": i.id, "volume": "outer", "name": "outer"})
+	hide()
+	i.down()
+	for _, volume := range []string{"outer", "inner"} {
+		n.must("volume.delete", args{"volume": volume})
+	}
+}

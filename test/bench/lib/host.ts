@@ -31,3 +31,11 @@ export async function memoryBytes(scope: string, instanceId: string): Promise<nu
     : cgroupFile(scope, instanceId, 'memory', 'memory.usage_in_bytes');
   return Number(await readFile(file, 'utf8'));
 }
+
+/** What of the sandbox lies in swap; 0 where the kernel does not account for it. */
+export async function swapBytes(scope: string, instanceId: string): Promise<number> {
+  const swap = cgroupFile(scope, instanceId, '', 'memory.swap.current');
+  if (isV2) return existsSync(swap) ? Number(await readFile(swap, 'utf8')) : 0;
+  const stat = await readFile(cgroupFile(scope, instanceId, 'memory', 'memory.stat'), 'utf8');
+  return Number(/^total_swap (\d+)$/m.exec(stat)?.[1] ?? 0);
+}

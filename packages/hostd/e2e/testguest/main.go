@@ -44,6 +44,8 @@ func main() {
 	answer("/write", func(r *http.Request) (string, error) {
 		return "", writeSynced(r.FormValue("path"), []byte(r.FormValue("text")))
 	})
+	answer("/rename", func(r *http.Request) (string, error) { return "", os.Rename(r.FormValue("from"), r.FormValue("to")) })
+	answer("/dig", dig)
 	answer("/bind", func(r *http.Request) (string, error) {
 		if err := os.MkdirAll(r.FormValue("to"), 0o755); err != nil {
 			return "", err
@@ -187,6 +189,28 @@ func writeSynced(path string, text []byte) error {
 		return err
 	}
 	return file.Sync()
+}
+
+// dig makes directories within each other until no path is long enough for the lowest, and moves something there.
+func dig(r *http.Request) (string, error) {
+	at, err := syscall.Open(r.FormValue("top"), syscall.O_DIRECTORY, 0)
+	if err != nil {
+		return "", err
+	}
+	level := strings.Repeat("x", 200)
+	for range 40 { // 8 kB; a path has at most 4.
+		if err := syscall.Mkdirat(at, level, 0o755); err != nil {
+			return "", err
+		}
+		below, err := syscall.Openat(at, level, syscall.O_DIRECTORY, 0)
+		syscall.Close(at)
+		if err != nil {
+			return "", err
+		}
+		at = below
+	}
+	defer syscall.Close(at)
+	return "", syscall.Renameat(at, r.FormValue("move"), at, "moved")
 }
 
 func list(r *http.Request) (string, error) {

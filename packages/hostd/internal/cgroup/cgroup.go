@@ -189,26 +189,24 @@ func writeExisting(path, value string) error {
 const cpuPeriodUs = 100_000
 
 func (g Group) settings(limits Limits) []setting {
-	memory := strconv.FormatInt(limits.MemoryMib<<20, 10)
+	memory := g.memoryLimit(limits.MemoryMib << 20)
 	quota := strconv.FormatInt(int64(limits.Cpus*cpuPeriodUs), 10)
 	pids := strconv.FormatInt(limits.Pids, 10)
 	if g.h.v2 {
 		at := func(file string) string { return filepath.Join(g.Path(""), file) }
-		return []setting{
-			{at("memory.max"), memory, false},
+		return append(memory, []setting{
 			// The whole sandbox dies at its limit: a sentry without its gofer, or the reverse, is no sandbox.
 			{at("memory.oom.group"), "1", true},
 			{at("cpu.max"), quota + " " + strconv.Itoa(cpuPeriodUs), false},
 			{at("pids.max"), pids, false},
-		}
+		}...)
 	}
 	at := func(controller, file string) string { return filepath.Join(g.Path(controller), file) }
-	settings := []setting{
-		{at("memory", "memory.limit_in_bytes"), memory, false},
+	settings := append(memory, []setting{
 		{at("cpu", "cpu.cfs_period_us"), strconv.Itoa(cpuPeriodUs), false},
 		{at("cpu", "cpu.cfs_quota_us"), quota, false},
 		{at("pids", "pids.max"), pids, false},
-	}
+	}...)
 	if contains(g.h.controllers, "cpuset") {
 		settings = append(g.inheritedCpuset(), settings...)
 	}

@@ -71,11 +71,12 @@ func TestLimitsGoToTheFilesOfEachLayout(t *testing.T) {
 		want []string
 	}{
 		{v1, []string{
-			"memory/torpor-abc123/inst0001/memory.limit_in_bytes=536870912", "cpu/torpor-abc123/inst0001/cpu.cfs_period_us=100000",
+			"memory/torpor-abc123/inst0001/memory.memsw.limit_in_bytes=-1", "memory/torpor-abc123/inst0001/memory.limit_in_bytes=536870912",
+			"memory/torpor-abc123/inst0001/memory.memsw.limit_in_bytes=536870912", "cpu/torpor-abc123/inst0001/cpu.cfs_period_us=100000",
 			"cpu/torpor-abc123/inst0001/cpu.cfs_quota_us=150000", "pids/torpor-abc123/inst0001/pids.max=100",
 		}},
 		{v2, []string{
-			"torpor-abc123/inst0001/memory.max=536870912", "torpor-abc123/inst0001/memory.oom.group=1",
+			"torpor-abc123/inst0001/memory.swap.max=0", "torpor-abc123/inst0001/memory.max=536870912", "torpor-abc123/inst0001/memory.oom.group=1",
 			"torpor-abc123/inst0001/cpu.max=150000 100000", "torpor-abc123/inst0001/pids.max=100",
 		}},
 	} {

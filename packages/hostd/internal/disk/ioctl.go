@@ -37,6 +37,8 @@ var (
 	ioctlQuotaCtl      = ioc(iocReadWrite, 40, 16)
 	ioctlQgroupCreate  = ioc(iocWrite, 42, 16)
 	ioctlQgroupLimit   = ioc(iocRead, 43, 48)
+	ioctlSubvolRootref = ioc(iocReadWrite, 61, 4096)
+	ioctlInoLookupUser = ioc(iocReadWrite, 62, 4096)
 )
 
 const (

@@ -43,8 +43,10 @@ func (p *Pool) CreateDisk(id names.ID, limitMib int64, from names.ID) (string, e
 
 // CreateVolume makes a volume's subvolume; from names a volume to snapshot, attached or not. One that exists, attached or not, gets the new limit.
 func (p *Pool) CreateVolume(volume string, limitMib int64, from string) error {
-	if at, err := p.attachment(volume); err != nil || at != "" {
-		return errors.Join(err, p.limitAt(at, limitMib))
+	if at, err := p.attachment(volume); err != nil {
+		return err
+	} else if at != nil {
+		return p.reach(at.number, func(there string) error { return p.limit(there, limitMib) })
 	}
 	clone := func(source string) error {
 		return p.create(p.paths.Volume(volume), source, limitMib, func(staged string) error { return nameVolume(staged, volume) })
@@ -56,10 +58,10 @@ func (p *Pool) CreateVolume(volume string, limitMib int64, from string) error {
 	if err != nil {
 		return err
 	}
-	if at == "" {
+	if at == nil {
 		return clone(p.paths.Volume(from))
 	}
-	return p.pinned(at, func(_ int, _, there string) error { return clone(there) })
+	return p.reach(at.number, clone)
 }
 
 // stagedSuffix marks a subvolume that is not finished; no id or volume name can hold a dot.
@@ -130,13 +132,6 @@ func forgetAttached(directory string) error {
 	return nil
 }
 
-func (p *Pool) limitAt(path string, limitMib int64) error {
-	if path == "" {
-		return nil
-	}
-	return p.pinned(path, func(_ int, _, there string) error { return p.limit(there, limitMib) })
-}
-
 func (p *Pool) limit(path string, limitMib int64) error {
 	number, err := subvolumeNumber(path)
 	if err != nil {
@@ -165,8 +160,8 @@ func (p *Pool) DeleteDisk(id names.ID) error {
 func (p *Pool) DeleteVolume(volume string) error {
 	if at, err := p.attachment(volume); err != nil {
 		return err
-	} else if at != "" {
-		return wire.Errorf(wire.Busy, "volume %s is attached at %s; detach it first", volume, at)
+	} else if at != nil {
+		return wire.Errorf(wire.Busy, "volume %s is attached to instance %s; detach it first", volume, at.to)
 	}
 	if err := p.destroy(p.paths.Volume(volume) + stagedSuffix); err != nil {
 		return err
@@ -223,11 +218,11 @@ func (p *Pool) VolumeUsage(volume string) (Usage, error) {
 	if err != nil {
 		return Usage{}, err
 	}
-	if at == "" {
+	if at == nil {
 		return p.usageOf(p.paths.Volume(volume))
 	}
 	var usage Usage
-	err = p.pinned(at, func(_ int, _, there string) (err error) {
+	err = p.reach(at.number, func(there string) (err error) {
 		usage, err = p.usageOf(there)
 		return err
 	})

@@ -3,7 +3,6 @@ package disk
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -38,8 +37,8 @@ func (p *Pool) Attach(id names.ID, volume, name string) error {
 	}
 	source := p.paths.Volume(volume)
 	if is, err := isSubvolume(source); err != nil || !is {
-		if at, err := p.attachment(volume); err == nil && at != "" {
-			return wire.Errorf(wire.Busy, "volume %s is attached at %s; detach it there first", volume, at)
+		if at, err := p.attachment(volume); err == nil && at != nil {
+			return wire.Errorf(wire.Busy, "volume %s is attached to instance %s; detach it there first", volume, at.to)
 		}
 		return wire.Errorf(wire.NotFound, "there is no volume %s; create it first", volume)
 	}
@@ -57,36 +56,59 @@ func (p *Pool) Attach(id names.ID, volume, name string) error {
 	return nil
 }
 
-// Detach moves it back; the guest must have unmounted it. Not attached is success.
-func (p *Pool) Detach(id names.ID, volume, name string) error {
-	if path := p.mounted(id, name); volumeAt(path) == volume {
-		return p.moveBack(volume, path)
-	}
-	attached, err := p.attachedTo(id)
+// Detach moves it back, whatever name the guest has given it, and with it any volume that the guest has put inside; the guest must have unmounted
+// them. Not attached is success.
+func (p *Pool) Detach(id names.ID, volume, _ string) error {
+	all, err := p.attachedTo(id)
 	if err != nil {
 		return err
 	}
-	if path, ok := attached[volume]; ok {
-		return p.moveBack(volume, path)
+	at, is := all[volume]
+	if !is {
+		if is, err := isSubvolume(p.paths.Volume(volume)); err == nil && is {
+			return nil
+		}
+		return wire.Errorf(wire.NotFound, "instance %s has no volume %s attached, and there is none elsewhere unattached", id, volume)
 	}
-	if is, err := isSubvolume(p.paths.Volume(volume)); err == nil && is {
-		return nil
+	inside := map[string]*attached{}
+	if err := p.reach(at.number, func(there string) error { return p.lookAt(there, id, inside) }); err != nil {
+		return err
 	}
-	return wire.Errorf(wire.NotFound, "instance %s has no volume %s attached, and there is none elsewhere unattached", id, volume)
+	if err := p.moveAllBack(inside); err != nil {
+		return err
+	}
+	return p.moveBack(volume, at)
 }
 
-func (p *Pool) moveBack(volume, path string) error {
-	home := p.paths.Volume(volume)
-	return p.pinned(path, func(parent int, name, there string) error {
-		if volumeAt(there) != volume {
-			return wire.Errorf(wire.Busy, "volume %s was moved away from %s meanwhile; ask again", volume, path)
+func (p *Pool) detachAll(id names.ID) error {
+	all, err := p.attachedTo(id)
+	if err != nil {
+		return err
+	}
+	return p.moveAllBack(all)
+}
+
+func (p *Pool) moveAllBack(all map[string]*attached) error {
+	for volume, at := range all {
+		if err := p.moveBack(volume, at); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+func (p *Pool) moveBack(volume string, at *attached) error {
+	home := p.paths.Volume(volume)
+	err := p.reachParent(at.nested, func(parent int, name string) error {
 		err := unix.Renameat2(parent, name, unix.AT_FDCWD, home, unix.RENAME_NOREPLACE)
+		if errors.Is(err, unix.ENOENT) {
+			return errElsewhere
+		}
 		if errors.Is(err, unix.EBUSY) {
-			return wire.Errorf(wire.Busy, "volume %s is in use at %s; unmount it inside first", volume, path)
+			return wire.Errorf(wire.Busy, "volume %s is in use in instance %s; unmount it inside first", volume, at.to)
 		}
 		if err != nil {
-			return fmt.Errorf("moving volume %s back from %s: %w", volume, path, err)
+			return fmt.Errorf("moving volume %s back from instance %s: %w", volume, at.to, err)
 		}
 		if volumeAt(home) == volume {
 			return nil
@@ -95,28 +117,12 @@ func (p *Pool) moveBack(volume, path string) error {
 		if err := unix.Renameat2(unix.AT_FDCWD, home, parent, name, unix.RENAME_NOREPLACE); err != nil {
 			return fmt.Errorf("putting back what was moved instead of volume %s: %w", volume, err)
 		}
-		return wire.Errorf(wire.Busy, "volume %s was moved away from %s meanwhile; ask again", volume, path)
+		return errElsewhere
 	})
-}
-
-// pinned opens the directory that a path below an instance's disk lies in, following no link: the guest of a running
-// sandbox can put a link in place of any directory there, and it would lead root wherever the guest likes. There is the
-// same place by way of the open directory, good for as long as act lasts.
-func (p *Pool) pinned(path string, act func(parent int, name, there string) error) error {
-	relative, err := filepath.Rel(p.paths.Disks(), filepath.Dir(path))
-	if err != nil {
-		return err
+	if errors.Is(err, errElsewhere) {
+		return wire.Errorf(wire.Busy, "volume %s was moved about in instance %s meanwhile; ask again", volume, at.to)
 	}
-	return within(p.paths.Disks(), func(disks *os.File) error {
-		how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS}
-		parent, err := unix.Openat2(int(disks.Fd()), relative, &how)
-		if err != nil {
-			return fmt.Errorf("opening the directory of %s: %w", path, err)
-		}
-		defer unix.Close(parent)
-		name := filepath.Base(path)
-		return act(parent, name, fmt.Sprintf("/proc/self/fd/%d/%s", parent, name))
-	})
+	return err
 }
 
 // volumeAt is the volume that lies at a path, or "". Only subvolumes count: a guest cannot make one, nor write trusted attributes.
@@ -136,56 +142,57 @@ func volumeAt(path string) string {
 	return volume
 }
 
-func (p *Pool) detachAll(id names.ID) error {
-	attached, err := p.attachedTo(id)
+// attached is where in which instance's disk a volume lies.
+type attached struct {
+	to names.ID
+	nested
+}
+
+// attachedTo finds the volumes anywhere below an instance's vol/, since its guest may have moved them there.
+func (p *Pool) attachedTo(id names.ID) (map[string]*attached, error) {
+	found := map[string]*attached{}
+	err := p.lookAt(p.paths.Disk(id), id, found)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("looking for the volumes of instance %s: %w", id, err)
+	}
+	return found, nil
+}
+
+// lookAt finds the volumes within a subvolume, those within them too.
+func (p *Pool) lookAt(path string, id names.ID, found map[string]*attached) error {
+	all, err := nestedIn(path)
 	if err != nil {
 		return err
 	}
-	for volume, path := range attached {
-		if err := p.moveBack(volume, path); err != nil {
+	for _, one := range all {
+		err := p.reach(one.number, func(there string) error {
+			if volume := volumeAt(there); volume != "" {
+				found[volume] = &attached{id, one}
+			}
+			return p.lookAt(there, id, found)
+		})
+		// It may have been detached and deleted meanwhile.
+		if err != nil && !errors.Is(err, errElsewhere) && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}
 	return nil
 }
 
-// attachedTo finds the volumes anywhere below an instance's vol/, since its guest may have renamed them there.
-func (p *Pool) attachedTo(id names.ID) (map[string]string, error) {
-	found := map[string]string{}
-	top := filepath.Join(p.paths.Disk(id), "vol")
-	err := filepath.WalkDir(top, func(path string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, os.ErrNotExist) {
-			return nil
-		}
-		if err != nil || !entry.IsDir() {
-			return err
-		}
-		if volume := volumeAt(path); volume != "" {
-			found[volume] = path
-			return filepath.SkipDir
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("looking for the volumes of instance %s: %w", id, err)
-	}
-	return found, nil
-}
-
-// attachment finds where a volume is attached, or "". It looks at every instance, so it is for the rare questions only.
-func (p *Pool) attachment(volume string) (string, error) {
+// attachment finds where a volume is attached, or nil. It looks at every instance, so it is for the rare questions only.
+func (p *Pool) attachment(volume string) (*attached, error) {
 	ids, err := Disks(p.paths)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	for _, id := range ids {
-		attached, err := p.attachedTo(id)
+		all, err := p.attachedTo(id)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
-		if path, ok := attached[volume]; ok {
-			return path, nil
+		if at, ok := all[volume]; ok {
+			return at, nil
 		}
 	}
-	return "", nil
+	return nil, nil
 }

@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sort"
 	"strings"
 
@@ -19,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"torpor.dev/hostd/internal/names"
+	"torpor.dev/hostd/internal/thread"
 	"torpor.dev/hostd/internal/wire"
 )
 
@@ -123,7 +123,7 @@ func ensureNetns(path string) error {
 	if err := os.WriteFile(path, nil, 0o444); err != nil {
 		return fmt.Errorf("making the mount point of namespace %s: %w", path, err)
 	}
-	return onOwnThread(func() error {
+	return thread.Alone(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("making a network namespace: %w", err)
 		}
@@ -136,16 +136,6 @@ func ensureNetns(path string) error {
 		}
 		return nil
 	})
-}
-
-// onOwnThread runs act on a thread that ends with it, so that no other goroutine ever finds itself in a changed namespace.
-func onOwnThread(act func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // Never unlocked: the thread dies with the goroutine.
-		done <- act()
-	}()
-	return <-done
 }
 
 func isNetns(path string) bool {

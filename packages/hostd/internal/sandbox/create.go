@@ -23,7 +23,7 @@ func (s *Sandboxes) Create(ctx context.Context, ask Ask, netns string, lock *os.
 	if err != nil {
 		return Process{}, err
 	}
-	if s.hasRecord(ask.ID) {
+	if s.Has(ask.ID) {
 		return s.existing(ask.ID, wanted)
 	}
 	// Whatever a create that was cut short left is taken away first.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 
@@ -71,9 +70,7 @@ func fullID(id names.ID) container.FullID {
 }
 
 // Has says whether runsc knows a sandbox of that id, in whatever state.
-func (s *Sandboxes) Has(id names.ID) bool { return s.hasRecord(id) }
-
-func (s *Sandboxes) hasRecord(id names.ID) bool {
+func (s *Sandboxes) Has(id names.ID) bool {
 	record := container.StateFile{RootDir: s.paths.RunscRoot(), ID: fullID(id)}
 	_, err := record.Stat()
 	return err == nil
@@ -84,7 +81,7 @@ func (s *Sandboxes) load(id names.ID) (*container.Container, error) {
 	if s.isStarting(id) {
 		return nil, wire.Errorf(wire.Busy, "sandbox %s is still being started", id)
 	}
-	if !s.hasRecord(id) {
+	if !s.Has(id) {
 		return nil, wire.Errorf(wire.NotFound, "there is no sandbox %s", id)
 	}
 	loaded, err := container.Load(s.paths.RunscRoot(), fullID(id), container.LoadOpts{Exact: true, SkipCheck: true})
@@ -119,14 +116,4 @@ func (s *Sandboxes) SlotOf(id names.ID) (names.Slot, bool) {
 		return 0, false
 	}
 	return ask.Slot, true
-}
-
-// onOwnThread runs act on a thread that ends with it: a start visits the sandbox's network namespace, and a thread that failed to come back from there must serve nothing else.
-func onOwnThread(act func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // Never unlocked.
-		done <- act()
-	}()
-	return <-done
 }

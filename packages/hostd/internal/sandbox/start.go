@@ -8,6 +8,7 @@ import (
 	"gvisor.dev/gvisor/runsc/container"
 
 	"torpor.dev/hostd/internal/names"
+	"torpor.dev/hostd/internal/thread"
 	"torpor.dev/hostd/internal/wire"
 )
 
@@ -53,7 +54,8 @@ func (s *Sandboxes) beginStart(id names.ID, loaded *container.Container) <-chan 
 	s.mutex.Unlock()
 	outcome := make(chan error, 1)
 	go func() {
-		err := onOwnThread(func() error { return loaded.Start(s.conf) })
+		// It visits the sandbox's network namespace, and a thread that failed to come back from there must serve nothing else.
+		err := thread.Alone(func() error { return loaded.Start(s.conf) })
 		s.mutex.Lock()
 		delete(s.starts, id)
 		s.mutex.Unlock()

@@ -1,0 +1,51 @@
+//go:build host
+
+package cgroup
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Limits rise and fall, and the kernel takes each step: at all times memory and swap together end where memory does.
+func TestTheMemoryLimitHoldsWithSwap(t *testing.T) {
+	h, err := Detect(Root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	group := h.Group("torpor-e2fffe", "inst0001")
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := group.Remove(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := h.RemoveParent(ctx, "torpor-e2fffe"); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, mib := range []int64{64, 128, 32} {
+		if err := group.Create(Limits{MemoryMib: mib, Cpus: 1, Pids: 100}); err != nil {
+			t.Fatalf("a limit of %d MiB: %v", mib, err)
+		}
+		limit := strconv.FormatInt(mib<<20, 10)
+		want := map[string]string{"memory.limit_in_bytes": limit, "memory.memsw.limit_in_bytes": limit}
+		if h.v2 {
+			want = map[string]string{"memory.max": limit, "memory.swap.max": "0"}
+		}
+		for file, value := range want {
+			text, err := os.ReadFile(filepath.Join(group.Path("memory"), file))
+			if os.IsNotExist(err) {
+				continue // This kernel does not account for swap.
+			}
+			if err != nil || strings.TrimSpace(string(text)) != value {
+				t.Errorf("with a limit of %d MiB %s is %q, want %s (%v)", mib, file, text, value, err)
+			}
+		}
+	}
+}
