@@ -1,7 +1,7 @@
 import { MemoryBus } from '@torpor/bus';
 import { bookUsage, NodeId, type UsageInterval } from '@torpor/contracts';
 import { describe, expect, it } from 'vitest';
-import { memoryNote } from '../note.ts';
+import { memoryNote, type Note } from '../note.ts';
 import { rehearse, settle, stage, startAsk, StillClock, type Rehearsal } from '../rehearsal.ts';
 import { closeInterval, firstPoint } from './intervals.ts';
 import { Meter } from './meter.ts';
@@ -50,7 +50,15 @@ async function scene(options?: Parameters<typeof stage>[1]) {
     if (!answers) throw new Error('the database is away');
     return { booked: intervals.length };
   });
-  const note = memoryNote();
+  const kept = memoryNote();
+  const disk = { writeMs: 0 };
+  const note: Note = {
+    read: kept.read,
+    async write(text) {
+      if (disk.writeMs > 0) await clock.after(disk.writeMs);
+      await kept.write(text);
+    },
+  };
   const open = async (room: Rehearsal) => {
     const meter = new Meter({ parts: room.parts, wire: bus.as('node'), nodeId: NodeId.parse('n1'), note });
     room.onChange = (instance) => meter.changed(instance);
@@ -60,7 +68,7 @@ async function scene(options?: Parameters<typeof stage>[1]) {
     void meter.run();
     return meter;
   };
-  return { clock, set, booked, open, fail: (off: boolean) => (answers = !off) };
+  return { clock, set, booked, open, kept, disk, fail: (off: boolean) => (answers = !off) };
 }
 
 /** How long was booked, ms by tier. */
@@ -175,6 +183,20 @@ describe('the meter', () => {
       expect(booked.length).toBeGreaterThan(1);
     },
   );
+
+  it('books nothing that a crash would close again otherwise: what came up while the disk was busy waits for it', async () => {
+    const { clock, set, booked, open, kept, disk } = await scene();
+    disk.writeMs = 50;
+    const room = rehearse(set);
+    await open(room);
+    await room.standby.start(startAsk());
+    await clock.go(5_010);
+    await room.standby.putAllToSleep();
+    await clock.go(60); // the first write has ended, the second has not
+    expect([booked.length, JSON.parse((await kept.read()) ?? '').waiting.length]).toEqual([0, 0]);
+    await clock.go(50);
+    expect(booked.map(({ tier }) => tier)).toEqual(['running']);
+  });
 
   it('keeps what nobody books, and books it later', async () => {
     const { clock, set, booked, open, fail } = await scene();

@@ -195,9 +195,10 @@ export class Meter {
   async #book(): Promise<void> {
     const { wire, nodeId, parts } = this.#options;
     this.#drop();
-    // What has been kept on disk is booked; a crash before the next flush books it again, which counts once.
     while (this.#waiting.length > 0 && !parts.closing.aborted) {
       const batch = this.#waiting.slice(0, BATCH);
+      // Only what has been kept on disk is booked: a crash before the next flush books it again, which counts once.
+      await this.flush();
       try {
         await wire.ask(bookUsage, { nodeId, intervals: batch }, { signal: parts.closing });
       } catch (error) {
