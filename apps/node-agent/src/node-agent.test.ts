@@ -131,6 +131,22 @@ describe('a node, as other rooms see it', () => {
     ]);
   });
 
+  it('has metered, when it has gone to rest, what was used until all slept', async () => {
+    await start();
+    const act = set.host.act.bind(set.host);
+    set.host.act = async (verb, id, work) => {
+      if (verb === 'sandbox.stats') await clock.after(50);
+      return await act(verb, id, work);
+    };
+    const rested = room.rest();
+    await clock.go(1_000);
+    await rested;
+    expect(JSON.parse((await notes.metering.read()) ?? '')).toMatchObject({
+      points: [{ tier: 'paused' }],
+      waiting: [{ tier: 'running' }],
+    });
+  });
+
   it('ends what nobody wants, at that generation only', async () => {
     await start();
     scheduler.unwanted = [{ ...target, generation: 2 }];

@@ -136,10 +136,11 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
 
   await driver.prepare();
   await admission.look();
+  await meter.recall();
   await standby.adopt();
-  await meter.recall(standby.all());
+  meter.takenOver(standby.all());
   await lease.recall();
-  lifetime.own('the metering', () => meter.flush());
+  lifetime.own('the metering', () => meter.close());
   lifetime.own('the standby engine', () => standby.close());
   let resting = false;
   lifetime.own('the rest of the sandboxes', () => (resting ? standby.putAllToSleep() : undefined));

@@ -1,5 +1,7 @@
 /** What first-party clients send and get. Times are ms since the epoch, sizes MiB. */
 import {
+  ENV_BYTES_MAX,
+  envBytes,
   Expiry,
   Generation,
   IdlePolicy,
@@ -40,6 +42,7 @@ export const CreateSandboxInput = z.object({
         .max(256),
       text(131_072),
     )
+    .refine((env) => envBytes(Object.entries(env)) <= ENV_BYTES_MAX, `expected at most ${ENV_BYTES_MAX} bytes in all`)
     .default({}),
   labels: z.record(label, label).default({}),
   displayName: text(63).optional(),

@@ -4,7 +4,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { deleteSandbox } from '@torpor/contracts';
+import { createSandbox, deleteSandbox } from '@torpor/contracts';
 import { Failure, systemClock, type Clock } from '@torpor/kernel';
 import { describeWire } from './conformance.ts';
 import { natsWire } from './nats-wire.ts';
@@ -79,6 +79,23 @@ describe.skipIf(!existsSync(binary))('with a real nats-server (TORPOR_NATS_SERVE
     });
   });
 
+  it('a request that is larger than the server takes never leaves, and is told for what it is', async () => {
+    const wire = await (await server).open('anyone');
+    const heard: unknown[] = [];
+    await wire.serve(createSandbox, async (ask) => {
+      heard.push(ask);
+      throw new Failure('not_found', 'heard');
+    });
+    const ask = (value: string) => createSandbox.request.parse({ ...SMALL_ASK, env: { A: value } });
+    await expect(wire.ask(createSandbox, ask('x'.repeat(1 << 20)))).rejects.toMatchObject({
+      code: 'too_large',
+      retryable: false,
+    });
+    await expect(wire.ask(createSandbox, ask('x'))).rejects.toMatchObject({ message: 'heard' });
+    expect(heard).toHaveLength(1);
+    await wire.close();
+  });
+
   describe('while the server is away', () => {
     const ask = (name: string) => deleteSandbox.request.parse({ workspace: 'main', name, reason: 'test' });
 
@@ -128,6 +145,21 @@ describe.skipIf(!existsSync(binary))('with a real nats-server (TORPOR_NATS_SERVE
     });
   });
 });
+
+const SMALL_ASK = {
+  workspace: 'main',
+  reuse: false,
+  template: 'base',
+  image: 'base',
+  shape: { memoryMib: 512, cpus: 1, diskMib: 1024, pids: 256 },
+  ports: [],
+  labels: {},
+  idle: { kind: 'never' },
+  expiry: {},
+  terminatedRetentionMs: 0,
+  extra: {},
+  createdBy: 'test',
+};
 
 async function startServer() {
   const dir = mkdtempSync(join(tmpdir(), 'torpor-nats-'));

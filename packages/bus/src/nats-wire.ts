@@ -10,6 +10,7 @@ import { systemClock, Failure, withDeadline, type Clock } from '@torpor/kernel';
 import { checked, openReply, openRequest, packFailure, packReply, packRequest, subjectOf } from './envelope.ts';
 import { natsHints } from './nats-hints.ts';
 import { whileAwaited } from './patience.ts';
+import { PAYLOAD_BYTES_MAX, requestText } from './payload.ts';
 import { PULSE, PulseListener, withPulse, type PulseTimes } from './pulse.ts';
 import type { AskOptions, CallContext, Hints, Subscription, Wire } from './wire.ts';
 
@@ -75,18 +76,17 @@ class NatsWire implements OpenWire {
     const untilMs = this.#clock.monotonicMs() + deadlineMs;
     // The client would keep the request and send it when the server is back, however late: it must not be carried out when nobody waits any more.
     if (this.#away) await this.#whenBack(this.#away.promise, subject, deadlineMs, options.signal);
-    const request = (pulse?: string) => {
+    const request = async (pulse?: string) => {
       const leftMs = Math.max(1, Math.ceil(untilMs - this.#clock.monotonicMs()));
       const envelope = packRequest(call, body, {
         traceparent: options.traceparent,
         leftMs,
         ...(pulse ? { pulse } : {}),
       });
-      return this.#connection
-        .request(subject, JSON.stringify(envelope), { timeout: leftMs })
-        .catch((error: unknown) => {
-          throw askFailure(error, subject, deadlineMs);
-        });
+      const text = requestText(envelope, subject, this.#connection.info?.max_payload ?? PAYLOAD_BYTES_MAX);
+      return this.#connection.request(subject, text, { timeout: leftMs }).catch((error: unknown) => {
+        throw askFailure(error, subject, deadlineMs);
+      });
     };
     const message = await untilAborted(options.signal, () =>
       deadlineMs > this.#pulse.silenceMs ? this.#pulses.during(subject, request) : request(),

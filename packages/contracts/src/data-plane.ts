@@ -5,8 +5,11 @@
  */
 import type { Generation, InstanceId } from './ids.ts';
 
-/** `blaxel`: the Blaxel sandbox API. `port/<n>`: a port inside. `guest`: the guest's own calls, for our CLI. */
-export type DataPlanePart = 'blaxel' | 'guest' | `port/${number}`;
+/**
+ * `blaxel`: the Blaxel sandbox API. `port/<n>`: a port inside, for who has a key. `preview/<n>`: the same for who has a preview's address, whose forgotten
+ * tab must hold nothing awake. `guest`: the guest's own calls, for our CLI.
+ */
+export type DataPlanePart = 'blaxel' | 'guest' | `port/${number}` | `preview/${number}`;
 
 /** Carries the installation's data key; a request without it is refused with 401. Never passed into a sandbox. */
 export const DATA_KEY_HEADER = 'x-torpor-data-key';

@@ -1,6 +1,7 @@
 export * from './call.ts';
 export * from './calls.ts';
 export * from './data-plane.ts';
+export * from './environment.ts';
 export * from './failures.ts';
 export * from './ids.ts';
 export * from './plain-words.ts';

@@ -55,6 +55,13 @@ export function describeInstanceDriver(name: string, openHost: () => Promise<Con
       await driver.prepare();
     }, 300_000);
 
+    it('names what it makes instances of, by the same name after a restart', async () => {
+      const next = host.makeDriver();
+      await next.prepare();
+      expect(next.build).toBe(driver.build);
+      next.close();
+    });
+
     afterEach(async () => {
       for (const instance of started.splice(0)) {
         instance.guest.close();

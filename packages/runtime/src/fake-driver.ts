@@ -76,6 +76,9 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
     name: 'fake',
     isolation: 'none',
     templates,
+    get build() {
+      return host.build;
+    },
     prepare: () => host.act('node.prepare', undefined, () => {}),
     createSteps,
     destroySteps,

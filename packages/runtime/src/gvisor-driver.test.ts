@@ -42,10 +42,13 @@ it('finds the instance where hostd puts it', () => {
   expect(() => isAddressIn('', '10.83.0.6')).toThrow(/subnet/);
 });
 
+const hello = { protocol: 1, scope: 'abc123', pid: 1, runsc: { path: '/cache/runsc-1/runsc', version: 'v1' } };
+
 it('tells hostd what the node is to be', async () => {
-  const { hostd, asked } = scripted({});
+  const { hostd, asked } = scripted({ hello });
   await gvisorDriver(settings, hostd).prepare();
   expect(asked).toEqual([
+    ['hello', { protocol: 1 }],
     [
       'node.prepare',
       {
@@ -58,6 +61,20 @@ it('tells hostd what the node is to be', async () => {
       },
     ],
   ]);
+});
+
+it('names a build by runsc and by what templates are made of', async () => {
+  const base = { name: 'base', aliases: [], lower: ['/guest-1', '/base-1'] };
+  const buildWith = async (path: string, lower: string[]) => {
+    const { hostd } = scripted({ hello: { ...hello, runsc: { path, version: 'v1' } } });
+    const driver = gvisorDriver({ ...settings, templates: [{ ...base, lower }] }, hostd);
+    await driver.prepare();
+    return driver.build;
+  };
+  const first = await buildWith('/runsc-1', ['/guest-1', '/base-1']);
+  expect(await buildWith('/runsc-1', ['/guest-1', '/base-1'])).toBe(first);
+  expect(await buildWith('/runsc-2', ['/guest-1', '/base-1'])).not.toBe(first);
+  expect(await buildWith('/runsc-1', ['/guest-2', '/base-1'])).not.toBe(first);
 });
 
 it('makes an instance by one verb a step, disk and network side by side', async () => {

@@ -4,6 +4,7 @@
  */
 import type { InstanceId } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
+import { createHash } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
 import { hostAddress, instanceAddress } from './addresses.ts';
 import { guestAnswers } from './guest-health.ts';
@@ -24,7 +25,7 @@ import { assertCovered } from './steps.ts';
 export interface GvisorTemplate {
   readonly name: string;
   readonly aliases: readonly string[];
-  /** Overlay lower directories, the topmost first; one of them holds `/torpor/guest`. */
+  /** Overlay lower directories, the topmost first; one of them holds `/torpor/guest`. What is in one never changes: a new make has a new path. */
   readonly lower: readonly string[];
 }
 
@@ -62,6 +63,7 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
   for (const template of settings.templates) {
     for (const name of [template.name, ...template.aliases]) templates.set(name, template);
   }
+  let build: string | undefined;
 
   function createSteps(spec: InstanceSpec): readonly Step[] {
     const { instanceId: id, slot, shape, bootToken } = spec;
@@ -137,7 +139,12 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
     name: 'gvisor',
     isolation: 'gvisor',
     templates: [...templates.keys()],
+    get build() {
+      if (build === undefined) throw new Error('the host was asked nothing yet: prepare it first');
+      return build;
+    },
     async prepare() {
+      build = buildOf((await hostd.ask('hello', { protocol: 1 }, LOOK_MS)).runsc, settings.templates);
       const { pool, subnet, dnsPort, hostPorts, egress } = settings;
       const allow = await openings(settings);
       const limits = { bandwidthMbit: egress.bandwidthMbit, connections: egress.connections };
@@ -183,6 +190,12 @@ const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 function openHostd(settings: GvisorSettings): HostdClient {
   const { hostdSocket, scope, traceparent } = settings;
   return hostdClient({ socket: hostdSocket, scope, ...(traceparent ? { traceparent } : {}) });
+}
+
+/** The path counts besides the version, which knows of no patch: like a layer's, it is another for another make. */
+function buildOf(runsc: VerbResult<'hello'>['runsc'], templates: readonly GvisorTemplate[]): string {
+  const parts = [runsc.path, runsc.version, templates.map(({ name, lower }) => [name, lower])];
+  return createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 16);
 }
 
 /** A sandbox that is only half asleep answers nothing either, and is resumed the same way: it counts as frozen. */

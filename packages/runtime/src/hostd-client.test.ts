@@ -37,7 +37,8 @@ class StandIn {
       createInterface(socket).on('line', (line) => {
         const request = JSON.parse(line) as Request; // the client's own lines
         const answer = (more: object) => socket.write(`${JSON.stringify({ id: request.id, ...more })}\n`);
-        if (request.verb === 'hello') return answer({ ok: true, result: { protocol: 1, scope, pid: 1 } });
+        const runsc = { path: '/runsc', version: 'v1' };
+        if (request.verb === 'hello') return answer({ ok: true, result: { protocol: 1, scope, pid: 1, runsc } });
         this.seen.push(request);
         reply(request, answer);
       });

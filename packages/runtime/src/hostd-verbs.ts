@@ -65,7 +65,12 @@ const slots = z
   .transform((list) => list ?? []);
 
 const RESULTS = {
-  hello: z.object({ protocol: z.number(), scope: z.string(), pid: z.number() }),
+  hello: z.object({
+    protocol: z.number(),
+    scope: z.string(),
+    pid: z.number(),
+    runsc: z.object({ path: z.string(), version: z.string() }),
+  }),
   'node.prepare': z.object({ pool: z.object({ totalMib: z.number(), freeMib: z.number() }) }),
   'node.usage': z.object({
     pool: z.object({ totalMib: z.number(), freeMib: z.number(), reserveMib: z.number() }),

@@ -87,6 +87,8 @@ export interface InstanceDriver {
   readonly isolation: Isolation;
   /** Templates that instances can be made from, by name and alias. */
   readonly templates: readonly string[];
+  /** Names the isolation, the guest and the templates that instances are made of now; equal names, equal makes. Known once `prepare` has ended. */
+  readonly build: string;
   /** Makes ready what the node shares: pool of disks, network table. Twice is once. */
   prepare(): Promise<void>;
   /** The steps that make the instance; after the last one the guest answers with the boot token. */

@@ -1,6 +1,6 @@
 /** The services of a stack on one box, as data: what each runs, as whom, after what, and how one knows that it works. */
 import { join } from 'node:path';
-import { roomPermissions } from '@torpor/bus';
+import { PAYLOAD_BYTES_MAX, roomPermissions } from '@torpor/bus';
 import { defaultPools } from '@torpor/config';
 import type {
   GatewayConfig,
@@ -80,7 +80,7 @@ async function natsService({ layout, places, keys, toolchain }: Stack): Promise<
     host: '127.0.0.1',
     port: places.ports.nats,
     jetstream: { store_dir: layout.natsDir, max_memory_store: 256 << 20, max_file_store: 1 << 30 },
-    max_payload: 1 << 20,
+    max_payload: PAYLOAD_BYTES_MAX,
     authorization: { users },
   };
   const file = await writeJson(layout, 'nats.json', config, layout.accounts.nats);

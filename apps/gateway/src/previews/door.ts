@@ -63,7 +63,7 @@ export async function admitPreview(
   );
   if (verdict.kind === 'ended') throw noPreview(target.id);
   if (verdict.kind === 'refused') return { kind: 'refused', why: verdict.why, headers };
-  const part: DataPlanePart = isSession ? 'blaxel' : `port/${preview.port}`;
+  const part: DataPlanePart = isSession ? 'blaxel' : `preview/${preview.port}`;
   const load: Load = {
     part,
     rest: target.path + verdict.query,

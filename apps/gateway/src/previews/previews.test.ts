@@ -36,7 +36,7 @@ describe('a public preview', () => {
       headers: { authorization: `Bearer ${stage.apiKey}` },
     });
     expect([answer.status, answer.headers.get('x-out'), await answer.text()]).toEqual([200, 'out', 'from the node']);
-    expect(stage.seen[0]?.url).toMatch(/\/port\/3000\/a\/\/b%2F\?q=1$/);
+    expect(stage.seen[0]?.url).toMatch(/\/preview\/3000\/a\/\/b%2F\?q=1$/);
     expect(stage.seen[0]?.headers).toMatchObject({ 'x-added': 'in' });
     expect(JSON.stringify(stage.seen[0]?.headers)).not.toContain(stage.apiKey);
   });
@@ -132,7 +132,7 @@ describe('the records', () => {
       (await make('?force=true', { metadata: { name: 'again' }, spec: { port: 4000, public: true } })).status,
     ).toBe(200);
     await stage.call(pathOf(first.body));
-    expect(stage.seen[0]?.url).toContain('/port/4000/');
+    expect(stage.seen[0]?.url).toContain('/preview/4000/');
     await stage.call('/v0/sandboxes/box/previews/again', { method: 'DELETE' });
     const unknown = await stage.call('/v0/sandboxes/box/previews/again');
     expect([unknown.status, await unknown.json()]).toMatchObject([404, { code: 404 }]);

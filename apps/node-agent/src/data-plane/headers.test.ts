@@ -10,6 +10,7 @@ describe('an address', () => {
     ['/d/iaaaaaaaaaaa/3/port/8080', 'port', '/'],
     ['/d/iaaaaaaaaaaa/3/port/8080?x=1', 'port', '/?x=1'],
     ['/d/iaaaaaaaaaaa/3/port/8080//a/../b', 'port', '//a/../b'],
+    ['/d/iaaaaaaaaaaa/3/preview/8080/x', 'port', '/x'],
   ])('%s is kept raw', (url, kind, rest) => {
     const target = parseTarget(url);
     expect([target?.part.kind, target?.rest, target?.generation]).toEqual([kind, rest, 3]);

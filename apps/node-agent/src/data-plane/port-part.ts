@@ -5,13 +5,17 @@ import { pipeline, type Duplex } from 'node:stream';
 import type { Stay } from '../standby/stay.ts';
 import { piped, type Exchange } from './exchange.ts';
 import { passedOn, wakeHeaders } from './headers.ts';
+import type { Part } from './target.ts';
 
-export async function servePort(exchange: Exchange, port: number): Promise<void> {
+export async function servePort(
+  exchange: Exchange,
+  { port, isPreview }: Extract<Part, { kind: 'port' }>,
+): Promise<void> {
   const { stay, response } = exchange;
   const tunnel = await tunnelTo(port, exchange);
   const answer = await answerFrom(exchange, tunnel);
-  // From here on it counts by its bytes: an event stream that nobody looks at holds nothing awake.
-  stay.become('preview');
+  // From here on a preview counts by its bytes: an event stream in a forgotten tab holds nothing awake. Who asked by a key waits for the answer's end.
+  if (isPreview) stay.become('preview');
   answer.on('data', (chunk: Buffer) => stay.moved({ fromClient: 0, fromInstance: chunk.length }));
   const status = answer.statusCode ?? 502;
   const wake = Object.entries(wakeHeaders(stay)).flat();

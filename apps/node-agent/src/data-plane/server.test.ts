@@ -106,6 +106,10 @@ function open(rest: string, options: RequestOptions & { body?: string | Buffer }
   });
 }
 
+function firstOf(stream: IncomingMessage): Promise<string> {
+  return new Promise((resolve) => stream.once('data', (chunk: Buffer) => resolve(chunk.toString())));
+}
+
 async function run(shell: string): Promise<string> {
   const headers = { 'content-type': 'application/json' };
   const { body } = await ask('/guest/v1/processes', { method: 'POST', body: JSON.stringify({ shell }), headers });
@@ -366,11 +370,19 @@ describe('a port inside', () => {
     expect(instance.openStays).toBe(0);
   });
 
-  it('streams events without holding the sandbox awake, and wakes nothing by itself', async () => {
+  it('holds the sandbox awake until its answer has ended, however still it is', async () => {
     await instance.setPolicy({ kind: 'after', idleMs: 50 });
     const stream = await open('/port/8080/events');
-    const first = new Promise<string>((resolve) => stream.once('data', (chunk: Buffer) => resolve(chunk.toString())));
-    expect(await first).toBe('data: first\n\n');
+    expect(await firstOf(stream)).toBe('data: first\n\n');
+    expect(instance.uses.holds).toBe(true);
+    stream.destroy();
+    await vi.waitFor(() => expect(instance.state).toBe('paused'));
+  });
+
+  it('streams events to a preview without holding the sandbox awake, and wakes nothing by itself', async () => {
+    await instance.setPolicy({ kind: 'after', idleMs: 50 });
+    const stream = await open('/preview/8080/events');
+    expect(await firstOf(stream)).toBe('data: first\n\n');
     await vi.waitFor(() => expect(instance.state).toBe('paused'));
     expect(instance.openStays).toBe(1);
     stream.destroy();

@@ -47,7 +47,7 @@ export async function serveDataPlane(options: DataPlaneOptions): Promise<DataPla
     keepAliveTimeout: IDLE_CONNECTION_MS,
     requestTimeout: 0, // an upload may take as long as it takes; the gateway minds slow callers
     noDelay: true,
-    shouldUpgradeCallback: (request) => /^\/d\/[^/]+\/\d+\/port\//.test(request.url ?? ''),
+    shouldUpgradeCallback: (request) => /^\/d\/[^/]+\/\d+\/(port|preview)\//.test(request.url ?? ''),
   });
   server.on('request', (request, response) => void traced(request, response));
   server.on('checkContinue', (request, response) => void traced(request, response));
@@ -61,7 +61,8 @@ export async function serveDataPlane(options: DataPlaneOptions): Promise<DataPla
   function admit(request: IncomingMessage): { target: Target; instance: Instance } {
     if (!carriesKey(request.headers, key)) throw new Failure('unauthenticated', 'the data key is missing or wrong');
     const target = parseTarget(request.url ?? '');
-    if (!target) throw new Failure('not_found', 'expected /d/<instanceId>/<generation>/<blaxel|guest|port/n>/…');
+    if (!target)
+      throw new Failure('not_found', 'expected /d/<instanceId>/<generation>/<blaxel|guest|port/n|preview/n>/…');
     return { target, instance: options.standby.at(target.instanceId, target.generation) };
   }
 
@@ -206,6 +207,6 @@ async function dispatch(exchange: Exchange): Promise<void> {
     case 'guest':
       return await serveGuest(exchange);
     case 'port':
-      return await servePort(exchange, part.port);
+      return await servePort(exchange, part);
   }
 }

@@ -1,5 +1,6 @@
 import { InstanceId } from '@torpor/contracts';
-import { mkdir, open, readdir, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
+import { KeyedQueue } from '@torpor/kernel';
+import { mkdir, open, readdir, readFile, rename, rm, truncate, writeFile, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { wholeLength } from './lines.ts';
 import type { JournalStore } from './store.ts';
@@ -16,22 +17,31 @@ export async function fileJournalStore(dir: string): Promise<JournalStore> {
     if (name.endsWith(GONE)) await rm(join(dir, name), { recursive: true, force: true });
   }
   const at = (hostId: InstanceId) => join(dir, hostId);
+  /** One line of a journal at a time, so that what one left torn is known to be the end. */
+  const appends = new KeyedQueue<InstanceId>();
+  /** By journal, how many bytes are whole before a line that is being written, or could not be: part of that line may follow them. */
+  const torn = new Map<InstanceId, number>();
 
   return {
-    async append(hostId, line, { durable, first }) {
-      if (first) await mkdir(at(hostId), { recursive: true, mode: 0o700 });
-      const file = await open(join(at(hostId), 'log.ndjson'), 'a', 0o600);
-      try {
-        await file.appendFile(line);
-        if (durable) await file.datasync();
-      } finally {
-        await file.close();
-      }
-      if (first && durable) {
-        await syncDirectory(at(hostId));
-        await syncDirectory(dir);
-      }
-    },
+    append: (hostId, line, { durable, first }) =>
+      appends.run(hostId, async () => {
+        if (first) await mkdir(at(hostId), { recursive: true, mode: 0o700 });
+        const file = await open(join(at(hostId), 'log.ndjson'), 'a', 0o600);
+        try {
+          await cutTorn(hostId, file);
+          const { size } = await file.stat();
+          torn.set(hostId, size);
+          await file.appendFile(line);
+          if (durable) await file.datasync();
+          if (first && durable) {
+            await syncDirectory(at(hostId));
+            await syncDirectory(dir);
+          }
+          torn.delete(hostId);
+        } finally {
+          await file.close();
+        }
+      }),
 
     async readAll() {
       const ids = (await readdir(dir)).flatMap((name) => {
@@ -63,8 +73,17 @@ export async function fileJournalStore(dir: string): Promise<JournalStore> {
       }
       await syncDirectory(dir);
       await rm(gone, { recursive: true, force: true });
+      torn.delete(hostId);
     },
   };
+
+  /** Before the next line: glued to half of one it would be no line, and the whole journal unreadable. While it cannot be cut, nothing is appended. */
+  async function cutTorn(hostId: InstanceId, file: FileHandle): Promise<void> {
+    const wholeBytes = torn.get(hostId);
+    if (wholeBytes === undefined) return;
+    await file.truncate(wholeBytes);
+    torn.delete(hostId);
+  }
 }
 
 async function syncDirectory(path: string): Promise<void> {

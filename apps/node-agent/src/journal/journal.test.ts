@@ -1,10 +1,10 @@
 import { Generation, InstanceId, SandboxName, WorkspaceName } from '@torpor/contracts';
 import { systemClock } from '@torpor/kernel';
 import type { Intent, Step } from '@torpor/runtime';
-import { appendFile, mkdtemp, readdir, rm, stat } from 'node:fs/promises';
+import { appendFile, mkdtemp, open as openFile, readdir, rm, stat, type FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { failpointsFrom, fileJournalStore, Journal, MemoryJournalStore } from './index.ts';
 
 const hostId = InstanceId.parse('hostaaaaaaaa');
@@ -32,6 +32,13 @@ afterEach(() => rm(dir, { recursive: true, force: true }));
 
 async function open() {
   return new Journal({ store: await fileJournalStore(join(dir, 'journal')), clock: systemClock });
+}
+
+/** What all open files have in common. */
+async function handles(): Promise<FileHandle> {
+  const file = await openFile(dir, 'r');
+  await file.close();
+  return Object.getPrototypeOf(file) as FileHandle; // the one class there is
 }
 
 function step(name: string, run: (intent: Intent) => Promise<void> = async () => {}): Step {
@@ -79,6 +86,27 @@ describe('the journal', () => {
     expect((await journal.read())[0]?.entry.claimed).toBe(true);
     await appendFile(log, 'oops\n{"kind":"done","operation":"claim","atMs":1}\n');
     await expect(journal.read()).rejects.toThrow(/journal of hostaaaaaaaa/);
+  });
+
+  it('lets a disk that was full for one line spoil no other', async () => {
+    const journal = await open();
+    await journal.intendCreate(hostId, spec, []);
+    const { appendFile: real } = await handles();
+    const full = vi.spyOn(await handles(), 'appendFile').mockImplementationOnce(async function (
+      this: FileHandle,
+      line,
+    ) {
+      await real.call(this, String(line).slice(0, 20));
+      throw new Error('ENOSPC: no space left on device');
+    });
+    onTestFinished(() => full.mockRestore());
+    await expect(journal.intendClaim(hostId, claim)).rejects.toThrow(/ENOSPC/);
+    const cut = vi.spyOn(await handles(), 'truncate').mockRejectedValueOnce(new Error('EIO'));
+    onTestFinished(() => cut.mockRestore());
+    await expect(journal.createDone(hostId, {})).rejects.toThrow(/EIO/);
+    await journal.createDone(hostId, { pid: 7 });
+    const [found] = await (await open()).read();
+    expect(found?.entry).toMatchObject({ spec, process: { pid: 7 }, claim: undefined });
   });
 
   it('leaves nothing behind, and finishes a removal that was cut short', async () => {

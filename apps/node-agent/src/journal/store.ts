@@ -1,7 +1,10 @@
 import type { InstanceId } from '@torpor/contracts';
 import { wholeLength } from './lines.ts';
 
-/** Where journals lie. `append` with `durable` resolves when the line, and the directory that holds it, would survive a power cut. */
+/**
+ * Where journals lie. `append` with `durable` resolves when the line, and the directory that holds it, would survive a power cut. One that rejects is as if
+ * it had not been called: the next line begins where that one would have, unless the process ends first.
+ */
 export interface JournalStore {
   append(hostId: InstanceId, line: string, options: { durable: boolean; first: boolean }): Promise<void>;
   /** Every journal that was not removed whole. Cuts off lines that a crash tore, so that the next one begins on a line of its own. */

@@ -68,7 +68,7 @@ async function adoptOne(adopter: Adopter, one: Begun): Promise<Outcome> {
   const { parts } = adopter;
   const { hostId, spec, claim } = one.entry;
   const body = { hostId, slot: spec.slot };
-  const unfit = whyDestroyed(one.entry);
+  const unfit = whyDestroyed(one.entry, parts.driver.build);
   if (unfit === undefined)
     return await (claim ? adoptClaimed(adopter, claim, body, one) : adoptPooled(adopter, body, one));
   void destroySurely(parts, body, unfit);

@@ -178,6 +178,23 @@ describe('after a restart', () => {
     expect(set.host.sandboxes.size).toBe(2);
   });
 
+  it('what waits in a pool since before an upgrade gives way to what is made now; a sandbox goes on as it is', async () => {
+    const clock = new StillClock();
+    const set = stage(clock);
+    const first = rehearse(set, { targets: [TARGET] });
+    await fill(first, clock);
+    await first.standby.start(startAsk());
+    const { hostId } = first.standby.at(startAsk().instanceId, 1).body ?? {};
+    first.die();
+    set.host.build = 'fake-2';
+    const next = await restarted(set);
+    expect([next.pools.depths()[0]?.ready, [...set.host.sandboxes.keys()]]).toEqual([0, [hostId]]);
+    expect(next.standby.at(startAsk().instanceId, 1).state).toBe('running');
+    await fill(next, clock);
+    next.die();
+    expect((await restarted(set)).pools.depths()[0]?.ready).toBe(2);
+  });
+
   it('what no journal knows is destroyed, network and all', async () => {
     const set = stage(new StillClock());
     const first = rehearse(set);

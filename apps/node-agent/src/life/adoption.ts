@@ -3,11 +3,13 @@ import type { InstanceFacts } from '@torpor/runtime';
 import type { Entry, Process } from '../journal/index.ts';
 import { howItEnded } from '../standby/death.ts';
 
-/** Why it is destroyed, whatever the host would say of it. `undefined`: it was whole. */
-export function whyDestroyed(entry: Entry): string | undefined {
+/** Why it is destroyed, whatever the host would say of it. `undefined`: it was whole. `build`: what new instances are made of now. */
+export function whyDestroyed(entry: Entry, build: string): string | undefined {
   if (entry.destroying !== undefined) return entry.destroying;
   if (!entry.process) return 'its creation was cut short';
   if (entry.claim && !entry.claimed) return 'its claim was cut short';
+  // Somebody's sandbox goes on as it is; nobody's would be given out long after the upgrade that was to replace its make.
+  if (!entry.claim && entry.process.build !== build) return 'a pooled instance of another build than is made now';
   return undefined;
 }
 

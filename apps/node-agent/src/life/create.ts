@@ -25,7 +25,8 @@ export async function createOnHost(parts: Parts, body: Body, what: { template: s
   const intent = await journal.intendCreate(body.hostId, spec, steps);
   await journal.carryOut(intent, steps);
   const { pid, startTicks } = await driver.inspect(body.hostId);
-  await journal.createDone(body.hostId, { ...(pid ? { pid } : {}), ...(startTicks ? { startTicks } : {}) });
+  const { build } = driver;
+  await journal.createDone(body.hostId, { ...(pid ? { pid } : {}), ...(startTicks ? { startTicks } : {}), build });
   const guest = driver.guest(driver.handle({ instanceId: body.hostId, slot: body.slot }), bootToken);
   return { hostId: body.hostId, slot: body.slot, template: what.template, shape: what.shape, guest };
 }

@@ -1,6 +1,7 @@
 /**
  * Closing stretches of use (DESIGN §7): each has a key (instance, generation, sequence), so that booking it twice counts once. An instance's *open point*
- * is where its next interval begins; points and closed intervals are kept together, so that a crash at any moment counts nothing twice and loses nothing.
+ * is where its next interval begins; points and closed intervals are kept together, so that a crash at any moment counts nothing twice, and loses at most the
+ * last stretch of what has ended by the time somebody looks again.
  */
 import type { UsageInterval } from '@torpor/contracts';
 import type { InstanceUsage } from '@torpor/runtime';

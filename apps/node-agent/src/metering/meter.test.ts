@@ -1,7 +1,7 @@
 import { MemoryBus } from '@torpor/bus';
 import { bookUsage, NodeId, type UsageInterval } from '@torpor/contracts';
 import { describe, expect, it } from 'vitest';
-import { memoryNote } from '../note.ts';
+import { memoryNote, type Note } from '../note.ts';
 import { rehearse, settle, stage, startAsk, StillClock, type Rehearsal } from '../rehearsal.ts';
 import { closeInterval, firstPoint } from './intervals.ts';
 import { Meter } from './meter.ts';
@@ -37,9 +37,11 @@ describe('an interval', () => {
   });
 });
 
-async function scene() {
+const WEEK_MS = 7 * 24 * 3_600_000;
+
+async function scene(options?: Parameters<typeof stage>[1]) {
   const clock = new StillClock();
-  const set = stage(clock);
+  const set = stage(clock, options);
   const bus = new MemoryBus({ clock });
   const booked: UsageInterval[] = [];
   let answers = true;
@@ -48,16 +50,32 @@ async function scene() {
     if (!answers) throw new Error('the database is away');
     return { booked: intervals.length };
   });
-  const note = memoryNote();
+  const kept = memoryNote();
+  const disk = { writeMs: 0 };
+  const note: Note = {
+    read: kept.read,
+    async write(text) {
+      if (disk.writeMs > 0) await clock.after(disk.writeMs);
+      await kept.write(text);
+    },
+  };
   const open = async (room: Rehearsal) => {
     const meter = new Meter({ parts: room.parts, wire: bus.as('node'), nodeId: NodeId.parse('n1'), note });
     room.onChange = (instance) => meter.changed(instance);
+    await meter.recall();
     await room.standby.adopt();
-    await meter.recall(room.standby.all());
+    meter.takenOver(room.standby.all());
     void meter.run();
     return meter;
   };
-  return { clock, set, booked, open, fail: (off: boolean) => (answers = !off) };
+  return { clock, set, booked, open, kept, disk, fail: (off: boolean) => (answers = !off) };
+}
+
+/** How long was booked, ms by tier. */
+function spans(booked: readonly UsageInterval[]): Record<string, number> {
+  const sums: Record<string, number> = {};
+  for (const { tier, fromMs, toMs } of booked) sums[tier] = (sums[tier] ?? 0) + toMs - fromMs;
+  return sums;
 }
 
 describe('the meter', () => {
@@ -95,6 +113,89 @@ describe('the meter', () => {
     const distinct = [...keys.values()].sort((a, b) => a.sequence - b.sequence);
     for (let at = 1; at < distinct.length; at++) expect(distinct[at]?.fromMs).toBe(distinct[at - 1]?.toMs);
     for (const interval of booked) expect(keys.get(interval.sequence)).toEqual(interval);
+  });
+
+  it('follows an instance that wakes while the host is still asked what it had used when it fell asleep', async () => {
+    const { clock, set, booked, open } = await scene({ latencyMs: { 'sandbox.stats': [50, 50] } });
+    const room = rehearse(set);
+    await open(room);
+    await room.standby.start(startAsk());
+    await clock.go(15_010);
+    expect(room.changes.at(-1)).toBe('pausing → paused');
+    const stay = await room.standby.at(startAsk().instanceId, 1).enter('request');
+    await clock.go(60_000);
+    stay.leave();
+    expect(booked.map(({ tier }) => tier)).toEqual(['running', 'paused', 'running']);
+    expect(spans(booked)['paused']).toBe(10);
+  });
+
+  it('waits, before the node goes down, for what the host has to say of the last that fell asleep', async () => {
+    const { clock, set, booked, open } = await scene({ latencyMs: { 'sandbox.stats': [50, 50] } });
+    const room = rehearse(set);
+    const meter = await open(room);
+    await room.standby.start(startAsk());
+    await clock.go(3_000);
+    await room.standby.putAllToSleep();
+    const closed = meter.close();
+    await clock.go(50);
+    await closed;
+    room.die();
+    await clock.go(WEEK_MS);
+    await open(rehearse(set));
+    await clock.go(70_000);
+    expect(spans(booked)['running']).toBe(3_000);
+    expect(spans(booked)['paused']).toBeGreaterThan(WEEK_MS);
+  });
+
+  it('books no time as work that was slept, when a crash kept the sleep from being written down', async () => {
+    const { clock, set, booked, open } = await scene();
+    const room = rehearse(set);
+    await open(room);
+    await clock.go(1_000);
+    await room.standby.start(startAsk());
+    await clock.go(15_100);
+    expect(room.changes.at(-1)).toBe('pausing → paused');
+    room.die();
+    await clock.go(WEEK_MS);
+    await open(rehearse(set));
+    await clock.go(70_000);
+    expect(spans(booked)['running'] ?? 0).toBeLessThanOrEqual(15_000);
+    expect(spans(booked)['paused']).toBeGreaterThan(WEEK_MS);
+  });
+
+  it.each(['running', 'asleep'])(
+    'books nothing of the time since the node went down to one that died meanwhile, %s',
+    async (how) => {
+      const { clock, set, booked, open } = await scene();
+      const room = rehearse(set);
+      await open(room);
+      await room.standby.start(startAsk(how === 'running' ? { idle: { kind: 'never' } } : {}));
+      await clock.go(130_000);
+      const offAtMs = clock.nowMs();
+      room.die();
+      for (const hostId of set.host.sandboxes.keys()) set.host.kill(hostId, { cause: 'exited', exitCode: 1 });
+      await clock.go(WEEK_MS);
+      const next = rehearse(set);
+      await open(next);
+      await clock.go(130_000);
+      expect(next.changes).toEqual(['creating → failed']);
+      expect(booked.every(({ toMs }) => toMs <= offAtMs)).toBe(true);
+      expect(booked.length).toBeGreaterThan(1);
+    },
+  );
+
+  it('books nothing that a crash would close again otherwise: what came up while the disk was busy waits for it', async () => {
+    const { clock, set, booked, open, kept, disk } = await scene();
+    disk.writeMs = 50;
+    const room = rehearse(set);
+    await open(room);
+    await room.standby.start(startAsk());
+    await clock.go(5_010);
+    await room.standby.putAllToSleep();
+    await clock.go(60); // the first write has ended, the second has not
+    expect([booked.length, JSON.parse((await kept.read()) ?? '').waiting.length]).toEqual([0, 0]);
+    await clock.go(50);
+    expect(booked.map(({ tier }) => tier)).toEqual(['running']);
   });
 
   it('keeps what nobody books, and books it later', async () => {

@@ -9,7 +9,7 @@ import {
   type InstanceState,
   type NodeId,
 } from '@torpor/contracts';
-import { explain } from '@torpor/kernel';
+import { explain, KeyedQueue } from '@torpor/kernel';
 import { z } from 'zod';
 import type { Note } from '../note.ts';
 import type { Parts } from '../parts.ts';
@@ -48,6 +48,10 @@ export interface MeterOptions {
 export class Meter {
   readonly #options: MeterOptions;
   readonly #points = new Map<string, Point>();
+  /** Points that the last node-agent left open, of instances whose state is not known yet. */
+  readonly #left = new Map<string, Point>();
+  readonly #changes = new KeyedQueue<string>();
+  readonly #beingFollowed = new Set<Promise<void>>();
   #waiting: UsageInterval[] = [];
   #isDirty = false;
 
@@ -55,34 +59,30 @@ export class Meter {
     this.#options = options;
   }
 
-  /** What the last node-agent left: open points go on where they were, closed intervals wait for their booking. */
-  async recall(living: Iterable<Instance>): Promise<void> {
+  /** What the last node-agent left, before any instance is taken over: closed intervals wait for their booking, open points for their instances. */
+  async recall(): Promise<void> {
     const text = await this.#options.note.read();
-    const kept = text === undefined ? { points: [], waiting: [] } : Kept.parse(JSON.parse(text));
+    if (text === undefined) return;
+    const kept = Kept.parse(JSON.parse(text));
     this.#waiting = kept.waiting;
-    const alive = new Map([...living].map((instance) => [keyOf(instance.claim), instance]));
-    for (const point of kept.points) {
-      if (alive.has(keyOf(point))) this.#points.set(keyOf(point), point);
-      else this.#close(point, this.#options.parts.clock.nowMs(), undefined, point.tier, 'last');
-    }
-    for (const [key, instance] of alive) {
-      const tier = tierOf(instance.state);
-      if (tier && !this.#points.has(key)) this.#open(instance, tier, undefined);
-    }
+    for (const point of kept.points) this.#left.set(keyOf(point), point);
   }
 
-  /** An instance's state changed. Never waits: what the host has to say is fetched afterwards, and not at all on the way to a wake. */
-  changed(instance: Instance): void {
-    const point = this.#points.get(keyOf(instance.claim));
-    const tier = tierOf(instance.state);
-    if (!point) {
-      if (tier) this.#open(instance, tier, undefined);
-      return;
-    }
-    if (tier === point.tier) return;
-    if (instance.state === 'failed' || instance.state === 'deleting') return this.#endMetering(point);
-    // Between tiers (pausing, waking) the old one goes on.
-    if (tier) this.#turn(point, tier);
+  /** The instances have been taken over: whatever else was metered has ended. */
+  takenOver(living: Iterable<Instance>): void {
+    const alive = new Set([...living].map(({ claim }) => keyOf(claim)));
+    for (const [key, point] of this.#left) if (!alive.has(key)) this.#takeUp(point, 'deleted');
+  }
+
+  /**
+   * An instance's state changed. Never waits: what the host has to say is fetched afterwards, and not at all on the way to a wake. The changes of one
+   * instance are followed in their order, however long the host takes over one of them.
+   */
+  changed({ claim, body, state }: Instance): void {
+    const change = { claim, body, state, atMs: this.#options.parts.clock.nowMs() };
+    const following = this.#changes.run(keyOf(claim), () => this.#follow(change));
+    this.#beingFollowed.add(following);
+    void following.finally(() => this.#beingFollowed.delete(following));
   }
 
   /** Closes what is open, keeps it, has it booked; until the room closes. */
@@ -101,43 +101,67 @@ export class Meter {
     }
   }
 
+  /** Keeps everything when every change has been followed: the last of them may tell that the whole node has gone to sleep. */
+  async close(): Promise<void> {
+    await Promise.all(this.#beingFollowed);
+    await this.flush();
+  }
+
   /** Keeps everything as it is now. */
   async flush(): Promise<void> {
     if (!this.#isDirty) return;
     this.#isDirty = false;
-    const kept = { points: [...this.#points.values()], waiting: this.#waiting };
+    const kept = { points: [...this.#left.values(), ...this.#points.values()], waiting: this.#waiting };
     await this.#options.note.write(JSON.stringify(kept), { durable: true });
   }
 
-  #open(instance: Instance, tier: Tier, reading: undefined): void {
-    const { workspace, instanceId, generation } = instance.claim;
-    if (!instance.body) return;
-    const point = firstPoint(this.#options.parts.clock.nowMs(), tier, reading);
-    const { hostId } = instance.body;
-    this.#points.set(keyOf(instance.claim), { workspace, instanceId, generation, hostId, ...point });
+  async #follow(change: Change): Promise<void> {
+    const { claim, state, atMs } = change;
+    const left = this.#left.get(keyOf(claim));
+    if (left) return this.#takeUp(left, state);
+    const point = this.#points.get(keyOf(claim));
+    const tier = tierOf(state);
+    if (!point) {
+      if (tier) this.#open(change, tier);
+    } else if (hasEnded(state)) {
+      await this.#end(point, atMs);
+    } else if (tier && tier !== point.tier) {
+      await this.#turn(point, atMs, tier);
+    } // else between tiers (pausing, waking): the old one goes on
+  }
+
+  /**
+   * The stretch since a point that was left open is booked as what the instance does now: it can have changed only just before the last node-agent ended.
+   * When one that is gone by now ended, nobody knows; the stretch, which may be as long as the host was off, is booked to nobody.
+   */
+  #takeUp(point: Point, state: InstanceState): void {
+    if (state === 'creating') return; // the host has not told yet
+    this.#left.delete(keyOf(point));
+    const tier = state === 'running' ? 'running' : 'paused';
+    if (!hasEnded(state)) this.#points.set(keyOf(point), { ...point, tier });
+    this.#isDirty = true;
+  }
+
+  #open({ claim, body, atMs }: Change, tier: Tier): void {
+    const { workspace, instanceId, generation } = claim;
+    if (!body) return;
+    const point = firstPoint(atMs, tier, undefined);
+    this.#points.set(keyOf(claim), { workspace, instanceId, generation, hostId: body.hostId, ...point });
     this.#isDirty = true;
   }
 
   /** To sleep: the counters are read now that they stand still. Awake again: nothing was used meanwhile, so nothing is asked. */
-  #turn(point: Point, tier: Tier): void {
-    const atMs = this.#options.parts.clock.nowMs();
-    if (tier === 'running') return this.#close(point, atMs, undefined, tier);
-    void this.#readAndClose(point, atMs, tier);
-  }
-
-  async #readAndClose(point: Point, atMs: number, tier: Tier): Promise<void> {
-    const readings = await this.#read([point]);
-    const still = this.#points.get(keyOf(point));
-    if (still?.sequence === point.sequence) this.#close(still, atMs, readings.get(point.hostId), tier);
+  async #turn(point: Point, atMs: number, tier: Tier): Promise<void> {
+    const reading = tier === 'running' ? undefined : (await this.#read([point])).get(point.hostId);
+    // The minute may have closed this stretch meanwhile, and begun the next.
+    this.#close(this.#points.get(keyOf(point)) ?? point, atMs, reading, tier);
   }
 
   /** Its counters may be gone in a moment: read what there still is. */
-  #endMetering(point: Point): void {
-    const atMs = this.#options.parts.clock.nowMs();
+  async #end(point: Point, atMs: number): Promise<void> {
     this.#points.delete(keyOf(point));
-    void this.#read([point]).then((readings) =>
-      this.#close(point, atMs, readings.get(point.hostId), point.tier, 'last'),
-    );
+    const readings = await this.#read([point]);
+    this.#close(point, atMs, readings.get(point.hostId), point.tier, 'last');
   }
 
   async #closeAll(): Promise<void> {
@@ -171,9 +195,10 @@ export class Meter {
   async #book(): Promise<void> {
     const { wire, nodeId, parts } = this.#options;
     this.#drop();
-    // What has been kept on disk is booked; a crash before the next flush books it again, which counts once.
     while (this.#waiting.length > 0 && !parts.closing.aborted) {
       const batch = this.#waiting.slice(0, BATCH);
+      // Only what has been kept on disk is booked: a crash before the next flush books it again, which counts once.
+      await this.flush();
       try {
         await wire.ask(bookUsage, { nodeId, intervals: batch }, { signal: parts.closing });
       } catch (error) {
@@ -193,6 +218,15 @@ export class Meter {
     this.#waiting.splice(0, tooMany);
     this.#options.parts.events.usageDropped({ intervals: tooMany });
   }
+}
+
+/** An instance as it was when its state changed. */
+interface Change extends Pick<Instance, 'claim' | 'body' | 'state'> {
+  readonly atMs: number;
+}
+
+function hasEnded(state: InstanceState): boolean {
+  return state === 'failed' || state === 'deleting' || state === 'deleted';
 }
 
 function tierOf(state: InstanceState): Tier | undefined {

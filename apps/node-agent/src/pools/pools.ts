@@ -1,6 +1,7 @@
 /**
  * Instances that wait, asleep, for somebody to need them. They have run nothing but the guest; a claim wakes one and gives it an identity.
- * A pool is keyed by what is fixed at boot: template and shape. Refilling goes on in the background, below a share of one core.
+ * A pool is keyed by what is fixed at boot: template and shape; what an earlier build left in one is not taken over (`life/adoption.ts`). Refilling goes on
+ * in the background, below a share of one core.
  */
 import type { Shape } from '@torpor/contracts';
 import { explain } from '@torpor/kernel';

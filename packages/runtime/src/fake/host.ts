@@ -63,6 +63,8 @@ export class FakeHost {
   /** How those ended that a test had end in a particular way. */
   readonly #deaths = new Map<InstanceId, Death>();
   #pids = 1000;
+  /** What its isolation, guest and templates are called; an upgrade changes it. */
+  build = 'fake-1';
 
   constructor(options: FakeHostOptions = {}) {
     this.#options = options;

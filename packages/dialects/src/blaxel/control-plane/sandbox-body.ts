@@ -2,7 +2,7 @@
  * The JSON of a sandbox as clients send it: what we know of it is checked, what we do not know is kept as it came (`Kept`) and given back,
  * and what only we may say (times, url, status) is passed over. `null` is the same as absence, except where a change says otherwise.
  */
-import { describeIssues, SandboxName } from '@torpor/contracts';
+import { describeIssues, ENV_BYTES_MAX, envBytes, SandboxName } from '@torpor/contracts';
 import { z } from 'zod';
 import { accept, refuse, type Parsed } from './refusals.ts';
 
@@ -111,7 +111,6 @@ const OURS = {
 };
 
 const KEPT_BYTES_MAX = 64 * 1024;
-const ENV_BYTES_MAX = 1024 * 1024;
 
 /** Checks the shape of a body. Semantics (images, spans, limits) are the caller's. */
 export function parseSandboxBody(body: unknown): Parsed<{ body: SandboxBody; kept: Kept }> {
@@ -125,12 +124,10 @@ export function parseSandboxBody(body: unknown): Parsed<{ body: SandboxBody; kep
       `the fields beside name, image, memory, ports and envs take ${bytes} bytes; expected at most ${KEPT_BYTES_MAX}`,
     );
   }
-  const envBytes = (parsed.data.spec?.runtime?.envs ?? []).reduce(
-    (sum, env) => sum + Buffer.byteLength(env.name) + Buffer.byteLength(env.value ?? ''),
-    0,
-  );
-  if (envBytes > ENV_BYTES_MAX)
-    return refuse(400, `spec.runtime.envs take ${envBytes} bytes; expected at most ${ENV_BYTES_MAX}`);
+  const envs = parsed.data.spec?.runtime?.envs ?? [];
+  const heavy = envBytes(envs.map(({ name, value }) => [name, value ?? '']));
+  if (heavy > ENV_BYTES_MAX)
+    return refuse(400, `spec.runtime.envs take ${heavy} bytes; expected at most ${ENV_BYTES_MAX}`);
   return accept({ body: parsed.data, kept });
 }
 

@@ -10,6 +10,8 @@ import { parseBlaxelUpdate } from './sandbox-update.ts';
 import { standingOf, toBlaxelSandbox } from './sandbox-view.ts';
 
 const NOW = Date.parse('2026-11-22T00:00:00Z');
+/** Each value may be as long, all of them may not. */
+const heavyEnvs = ['A', 'B', 'C'].map((name) => ({ name, value: 'x'.repeat(100 * 1024) }));
 const images = [
   ...plainImages('base'),
   { repository: 'mine', tags: ['v1', 'latest'], template: 'mine' },
@@ -141,6 +143,7 @@ describe('creating', () => {
     ['reserved port', { spec: { runtime: { ports: [{ target: 8080 }] } } }, 'INVALID_REQUEST', /reserved/],
     ['port protocol', { spec: { runtime: { ports: [{ target: 1, protocol: 'X' }] } } }, 'INVALID_REQUEST', /protocol/],
     ['env name', { spec: { runtime: { envs: [{ name: '1A', value: '' }] } } }, 'INVALID_REQUEST', /digit/],
+    ['env too heavy', { spec: { runtime: { envs: heavyEnvs } } }, 'INVALID_REQUEST', /at most 262144/],
     ['ttl', { spec: { runtime: { ttl: '5 minutes' } } }, 'INVALID_REQUEST', /spec\.runtime\.ttl is "5 minutes"/],
     ['ttl of nothing', { spec: { runtime: { ttl: '0s' } } }, 'INVALID_REQUEST', /ttl/],
     ['expires', { spec: { runtime: { expires: 'tomorrow' } } }, 'INVALID_REQUEST', /expires/],
