@@ -57,7 +57,7 @@ export async function openGateway(parts: GatewayParts): Promise<Gateway> {
   const keyring = await openKeyring({ store, wire, clock, lifetime, onTrouble });
   const admission = openAdmission(keyring);
   const routes = new RouteBook({ store, clock });
-  const live = await openLiveStates({ wire, lifetime });
+  const live = await openLiveStates({ wire, store, clock, lifetime });
   live.onEvent(({ instance }) => {
     if (instance.state === 'deleted' || instance.state === 'failed') routes.forgetInstance(instance.instanceId);
   });

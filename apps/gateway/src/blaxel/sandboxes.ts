@@ -19,6 +19,7 @@ import { once } from '../control/idempotency.ts';
 import { demand } from '../callers/admission.ts';
 import type { LiveState, LiveStates } from '../sandboxes/live-states.ts';
 import type { Offers } from '../sandboxes/offer.ts';
+import { pagesOf } from '../sandboxes/pages.ts';
 import type { Sandboxes } from '../sandboxes/sandboxes.ts';
 import { need, Refused, type ControlAsk, type Row } from './ask.ts';
 
@@ -31,9 +32,6 @@ export interface SandboxRowsParts {
   readonly publicUrl: string;
 }
 
-const PAGE_MAX = 200;
-/** A client without pages is given at most this many of them. */
-const PAGES_MAX = 50;
 const Kept = z.object({ name: SandboxName, instanceId: z.string() });
 
 export function sandboxRows(parts: SandboxRowsParts): Row[] {
@@ -160,14 +158,15 @@ function pageOf(parts: SandboxRowsParts, ask: ControlAsk, asked: BlaxelListQuery
 }
 
 async function allOf(parts: SandboxRowsParts, ask: ControlAsk, asked: BlaxelListQuery) {
+  const { matchesNothing: _, ...query } = asked;
+  const { sandboxes } = parts.store.workspace(ask.caller.workspace);
   const items: Sandbox[] = [];
-  let page = await pageOf(parts, ask, { ...asked, limit: PAGE_MAX });
-  items.push(...page.items);
-  for (let pages = 1; page.nextCursor !== undefined && pages < PAGES_MAX; pages++) {
-    page = await pageOf(parts, ask, { ...asked, limit: PAGE_MAX, cursor: page.nextCursor });
+  let total = 0;
+  for await (const page of pagesOf(sandboxes, { ...query, nowMs: parts.clock.nowMs() })) {
     items.push(...page.items);
+    total = page.total;
   }
-  return { items, total: page.total, nextCursor: undefined };
+  return { items, total, nextCursor: undefined };
 }
 
 /** With its environment and with its state as its node says it now. */

@@ -116,6 +116,18 @@ describe('first-party clients', () => {
     await vi.waitFor(() => expect(heard.at(-1)).toMatchObject({ what: 'deleted', because: 'asked' }));
     subscription.unsubscribe();
   });
+
+  it('are told how many sleep of all, not of the first page', async () => {
+    for (let i = 0; i < 201; i++) await stage.plant(`many-${i}`);
+    await vi.waitFor(
+      async () => {
+        const { sandboxes } = await clientOf().stats.query({});
+        expect(sandboxes.living).toBeGreaterThan(200);
+        expect(sandboxes).toMatchObject({ running: 0, asleep: sandboxes.living });
+      },
+      { timeout: 20_000 },
+    );
+  });
 });
 
 /** As much of an EventSource over fetch as the subscription link needs: Node has none. */

@@ -4,7 +4,7 @@ import type { Sandbox, SandboxAsk } from '@torpor/contracts';
 import { DEFAULT_IMAGE, dataPlaneUrl, resolveBlaxelImage, standingOf } from '@torpor/dialects';
 import { Failure, type Chance, type Clock } from '@torpor/kernel';
 import { mayGrant } from '@torpor/policy';
-import { mintKey, type ApiKey, type Store } from '@torpor/store';
+import { mintKey, type ApiKey, type SandboxShelf, type Store } from '@torpor/store';
 import { z } from 'zod';
 import { SandboxName } from '@torpor/contracts';
 import { demand, type Caller } from '../callers/admission.ts';
@@ -13,6 +13,7 @@ import type { Audit } from '../control/audit.ts';
 import { once } from '../control/idempotency.ts';
 import type { LiveState, LiveStates } from '../sandboxes/live-states.ts';
 import type { Offers } from '../sandboxes/offer.ts';
+import { pagesOf } from '../sandboxes/pages.ts';
 import type { Sandboxes } from '../sandboxes/sandboxes.ts';
 import { watchEvents } from './watch-events.ts';
 
@@ -218,18 +219,13 @@ async function createKey(
 async function statsOf({ store, live, clock }: ServicesParts, { caller }: Asked, spanMs: number) {
   const nowMs = clock.nowMs();
   const shelf = store.workspace(caller.workspace);
-  const [page, sums] = await Promise.all([
-    shelf.sandboxes.list({ nowMs, limit: 200 }),
+  const [counts, sums] = await Promise.all([
+    countsOf(shelf.sandboxes, live, nowMs),
     shelf.usage.sum({ fromMs: nowMs - spanMs, toMs: nowMs }),
   ]);
-  const states = [...(await live.askAll(page.items)).values()];
   const total = (pick: (sum: (typeof sums)[number]) => number) => sums.reduce((so, sum) => so + pick(sum), 0);
   return {
-    sandboxes: {
-      living: page.total,
-      running: states.filter(({ state }) => state === 'running' || state === 'waking').length,
-      asleep: states.filter(({ state }) => state === 'paused' || state === 'pausing').length,
-    },
+    sandboxes: counts,
     usage: {
       runningMs: total((sum) => (sum.tier === 'running' ? sum.spanMs : 0)),
       pausedMs: total((sum) => (sum.tier === 'paused' ? sum.spanMs : 0)),
@@ -238,6 +234,19 @@ async function statsOf({ store, live, clock }: ServicesParts, { caller }: Asked,
       egressBytes: total((sum) => sum.egressBytes),
     },
   };
+}
+
+/** Those whose node cannot say how they are count as living alone. */
+async function countsOf(shelf: SandboxShelf, live: LiveStates, nowMs: number) {
+  let [living, running, asleep] = [0, 0, 0];
+  for await (const page of pagesOf(shelf, { nowMs })) {
+    living = page.total;
+    for (const { state } of (await live.askAll(page.items)).values()) {
+      if (state === 'running' || state === 'waking') running++;
+      if (state === 'paused' || state === 'pausing') asleep++;
+    }
+  }
+  return { living, running, asleep };
 }
 
 function sandboxView(sandbox: Sandbox, publicUrl: string, live: LiveState | undefined): SandboxView {
