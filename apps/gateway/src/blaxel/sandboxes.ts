@@ -16,7 +16,7 @@ import { Failure, type Clock } from '@torpor/kernel';
 import type { Store } from '@torpor/store';
 import { z } from 'zod';
 import { once } from '../control/idempotency.ts';
-import { demand } from '../callers/admission.ts';
+import type { Admission } from '../callers/admission.ts';
 import type { LiveState, LiveStates } from '../sandboxes/live-states.ts';
 import type { Offers } from '../sandboxes/offer.ts';
 import { pagesOf } from '../sandboxes/pages.ts';
@@ -28,6 +28,7 @@ export interface SandboxRowsParts {
   readonly live: LiveStates;
   readonly offers: Offers;
   readonly store: Store;
+  readonly admission: Admission;
   readonly clock: Clock;
   readonly publicUrl: string;
 }
@@ -172,7 +173,7 @@ async function allOf(parts: SandboxRowsParts, ask: ControlAsk, asked: BlaxelList
 /** With its environment and with its state as its node says it now. */
 async function showWhole(parts: SandboxRowsParts, ask: ControlAsk, sandbox: Sandbox): Promise<unknown> {
   const showSecrets = need(parseFlag('show_secrets', ask.query.get('show_secrets')));
-  if (showSecrets) demand(ask.caller.key, 'sandboxes:write', ask.caller.workspace);
+  if (showSecrets) parts.admission.demand(ask.caller.key, 'sandboxes:write', ask.caller.workspace);
   const [env, live] = await Promise.all([
     parts.store.workspace(sandbox.workspace).sandboxes.env(sandbox.instanceId),
     sandbox.phase === 'ready' ? parts.live.ask(sandbox, ask.exchange.span.traceparent) : undefined,

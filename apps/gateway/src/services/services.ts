@@ -7,7 +7,7 @@ import { mayGrant } from '@torpor/policy';
 import { mintKey, type ApiKey, type SandboxShelf, type Store } from '@torpor/store';
 import { z } from 'zod';
 import { SandboxName } from '@torpor/contracts';
-import { demand, type Caller } from '../callers/admission.ts';
+import type { Admission, Caller } from '../callers/admission.ts';
 import type { Keyring } from '../callers/keyring.ts';
 import type { Audit } from '../control/audit.ts';
 import { once } from '../control/idempotency.ts';
@@ -23,6 +23,7 @@ export interface ServicesParts {
   readonly offers: Offers;
   readonly store: Store;
   readonly keyring: Keyring;
+  readonly admission: Admission;
   readonly audit: Audit;
   readonly clock: Clock;
   readonly chance: Chance;
@@ -39,7 +40,7 @@ const TERMINATED_RETENTION_MS = 5 * 60_000;
 
 export function apiContext(parts: ServicesParts, asked: Asked): ApiContext {
   const { key, workspace } = asked.caller;
-  return { services: servicesFor(parts, asked), demand: (action) => demand(key, action, workspace) };
+  return { services: servicesFor(parts, asked), demand: (action) => parts.admission.demand(key, action, workspace) };
 }
 
 function servicesFor(parts: ServicesParts, asked: Asked): Services {
