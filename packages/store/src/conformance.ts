@@ -608,7 +608,7 @@ export function describeStore(what: string, open: () => Promise<Store>): void {
           (answer) => answer.kind,
         );
         expect(kinds.sort()).toEqual(['begun', ...Array.from({ length: 7 }, () => 'running')]);
-        await shelf.finish('k', { status: 200, body: [null] });
+        await shelf.finish(ask, { status: 200, body: [null] });
         expect(await shelf.begin(ask)).toEqual({ kind: 'answered', answer: { status: 200, body: [null] } });
         expect(await shelf.begin({ ...ask, requestHash: 'other' })).toEqual({ kind: 'mismatch' });
         expect(await shelf.begin({ ...ask, nowMs: T + 100 })).toEqual({ kind: 'begun' });
@@ -617,10 +617,23 @@ export function describeStore(what: string, open: () => Promise<Store>): void {
       it('frees a key that was abandoned or whose holder died', async () => {
         const shelf = fresh().idempotency;
         await shelf.begin(ask);
-        await shelf.abandon('k');
+        await shelf.abandon(ask);
         expect(await shelf.begin(ask)).toEqual({ kind: 'begun' });
         expect(await shelf.begin({ ...ask, nowMs: T + 9 })).toEqual({ kind: 'running' });
         expect(await shelf.begin({ ...ask, nowMs: T + 10, claimUntilMs: T + 20 })).toEqual({ kind: 'begun' });
+      });
+
+      it('is neither finished nor freed by one whose claim has passed to another', async () => {
+        const shelf = fresh().idempotency;
+        const next = { ...ask, nowMs: T + 10, claimUntilMs: T + 20 };
+        await shelf.begin(ask);
+        expect(await shelf.begin(next)).toEqual({ kind: 'begun' });
+        await shelf.abandon(ask);
+        await shelf.finish(ask, 'late');
+        expect(await shelf.begin(next)).toEqual({ kind: 'running' });
+        await shelf.finish(next, 'in time');
+        await shelf.finish(ask, 'late');
+        expect(await shelf.begin(next)).toEqual({ kind: 'answered', answer: 'in time' });
       });
 
       it('is each tenant’s own', async () => {
