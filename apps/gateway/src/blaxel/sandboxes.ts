@@ -14,9 +14,8 @@ import {
 } from '@torpor/dialects';
 import { Failure, type Clock } from '@torpor/kernel';
 import type { Store } from '@torpor/store';
-import { z } from 'zod';
-import { once } from '../control/idempotency.ts';
 import type { Admission } from '../callers/admission.ts';
+import { createOnce } from '../sandboxes/create-once.ts';
 import type { LiveState, LiveStates } from '../sandboxes/live-states.ts';
 import type { Offers } from '../sandboxes/offer.ts';
 import { pagesOf } from '../sandboxes/pages.ts';
@@ -32,8 +31,6 @@ export interface SandboxRowsParts {
   readonly clock: Clock;
   readonly publicUrl: string;
 }
-
-const Kept = z.object({ name: SandboxName, instanceId: z.string() });
 
 export function sandboxRows(parts: SandboxRowsParts): Row[] {
   return [
@@ -78,29 +75,19 @@ async function create(parts: SandboxRowsParts, ask: ControlAsk): Promise<unknown
     }),
   );
   const header = ask.exchange.request.headers['idempotency-key'];
-  let made: Awaited<ReturnType<Sandboxes['create']>> | undefined;
-  const kept = await once(
+  const { kind, sandbox } = await createOnce(
+    parts,
     {
-      shelf: parts.store.workspace(workspace).idempotency,
-      clock: parts.clock,
+      workspace,
       key: Array.isArray(header) ? header[0] : header,
       request: { ...wanted, createdBy: undefined },
+      traceparent: ask.exchange.span.traceparent,
     },
-    (answer) => Kept.parse(answer),
-    async () => {
-      made = await parts.sandboxes.create(wanted, ask.exchange.span.traceparent);
-      return { name: made.sandbox.name, instanceId: made.sandbox.instanceId };
-    },
+    async () => wanted,
   );
-  ask.exchange.notes['sandbox'] = kept.name;
-  if (made?.kind === 'created') return show(parts, made.sandbox, { env: wanted.env, live: freshlyMade(made.sandbox) });
-  return showWhole(parts, ask, made?.sandbox ?? (await sameAsBefore(parts, ask, kept)));
-}
-
-async function sameAsBefore(parts: SandboxRowsParts, ask: ControlAsk, kept: z.infer<typeof Kept>): Promise<Sandbox> {
-  const sandbox = await parts.sandboxes.get(ask.caller.workspace, kept.name);
-  if (sandbox.instanceId === kept.instanceId) return sandbox;
-  throw new Failure('gone', `the sandbox "${kept.name}" that this Idempotency-Key made exists no more`);
+  ask.exchange.notes['sandbox'] = sandbox.name;
+  if (kind === 'created') return show(parts, sandbox, { env: wanted.env, live: freshlyMade(sandbox) });
+  return showWhole(parts, ask, sandbox);
 }
 
 async function get(parts: SandboxRowsParts, ask: ControlAsk): Promise<unknown> {

@@ -46,6 +46,16 @@ describe('first-party clients', () => {
     expect(await client.stats.query({})).toMatchObject({ sandboxes: { living: expect.any(Number) } });
   });
 
+  it('get the same sandbox for the same idempotency key, and never another that has taken its name', async () => {
+    const client = clientOf();
+    const ask = { ...named('kept'), idempotencyKey: 'kept-1' };
+    const made = await client.sandboxes.create.mutate(ask);
+    expect(await client.sandboxes.create.mutate(ask)).toMatchObject({ instanceId: made.instanceId });
+    await client.sandboxes.delete.mutate(named('kept'));
+    await client.sandboxes.create.mutate(named('kept'));
+    await expect(client.sandboxes.create.mutate(ask)).rejects.toMatchObject({ data: { failure: { code: 'gone' } } });
+  });
+
   it('make keys that open, and revoke them', async () => {
     const client = clientOf();
     const { key, text } = await client.keys.create.mutate({ name: 'ci', role: 'member', scopes: ['sandboxes:read'] });

@@ -5,12 +5,10 @@ import { DEFAULT_IMAGE, dataPlaneUrl, resolveBlaxelImage, standingOf } from '@to
 import { Failure, type Chance, type Clock } from '@torpor/kernel';
 import { mayGrant } from '@torpor/policy';
 import { mintKey, type ApiKey, type SandboxShelf, type Store } from '@torpor/store';
-import { z } from 'zod';
-import { SandboxName } from '@torpor/contracts';
 import type { Admission, Caller } from '../callers/admission.ts';
 import type { Keyring } from '../callers/keyring.ts';
 import type { Audit } from '../control/audit.ts';
-import { once } from '../control/idempotency.ts';
+import { createOnce } from '../sandboxes/create-once.ts';
 import type { LiveState, LiveStates } from '../sandboxes/live-states.ts';
 import type { Offers } from '../sandboxes/offer.ts';
 import { pagesOf } from '../sandboxes/pages.ts';
@@ -64,16 +62,9 @@ function servicesFor(parts: ServicesParts, asked: Asked): Services {
           () => name,
           async () => {
             const { idempotencyKey, ...request } = input;
-            const kept = await once(
-              { shelf: shelf.idempotency, clock, key: idempotencyKey, request },
-              (answer) => z.object({ name: SandboxName }).parse(answer),
-              async () => {
-                const made = await sandboxes.create(await askOf(parts, asked, input), traceparent);
-                return { name: made.sandbox.name };
-              },
-            );
-            name = kept.name;
-            const sandbox = await sandboxes.get(workspace, kept.name);
+            const about = { workspace, key: idempotencyKey, request, traceparent };
+            const { sandbox } = await createOnce(parts, about, () => askOf(parts, asked, input));
+            name = sandbox.name;
             return show(sandbox, await live.ask(sandbox, traceparent));
           },
         );
