@@ -57,7 +57,7 @@ export async function openGateway(parts: GatewayParts): Promise<Gateway> {
   const keyring = await openKeyring({ store, wire, clock, lifetime, onTrouble });
   const audit = openAudit({ store, clock, lifetime, onTrouble });
   const admission = openAdmission({ keyring, audit });
-  const routes = new RouteBook({ store, clock });
+  const routes = new RouteBook({ store, clock, hints: wire.hints });
   const live = await openLiveStates({ wire, store, clock, lifetime });
   live.onEvent(({ instance }) => {
     if (instance.state === 'deleted' || instance.state === 'failed') routes.forgetInstance(instance.instanceId);
