@@ -134,9 +134,10 @@ describe('files of the host', () => {
     await call('PUT', `/filesystem/${encodeURIComponent('/tmp/to-dir/planted')}`, { content: 'planted' });
     await call('PUT', `/filesystem/tree/${encodeURIComponent('/tmp/to-dir')}`, { files: { planted: 'planted' } });
     // The dialect's own workshop is the tenant's to bend as well.
-    await sh(stack, tenant, linkTo(hostDir, '.torpor-uploads'));
+    const workshop = '/var/tmp/.torpor-uploads';
+    await sh(stack, tenant, `rm -rf ${workshop} && ln -s ${hostDir} ${workshop}`);
     await call('POST', `/filesystem-multipart/initiate/${encodeURIComponent('/tmp/planted')}`, {});
-    await sh(stack, tenant, 'rm /tmp/.torpor-uploads');
+    await sh(stack, tenant, `rm ${workshop}`);
     await call('DELETE', `/filesystem/${encodeURIComponent('/tmp/to-secret')}`);
     await call('DELETE', `/filesystem/${encodeURIComponent('/tmp/to-dir')}?recursive=true`);
     expect([await readdir(hostDir), await readFile(join(hostDir, 'secret'), 'utf8')]).toEqual([['secret'], SECRET]);

@@ -183,6 +183,40 @@ describe('the control plane', () => {
     });
   });
 
+  it('writes refusals and uses into the audit log', async () => {
+    await stage.plant('used');
+    const narrow = await keyOf('main', { name: 'narrow', role: 'member', scopes: ['sandboxes:read'] });
+    const made = await read(
+      await post('/v0/sandboxes/used/previews', { metadata: { name: 'p' }, spec: { port: 1, public: false } }),
+    );
+    const preview = String(Object(Object(made.body).spec).url).replace('http://gateway.test', '');
+    const trpc = { method: 'POST', ...json({ name: 'used' }), key: narrow };
+    const answers = [
+      await stage.call('/main/sandboxes/used/process'),
+      await stage.call('/main/sandboxes/nobody/process'),
+      await stage.call('/main/sandboxes/used/process', { key: narrow }),
+      await stage.call('/v0/sandboxes/used', { key: narrow, method: 'DELETE' }),
+      await stage.call('/trpc/keys.list', { key: narrow }),
+      await stage.call('/trpc/sandboxes.pause', trpc),
+      await stage.call(preview, { key: '' }),
+    ];
+    expect(answers.map(({ status }) => status)).toEqual([200, 404, 403, 403, 403, 403, 401]);
+    await vi.waitFor(async () => {
+      const rows = await stage.store.workspace(stage.workspace).audit.list({ limit: 100 });
+      const told = rows.map(({ actor, action, target = '', outcome }) => [actor, action, target, outcome].join(' '));
+      expect(told).toEqual(
+        expect.arrayContaining([
+          'key:first sandbox.use used ok',
+          'key:narrow sandboxes:use  forbidden',
+          'key:narrow sandboxes:write  forbidden',
+          'key:narrow keys:read  forbidden',
+          'stranger preview.use used/p unauthenticated',
+        ]),
+      );
+      expect(told).not.toContain('key:first sandbox.use nobody ok');
+    });
+  });
+
   it('shows what a node last said in lists, without asking it again', async () => {
     const planted = await stage.plant('told');
     stage.bus.as('node').publish(instanceChanged, {
@@ -234,12 +268,15 @@ describe('bad input', () => {
   });
 });
 
-async function keyOf(workspace: string, more: { role: 'admin' | 'member'; scopes?: string[] }): Promise<string> {
+async function keyOf(
+  workspace: string,
+  { name = 'k', ...more }: { name?: string; role: 'admin' | 'member'; scopes?: string[] },
+): Promise<string> {
   const { mintKey } = await import('@torpor/store');
   const { WorkspaceName } = await import('@torpor/contracts');
   const { systemChance } = await import('@torpor/kernel');
   const { text, ...minted } = mintKey(systemChance);
-  const rest = { name: 'k', subject: 'key:k', createdAtMs: Date.now(), createdBy: 'test' };
+  const rest = { name, subject: `key:${name}`, createdAtMs: Date.now(), createdBy: 'test' };
   await stage.store.workspace(WorkspaceName.parse(workspace)).keys.create({ ...minted, ...rest, ...more });
   return text;
 }

@@ -55,9 +55,10 @@ export async function openGateway(parts: GatewayParts): Promise<Gateway> {
   const onTrouble = events.troubled;
 
   const keyring = await openKeyring({ store, wire, clock, lifetime, onTrouble });
-  const admission = openAdmission(keyring);
-  const routes = new RouteBook({ store, clock });
-  const live = await openLiveStates({ wire, lifetime });
+  const audit = openAudit({ store, clock, lifetime, onTrouble });
+  const admission = openAdmission({ keyring, audit });
+  const routes = new RouteBook({ store, clock, hints: wire.hints });
+  const live = await openLiveStates({ wire, store, clock, lifetime });
   live.onEvent(({ instance }) => {
     if (instance.state === 'deleted' || instance.state === 'failed') routes.forgetInstance(instance.instanceId);
   });
@@ -72,7 +73,6 @@ export async function openGateway(parts: GatewayParts): Promise<Gateway> {
   });
   const offers = openOffers({ store, clock });
   const sandboxes = openSandboxes({ wire, store, clock, routes, quotas: parts.quotas ?? unlimited });
-  const audit = openAudit({ store, nowMs: () => clock.nowMs(), lifetime, onTrouble });
 
   const nodes = new NodeConnections({ connectMs: CONNECT_MS, keepMs: KEEP_MS });
   lifetime.own('the connections to nodes', () => nodes.close());
@@ -95,8 +95,8 @@ export async function openGateway(parts: GatewayParts): Promise<Gateway> {
         clock,
         bodyMs,
       },
-      sandbox: { admission, routes, carrier },
-      preview: { book, routes, carrier, clock, isTls: publicUrl.startsWith('https:') },
+      sandbox: { admission, routes, carrier, audit },
+      preview: { book, routes, carrier, audit, clock, isTls: publicUrl.startsWith('https:') },
       rpc: (exchange, path) =>
         serveRpc(
           { ...shared, bodyMs, onBug: (error) => events.broke({ plane: 'rpc', id: exchange.id, error }) },

@@ -19,7 +19,7 @@ import {
   type SandboxAsk,
 } from '@torpor/contracts';
 import { Failure, Lifetime, randomWord, systemChance, systemClock } from '@torpor/kernel';
-import { memoryStore, type Store } from '@torpor/store';
+import { memoryStore, type NodeRecord, type Store } from '@torpor/store';
 import { silentTelemetry } from '@torpor/telemetry';
 import { bootstrap } from './bootstrap.ts';
 import { openGateway, type Gateway, type GatewayParts } from './gateway.ts';
@@ -117,7 +117,7 @@ export function portOf(server: Server): number {
   return (server.address() as AddressInfo).port; // a TCP server's address is never a pipe's name
 }
 
-export function hearOf(store: Store, id: NodeId, url: string): Promise<void> {
+export function hearOf(store: Store, id: NodeId, url: string, more: Partial<NodeRecord> = {}): Promise<void> {
   return store.fleet.heard({
     id,
     url,
@@ -126,11 +126,17 @@ export function hearOf(store: Store, id: NodeId, url: string): Promise<void> {
     capacity: { memoryMib: 8_192, memoryFreeMib: 8_192, diskFreeMib: 8_192, slotsFree: 100 },
     pool: [],
     heardAtMs: Date.now(),
-    leaseUntilMs: 0,
+    leaseUntilMs: Date.now() + 3_600_000, // longer than any test: nobody here beats
+    ...more,
   });
 }
 
-async function plant(store: Store, name: SandboxName, workspace: WorkspaceName, nodeId: NodeId): Promise<Sandbox> {
+export async function plant(
+  store: Store,
+  name: SandboxName,
+  workspace: WorkspaceName,
+  nodeId: NodeId,
+): Promise<Sandbox> {
   const ask: SandboxAsk = {
     workspace,
     name,

@@ -4,7 +4,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { createSandbox, deleteSandbox } from '@torpor/contracts';
+import { createSandbox, deleteSandbox, keyRevoked } from '@torpor/contracts';
 import { Failure, systemClock, type Clock } from '@torpor/kernel';
 import { describeWire } from './conformance.ts';
 import { natsWire } from './nats-wire.ts';
@@ -118,6 +118,22 @@ describe.skipIf(!existsSync(binary))('with a real nats-server (TORPOR_NATS_SERVE
       await start();
       await expect(patient).rejects.toMatchObject({ code: 'not_found' });
       expect(heard).toEqual(['patient']);
+      await wire.close();
+    });
+
+    it('whoever hears facts is told, when it is back, that some may have been missed', async () => {
+      const { open, stop, start } = await server;
+      const wire = await open('gateway');
+      const onGap = vi.fn<() => void>();
+      const closed = vi.fn<() => void>();
+      await wire.hear(keyRevoked, () => {}, { onGap });
+      await (await wire.hear(keyRevoked, () => {}, { onGap: closed })).close();
+      expect(onGap).not.toHaveBeenCalled();
+      await stop();
+      await vi.waitFor(() => expect(wire.isConnected()).toBe(false), { timeout: 10_000 });
+      await start();
+      await vi.waitFor(() => expect(onGap).toHaveBeenCalled(), { timeout: 10_000 });
+      expect(closed).not.toHaveBeenCalled();
       await wire.close();
     });
   });

@@ -58,6 +58,8 @@ class NatsWire implements OpenWire {
   #away: PromiseWithResolvers<void> | undefined;
   readonly #pulse: PulseTimes;
   readonly #pulses: PulseListener;
+  /** Told whenever the server was away. */
+  readonly #gaps = new Set<() => void>();
 
   constructor(connection: NatsConnection, hints: Hints, options: NatsWireOptions) {
     this.#connection = connection;
@@ -129,7 +131,11 @@ class NatsWire implements OpenWire {
     this.#connection.publish(fact.subject, JSON.stringify({ v: 1, body: checked(fact.body, body, fact.subject) }));
   }
 
-  async hear<Body>(fact: Fact<Body>, listener: (body: Body) => void): Promise<Subscription> {
+  async hear<Body>(
+    fact: Fact<Body>,
+    listener: (body: Body) => void,
+    { onGap }: { onGap?: () => void } = {},
+  ): Promise<Subscription> {
     const subscription = this.#connection.subscribe(fact.subject, {
       callback: (error, message) => {
         try {
@@ -140,8 +146,14 @@ class NatsWire implements OpenWire {
         }
       },
     });
+    if (onGap) this.#gaps.add(onGap);
     await this.#connection.flush();
-    return closing(subscription);
+    return {
+      close: async () => {
+        if (onGap) this.#gaps.delete(onGap);
+        await closing(subscription).close();
+      },
+    };
   }
 
   isConnected(): boolean {
@@ -152,7 +164,9 @@ class NatsWire implements OpenWire {
   async #followStatus(): Promise<void> {
     for await (const { type } of this.#connection.status()) {
       if (type === 'disconnect') this.#away ??= Promise.withResolvers();
-      if (type === 'reconnect') this.#isBack();
+      if (type !== 'reconnect') continue;
+      this.#isBack();
+      for (const tell of this.#gaps) tell();
     }
     this.#isBack(); // closed: whoever waits is told so by the connection itself
   }

@@ -46,7 +46,7 @@ export class PulseListener {
 
 /** The server's end: beats until the work has ended. */
 export async function withPulse<T>(
-  connection: NatsConnection,
+  connection: Pick<NatsConnection, 'publish' | 'isClosed' | 'isDraining'>,
   clock: Clock,
   beat: { subject: string | undefined; everyMs: number },
   work: () => Promise<T>,
@@ -65,7 +65,8 @@ export async function withPulse<T>(
   async function beating(): Promise<void> {
     for (;;) {
       await clock.after(beat.everyMs, ended.signal).catch(() => {}); // the work has ended
-      if (ended.signal.aborted || connection.isClosed()) return;
+      // One that is being closed may refuse what is published, and nobody would hear of that error.
+      if (ended.signal.aborted || connection.isDraining() || connection.isClosed()) return;
       connection.publish(subject ?? '');
     }
   }

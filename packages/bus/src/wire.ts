@@ -33,7 +33,8 @@ export interface Wire {
     options?: { node?: string },
   ): Promise<Subscription>;
   publish<Body>(fact: Fact<Body>, body: Body): void;
-  hear<Body>(fact: Fact<Body>, listener: (body: Body) => void): Promise<Subscription>;
+  /** `onGap`: facts may have been missed before now; whoever keeps what was heard must look anew. */
+  hear<Body>(fact: Fact<Body>, listener: (body: Body) => void, options?: { onGap?: () => void }): Promise<Subscription>;
   /** Where things are: in memory, disposable, possibly stale or empty. */
   readonly hints: Hints;
 }

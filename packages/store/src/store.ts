@@ -185,15 +185,18 @@ export interface IdempotencyShelf {
    * the key is under way. `mismatch`: the key was used for a different request.
    * A claim whose holder has died lapses at `claimUntilMs`; an answer is kept until `expiresAtMs`.
    */
-  begin(ask: {
-    key: string;
-    requestHash: string;
-    nowMs: number;
-    claimUntilMs: number;
-    expiresAtMs: number;
-  }): Promise<{ kind: 'begun' } | { kind: 'answered'; answer: unknown } | { kind: 'running' } | { kind: 'mismatch' }>;
-  finish(key: string, answer: unknown): Promise<void>;
-  abandon(key: string): Promise<void>;
+  begin(
+    ask: IdempotencyClaim & { requestHash: string; nowMs: number; expiresAtMs: number },
+  ): Promise<{ kind: 'begun' } | { kind: 'answered'; answer: unknown } | { kind: 'running' } | { kind: 'mismatch' }>;
+  /** Nothing happens unless the claim is the one that holds the key: whoever was late has had a successor. */
+  finish(claim: IdempotencyClaim, answer: unknown): Promise<void>;
+  abandon(claim: IdempotencyClaim): Promise<void>;
+}
+
+/** `claimUntilMs` tells one claim of a key from the next, which begins when it has passed. */
+export interface IdempotencyClaim {
+  readonly key: string;
+  readonly claimUntilMs: number;
 }
 
 // ---------------------------------------------------------------------------------------------------------------- audit and usage

@@ -9,7 +9,7 @@ import {
 } from '@torpor/dialects';
 import { Failure, type Clock } from '@torpor/kernel';
 import type { ApiKey, Store } from '@torpor/store';
-import { demand, type Admission } from '../callers/admission.ts';
+import type { Admission } from '../callers/admission.ts';
 import type { Audit } from '../control/audit.ts';
 import { checkText, readJson } from '../control/json-body.ts';
 import { answerJson, type Ending, type Exchange } from '../front/exchange.ts';
@@ -96,7 +96,7 @@ async function askOf(
   for (const text of [...Object.values(params), ...query.keys(), ...query.values()]) checkText(text);
   const workspace = await workspaceOf(plane.store, key, one(headers['x-blaxel-workspace']) ?? query.get('workspace'));
   exchange.notes['workspace'] = workspace;
-  demand(key, row.action, workspace);
+  plane.admission.demand(key, row.action, workspace);
   const version = parseBlaxelVersion(one(headers['blaxel-version']) ?? undefined);
   if (!version.ok) throw new Refused(version.refusal);
   return {

@@ -2,10 +2,10 @@
 import { WorkspaceName } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
 import type { Store, Workspace } from '@torpor/store';
-import { demand } from '../callers/admission.ts';
+import type { Admission } from '../callers/admission.ts';
 import type { Row } from './ask.ts';
 
-export function otherRows({ store }: { store: Store }): Row[] {
+export function otherRows({ store, admission }: { store: Store; admission: Admission }): Row[] {
   return [
     {
       method: 'GET',
@@ -24,7 +24,7 @@ export function otherRows({ store }: { store: Store }): Row[] {
       handle: async ({ caller, params }) => {
         const name = WorkspaceName.safeParse(params['name']);
         if (!name.success) throw new Failure('not_found', 'there is no workspace of that name');
-        demand(caller.key, 'workspaces:read', name.data);
+        admission.demand(caller.key, 'workspaces:read', name.data);
         const workspace = await store.workspaces.get(name.data);
         if (!workspace) throw new Failure('not_found', `there is no workspace "${name.data}"`);
         return show(workspace);

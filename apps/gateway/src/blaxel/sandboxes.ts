@@ -14,11 +14,11 @@ import {
 } from '@torpor/dialects';
 import { Failure, type Clock } from '@torpor/kernel';
 import type { Store } from '@torpor/store';
-import { z } from 'zod';
-import { once } from '../control/idempotency.ts';
-import { demand } from '../callers/admission.ts';
+import type { Admission } from '../callers/admission.ts';
+import { createOnce } from '../sandboxes/create-once.ts';
 import type { LiveState, LiveStates } from '../sandboxes/live-states.ts';
 import type { Offers } from '../sandboxes/offer.ts';
+import { pagesOf } from '../sandboxes/pages.ts';
 import type { Sandboxes } from '../sandboxes/sandboxes.ts';
 import { need, Refused, type ControlAsk, type Row } from './ask.ts';
 
@@ -27,14 +27,10 @@ export interface SandboxRowsParts {
   readonly live: LiveStates;
   readonly offers: Offers;
   readonly store: Store;
+  readonly admission: Admission;
   readonly clock: Clock;
   readonly publicUrl: string;
 }
-
-const PAGE_MAX = 200;
-/** A client without pages is given at most this many of them. */
-const PAGES_MAX = 50;
-const Kept = z.object({ name: SandboxName, instanceId: z.string() });
 
 export function sandboxRows(parts: SandboxRowsParts): Row[] {
   return [
@@ -79,29 +75,19 @@ async function create(parts: SandboxRowsParts, ask: ControlAsk): Promise<unknown
     }),
   );
   const header = ask.exchange.request.headers['idempotency-key'];
-  let made: Awaited<ReturnType<Sandboxes['create']>> | undefined;
-  const kept = await once(
+  const { kind, sandbox } = await createOnce(
+    parts,
     {
-      shelf: parts.store.workspace(workspace).idempotency,
-      clock: parts.clock,
+      workspace,
       key: Array.isArray(header) ? header[0] : header,
       request: { ...wanted, createdBy: undefined },
+      traceparent: ask.exchange.span.traceparent,
     },
-    (answer) => Kept.parse(answer),
-    async () => {
-      made = await parts.sandboxes.create(wanted, ask.exchange.span.traceparent);
-      return { name: made.sandbox.name, instanceId: made.sandbox.instanceId };
-    },
+    async () => wanted,
   );
-  ask.exchange.notes['sandbox'] = kept.name;
-  if (made?.kind === 'created') return show(parts, made.sandbox, { env: wanted.env, live: freshlyMade(made.sandbox) });
-  return showWhole(parts, ask, made?.sandbox ?? (await sameAsBefore(parts, ask, kept)));
-}
-
-async function sameAsBefore(parts: SandboxRowsParts, ask: ControlAsk, kept: z.infer<typeof Kept>): Promise<Sandbox> {
-  const sandbox = await parts.sandboxes.get(ask.caller.workspace, kept.name);
-  if (sandbox.instanceId === kept.instanceId) return sandbox;
-  throw new Failure('gone', `the sandbox "${kept.name}" that this Idempotency-Key made exists no more`);
+  ask.exchange.notes['sandbox'] = sandbox.name;
+  if (kind === 'created') return show(parts, sandbox, { env: wanted.env, live: freshlyMade(sandbox) });
+  return showWhole(parts, ask, sandbox);
 }
 
 async function get(parts: SandboxRowsParts, ask: ControlAsk): Promise<unknown> {
@@ -160,20 +146,21 @@ function pageOf(parts: SandboxRowsParts, ask: ControlAsk, asked: BlaxelListQuery
 }
 
 async function allOf(parts: SandboxRowsParts, ask: ControlAsk, asked: BlaxelListQuery) {
+  const { matchesNothing: _, ...query } = asked;
+  const { sandboxes } = parts.store.workspace(ask.caller.workspace);
   const items: Sandbox[] = [];
-  let page = await pageOf(parts, ask, { ...asked, limit: PAGE_MAX });
-  items.push(...page.items);
-  for (let pages = 1; page.nextCursor !== undefined && pages < PAGES_MAX; pages++) {
-    page = await pageOf(parts, ask, { ...asked, limit: PAGE_MAX, cursor: page.nextCursor });
+  let total = 0;
+  for await (const page of pagesOf(sandboxes, { ...query, nowMs: parts.clock.nowMs() })) {
     items.push(...page.items);
+    total = page.total;
   }
-  return { items, total: page.total, nextCursor: undefined };
+  return { items, total, nextCursor: undefined };
 }
 
 /** With its environment and with its state as its node says it now. */
 async function showWhole(parts: SandboxRowsParts, ask: ControlAsk, sandbox: Sandbox): Promise<unknown> {
   const showSecrets = need(parseFlag('show_secrets', ask.query.get('show_secrets')));
-  if (showSecrets) demand(ask.caller.key, 'sandboxes:write', ask.caller.workspace);
+  if (showSecrets) parts.admission.demand(ask.caller.key, 'sandboxes:write', ask.caller.workspace);
   const [env, live] = await Promise.all([
     parts.store.workspace(sandbox.workspace).sandboxes.env(sandbox.instanceId),
     sandbox.phase === 'ready' ? parts.live.ask(sandbox, ask.exchange.span.traceparent) : undefined,

@@ -18,16 +18,11 @@ export async function once<Answer>(
   }
   const nowMs = clock.nowMs();
   const requestHash = createHash('sha256').update(JSON.stringify(request)).digest('hex');
-  const claim = await shelf.begin({
-    key,
-    requestHash,
-    nowMs,
-    claimUntilMs: nowMs + CLAIM_MS,
-    expiresAtMs: nowMs + KEPT_MS,
-  });
-  switch (claim.kind) {
+  const claim = { key, claimUntilMs: nowMs + CLAIM_MS };
+  const verdict = await shelf.begin({ ...claim, requestHash, nowMs, expiresAtMs: nowMs + KEPT_MS });
+  switch (verdict.kind) {
     case 'answered':
-      return read(claim.answer);
+      return read(verdict.answer);
     case 'running':
       throw new Failure('conflict', 'a request with this Idempotency-Key is under way; ask again in a moment', {
         retryable: true,
@@ -39,9 +34,9 @@ export async function once<Answer>(
   }
   // A failed request may be made again; should its claim stay behind, it lapses by itself.
   const answer = await action().catch(async (error: unknown) => {
-    await shelf.abandon(key).catch(() => undefined);
+    await shelf.abandon(claim).catch(() => undefined);
     throw error;
   });
-  await shelf.finish(key, answer);
+  await shelf.finish(claim, answer);
   return answer;
 }

@@ -4,6 +4,7 @@ import type { DataPlanePart } from '@torpor/contracts';
 import { blaxelRunError, previewHeaders, SESSION_PORT } from '@torpor/dialects';
 import { Failure, type Clock } from '@torpor/kernel';
 import type { PreviewWay } from '@torpor/store';
+import type { Audit } from '../control/audit.ts';
 import { answerEmpty, answerJson, type Ending, type Exchange } from '../front/exchange.ts';
 import { carry, type Carrier, type Load } from '../run-plane/carry.ts';
 import { PREVIEW_COOKIE } from '../run-plane/headers.ts';
@@ -19,6 +20,7 @@ export interface PreviewDoor {
   readonly book: PreviewBook;
   readonly routes: RouteBook;
   readonly carrier: Carrier;
+  readonly audit: Audit;
   readonly clock: Clock;
   readonly isTls: boolean;
 }
@@ -62,6 +64,9 @@ export async function admitPreview(
     door.clock.nowMs(),
   );
   if (verdict.kind === 'ended') throw noPreview(target.id);
+  const outcome = verdict.kind === 'open' ? 'ok' : 'unauthenticated';
+  const which = `${preview.sandbox}/${preview.name}`;
+  door.audit.note({ workspace, actor: 'stranger', action: 'preview.use', target: which, outcome });
   if (verdict.kind === 'refused') return { kind: 'refused', why: verdict.why, headers };
   const part: DataPlanePart = isSession ? 'blaxel' : `preview/${preview.port}`;
   const load: Load = {

@@ -1,6 +1,8 @@
 /** The run plane's door: `/<workspace>/sandboxes/<name>/…`. A refused request never reaches a node, so it wakes nothing. */
 import type { IncomingHttpHeaders } from 'node:http';
+import type { Route } from '@torpor/contracts';
 import type { Admission } from '../callers/admission.ts';
+import type { Audit } from '../control/audit.ts';
 import { answerEmpty, type Ending, type Exchange } from '../front/exchange.ts';
 import { OPEN_CORS } from '../previews/door.ts';
 import type { RouteBook } from '../ways/route-book.ts';
@@ -13,6 +15,7 @@ export interface SandboxDoor {
   readonly admission: Admission;
   readonly routes: RouteBook;
   readonly carrier: Carrier;
+  readonly audit: Audit;
 }
 
 export async function admitSandbox(
@@ -26,11 +29,20 @@ export async function admitSandbox(
   notes['part'] = target.part;
   const caller = await door.admission.admit(headers, target.workspace, 'sandboxes:use');
   notes['key'] = caller.key.prefix;
+  const { subject: actor, prefix } = caller.key;
+  const about = { workspace: target.workspace, actor, target: target.name, details: { key: prefix } };
+  const used = (route: Route): Route => {
+    door.audit.note({ ...about, action: 'sandbox.use', outcome: 'ok' });
+    return route;
+  };
   return {
     part: target.part,
     rest: target.rest,
     way: {
-      find: () => door.routes.known(target.workspace, target.name) ?? door.routes.find(target.workspace, target.name),
+      find: () => {
+        const known = door.routes.known(target.workspace, target.name);
+        return known ? used(known) : door.routes.find(target.workspace, target.name).then(used);
+      },
       readAnew: () => door.routes.readAnew(target.workspace, target.name),
     },
   };

@@ -1,4 +1,7 @@
-/** What nodes say of their instances: heard as it happens, asked for where an answer must be right. Never the record of anything. */
+/**
+ * What nodes say of their instances: heard as it happens, asked for where an answer must be right. Never the record of anything. What may have ceased
+ * to be true is not told: what was heard before the bus broke off is forgotten, and what was heard of a node that has fallen silent is kept back.
+ */
 import type { Wire } from '@torpor/bus';
 import {
   describeInstance,
@@ -7,8 +10,10 @@ import {
   type InstanceReport,
   type Sandbox,
 } from '@torpor/contracts';
-import type { Lifetime } from '@torpor/kernel';
+import type { Clock, Lifetime } from '@torpor/kernel';
+import type { Store } from '@torpor/store';
 import type { z } from 'zod';
+import { openSilentNodes } from './silent-nodes.ts';
 
 /** The part of a node's report that callers are shown. */
 export type LiveState = Pick<
@@ -19,7 +24,7 @@ export type LiveState = Pick<
 export type InstanceEvent = z.infer<typeof instanceChanged.body>;
 
 export interface LiveStates {
-  /** Asks the node; when it does not answer in time, what was last heard. */
+  /** Asks the node; when it does not answer in time, what was last heard. Undefined when nobody knows, or the node has no such instance. */
   ask(sandbox: Sandbox, traceparent?: string): Promise<LiveState | undefined>;
   /** Of many: what was heard, and for the others one short round of questions. */
   askAll(sandboxes: readonly Sandbox[]): Promise<ReadonlyMap<InstanceId, LiveState>>;
@@ -31,10 +36,16 @@ const ASK_ALL_MS = 300;
 const ASK_ALL_AT_ONCE = 64;
 const HEARD_MAX = 50_000;
 
-export async function openLiveStates(parts: { wire: Wire; lifetime: Lifetime }): Promise<LiveStates> {
-  const { wire, lifetime } = parts;
+export async function openLiveStates(parts: {
+  wire: Wire;
+  store: Store;
+  clock: Clock;
+  lifetime: Lifetime;
+}): Promise<LiveStates> {
+  const { wire, store, clock, lifetime } = parts;
   const heard = new Map<InstanceId, LiveState>();
   const listeners = new Set<(event: InstanceEvent) => void>();
+  const silentNodes = openSilentNodes({ store, clock });
 
   function keep(instanceId: InstanceId, state: LiveState): void {
     heard.delete(instanceId);
@@ -48,25 +59,33 @@ export async function openLiveStates(parts: { wire: Wire; lifetime: Lifetime }):
     try {
       const { instance } = await wire.ask(describeInstance, { instanceId: sandbox.instanceId }, options);
       if (instance) keep(sandbox.instanceId, liveStateOf(instance));
+      else heard.delete(sandbox.instanceId);
+      return heard.get(sandbox.instanceId);
     } catch {
       // A node that cannot say leaves what was heard before; the caller is told less, and nothing wrong.
+      return (await silentNodes()).has(sandbox.nodeId) ? undefined : heard.get(sandbox.instanceId);
     }
-    return heard.get(sandbox.instanceId);
   }
 
-  const ear = await wire.hear(instanceChanged, (event) => {
-    keep(event.instance.instanceId, liveStateOf(event.instance));
-    for (const listener of listeners) listener(event);
-  });
+  const ear = await wire.hear(
+    instanceChanged,
+    (event) => {
+      keep(event.instance.instanceId, liveStateOf(event.instance));
+      for (const listener of listeners) listener(event);
+    },
+    { onGap: () => heard.clear() },
+  );
   lifetime.own('the ear for instances', () => ear.close());
 
   return {
     ask: (sandbox, traceparent) => ask(sandbox, ASK_MS, traceparent),
     async askAll(sandboxes) {
-      const unheard = sandboxes.filter((sandbox) => sandbox.phase === 'ready' && !heard.has(sandbox.instanceId));
+      const silent = await silentNodes();
+      const reachable = sandboxes.filter(({ nodeId }) => !silent.has(nodeId));
+      const unheard = reachable.filter(({ phase, instanceId }) => phase === 'ready' && !heard.has(instanceId));
       await Promise.all(unheard.slice(0, ASK_ALL_AT_ONCE).map((sandbox) => ask(sandbox, ASK_ALL_MS)));
       const known = new Map<InstanceId, LiveState>();
-      for (const { instanceId } of sandboxes) {
+      for (const { instanceId } of reachable) {
         const state = heard.get(instanceId);
         if (state) known.set(instanceId, state);
       }

@@ -46,6 +46,16 @@ describe('first-party clients', () => {
     expect(await client.stats.query({})).toMatchObject({ sandboxes: { living: expect.any(Number) } });
   });
 
+  it('get the same sandbox for the same idempotency key, and never another that has taken its name', async () => {
+    const client = clientOf();
+    const ask = { ...named('kept'), idempotencyKey: 'kept-1' };
+    const made = await client.sandboxes.create.mutate(ask);
+    expect(await client.sandboxes.create.mutate(ask)).toMatchObject({ instanceId: made.instanceId });
+    await client.sandboxes.delete.mutate(named('kept'));
+    await client.sandboxes.create.mutate(named('kept'));
+    await expect(client.sandboxes.create.mutate(ask)).rejects.toMatchObject({ data: { failure: { code: 'gone' } } });
+  });
+
   it('make keys that open, and revoke them', async () => {
     const client = clientOf();
     const { key, text } = await client.keys.create.mutate({ name: 'ci', role: 'member', scopes: ['sandboxes:read'] });
@@ -115,6 +125,18 @@ describe('first-party clients', () => {
     stage.bus.as('node').publish(instanceChanged, { ...about, instance: ended });
     await vi.waitFor(() => expect(heard.at(-1)).toMatchObject({ what: 'deleted', because: 'asked' }));
     subscription.unsubscribe();
+  });
+
+  it('are told how many sleep of all, not of the first page', async () => {
+    for (let i = 0; i < 201; i++) await stage.plant(`many-${i}`);
+    await vi.waitFor(
+      async () => {
+        const { sandboxes } = await clientOf().stats.query({});
+        expect(sandboxes.living).toBeGreaterThan(200);
+        expect(sandboxes).toMatchObject({ running: 0, asleep: sandboxes.living });
+      },
+      { timeout: 20_000 },
+    );
   });
 });
 

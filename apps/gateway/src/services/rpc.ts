@@ -2,7 +2,6 @@
 import { apiRouter, toTrpcError } from '@torpor/api';
 import { Failure } from '@torpor/kernel';
 import { nodeHTTPRequestHandler } from '@trpc/server/adapters/node-http';
-import type { Admission } from '../callers/admission.ts';
 import { workspaceOf } from '../blaxel/control-plane.ts';
 import { readJson } from '../control/json-body.ts';
 import type { Ending, Exchange } from '../front/exchange.ts';
@@ -11,7 +10,7 @@ import { apiContext, type ServicesParts } from './services.ts';
 const BODY_BYTES_MAX = 1024 * 1024;
 
 export async function serveRpc(
-  parts: ServicesParts & { admission: Admission; bodyMs: number; onBug: (error: unknown) => void },
+  parts: ServicesParts & { bodyMs: number; onBug: (error: unknown) => void },
   exchange: Exchange,
   path: string,
 ): Promise<Ending> {

@@ -4,15 +4,14 @@ import type { Sandbox, SandboxAsk } from '@torpor/contracts';
 import { DEFAULT_IMAGE, dataPlaneUrl, resolveBlaxelImage, standingOf } from '@torpor/dialects';
 import { Failure, type Chance, type Clock } from '@torpor/kernel';
 import { mayGrant } from '@torpor/policy';
-import { mintKey, type ApiKey, type Store } from '@torpor/store';
-import { z } from 'zod';
-import { SandboxName } from '@torpor/contracts';
-import { demand, type Caller } from '../callers/admission.ts';
+import { mintKey, type ApiKey, type SandboxShelf, type Store } from '@torpor/store';
+import type { Admission, Caller } from '../callers/admission.ts';
 import type { Keyring } from '../callers/keyring.ts';
 import type { Audit } from '../control/audit.ts';
-import { once } from '../control/idempotency.ts';
+import { createOnce } from '../sandboxes/create-once.ts';
 import type { LiveState, LiveStates } from '../sandboxes/live-states.ts';
 import type { Offers } from '../sandboxes/offer.ts';
+import { pagesOf } from '../sandboxes/pages.ts';
 import type { Sandboxes } from '../sandboxes/sandboxes.ts';
 import { watchEvents } from './watch-events.ts';
 
@@ -22,6 +21,7 @@ export interface ServicesParts {
   readonly offers: Offers;
   readonly store: Store;
   readonly keyring: Keyring;
+  readonly admission: Admission;
   readonly audit: Audit;
   readonly clock: Clock;
   readonly chance: Chance;
@@ -38,7 +38,7 @@ const TERMINATED_RETENTION_MS = 5 * 60_000;
 
 export function apiContext(parts: ServicesParts, asked: Asked): ApiContext {
   const { key, workspace } = asked.caller;
-  return { services: servicesFor(parts, asked), demand: (action) => demand(key, action, workspace) };
+  return { services: servicesFor(parts, asked), demand: (action) => parts.admission.demand(key, action, workspace) };
 }
 
 function servicesFor(parts: ServicesParts, asked: Asked): Services {
@@ -62,16 +62,9 @@ function servicesFor(parts: ServicesParts, asked: Asked): Services {
           () => name,
           async () => {
             const { idempotencyKey, ...request } = input;
-            const kept = await once(
-              { shelf: shelf.idempotency, clock, key: idempotencyKey, request },
-              (answer) => z.object({ name: SandboxName }).parse(answer),
-              async () => {
-                const made = await sandboxes.create(await askOf(parts, asked, input), traceparent);
-                return { name: made.sandbox.name };
-              },
-            );
-            name = kept.name;
-            const sandbox = await sandboxes.get(workspace, kept.name);
+            const about = { workspace, key: idempotencyKey, request, traceparent };
+            const { sandbox } = await createOnce(parts, about, () => askOf(parts, asked, input));
+            name = sandbox.name;
             return show(sandbox, await live.ask(sandbox, traceparent));
           },
         );
@@ -218,18 +211,13 @@ async function createKey(
 async function statsOf({ store, live, clock }: ServicesParts, { caller }: Asked, spanMs: number) {
   const nowMs = clock.nowMs();
   const shelf = store.workspace(caller.workspace);
-  const [page, sums] = await Promise.all([
-    shelf.sandboxes.list({ nowMs, limit: 200 }),
+  const [counts, sums] = await Promise.all([
+    countsOf(shelf.sandboxes, live, nowMs),
     shelf.usage.sum({ fromMs: nowMs - spanMs, toMs: nowMs }),
   ]);
-  const states = [...(await live.askAll(page.items)).values()];
   const total = (pick: (sum: (typeof sums)[number]) => number) => sums.reduce((so, sum) => so + pick(sum), 0);
   return {
-    sandboxes: {
-      living: page.total,
-      running: states.filter(({ state }) => state === 'running' || state === 'waking').length,
-      asleep: states.filter(({ state }) => state === 'paused' || state === 'pausing').length,
-    },
+    sandboxes: counts,
     usage: {
       runningMs: total((sum) => (sum.tier === 'running' ? sum.spanMs : 0)),
       pausedMs: total((sum) => (sum.tier === 'paused' ? sum.spanMs : 0)),
@@ -238,6 +226,19 @@ async function statsOf({ store, live, clock }: ServicesParts, { caller }: Asked,
       egressBytes: total((sum) => sum.egressBytes),
     },
   };
+}
+
+/** Those whose node cannot say how they are count as living alone. */
+async function countsOf(shelf: SandboxShelf, live: LiveStates, nowMs: number) {
+  let [living, running, asleep] = [0, 0, 0];
+  for await (const page of pagesOf(shelf, { nowMs })) {
+    living = page.total;
+    for (const { state } of (await live.askAll(page.items)).values()) {
+      if (state === 'running' || state === 'waking') running++;
+      if (state === 'paused' || state === 'pausing') asleep++;
+    }
+  }
+  return { living, running, asleep };
 }
 
 function sandboxView(sandbox: Sandbox, publicUrl: string, live: LiveState | undefined): SandboxView {

@@ -1,9 +1,10 @@
 /**
  * What was read from the store a moment ago, so that a request on its hot path needs no database. A value is *fresh* for a while, then *read anew*
  * in the background while it still serves, then *dead*: the next request waits for the store. When the store does not answer, the last value found
- * serves on through a *grace*, for an outage of the database stops changes and not use. What is forgotten is forgotten at once.
+ * serves on through a *grace*, for an outage of the database stops changes and not use: at once where the store refuses, after a short patience where
+ * it hangs. What is forgotten is forgotten at once.
  */
-import type { Clock } from '@torpor/kernel';
+import { withDeadline, type Clock } from '@torpor/kernel';
 
 export interface RememberedOptions<V> {
   readonly clock: Clock;
@@ -21,10 +22,18 @@ interface Entry<V> {
   readonly readAtMs: number;
 }
 
+interface Reading<V> {
+  readonly value: Promise<V | undefined>;
+  readonly sinceMs: number;
+}
+
+/** How long a reading may take before those who have an older value go on with that. Counted from its beginning: it is waited out once, not by each. */
+const PATIENCE_MS = 250;
+
 export class Remembered<V> {
   readonly #options: RememberedOptions<V>;
   readonly #entries = new Map<string, Entry<V>>();
-  readonly #reading = new Map<string, Promise<V | undefined>>();
+  readonly #reading = new Map<string, Reading<V>>();
 
   constructor(options: RememberedOptions<V>) {
     this.#options = options;
@@ -32,26 +41,28 @@ export class Remembered<V> {
 
   /** The value when it can be told without waiting. */
   now(key: string): { value: V | undefined } | undefined {
-    const { clock, freshMs, lifeMs, missMs } = this.#options;
+    const { freshMs, lifeMs, missMs } = this.#options;
     const entry = this.#entries.get(key);
     if (!entry) return undefined;
-    const ageMs = clock.monotonicMs() - entry.readAtMs;
+    const ageMs = this.#ageMs(entry);
     if (ageMs >= (entry.value === undefined ? missMs : lifeMs)) return undefined;
     // Whoever waits for the same reading hears of its failure; in the background it only means that the value ages on.
-    if (ageMs >= freshMs && entry.value !== undefined) this.#readOnce(key).catch(() => undefined);
+    if (ageMs >= freshMs && entry.value !== undefined) this.#readOnce(key).value.catch(() => undefined);
     return entry;
   }
 
   async get(key: string): Promise<V | undefined> {
     const known = this.now(key);
     if (known) return known.value;
+    const { value, sinceMs } = this.#readOnce(key);
+    if (!this.#inGrace(key)) return value;
+    const { clock } = this.#options;
+    const ms = Math.max(0, sinceMs + PATIENCE_MS - clock.monotonicMs());
     try {
-      return await this.#readOnce(key);
-    } catch (error) {
-      const last = this.#entries.get(key);
-      const { clock, graceMs } = this.#options;
-      if (last?.value !== undefined && clock.monotonicMs() - last.readAtMs < graceMs) return last.value;
-      throw error;
+      return await withDeadline({ name: 'patience with the store', ms, clock }, () => value);
+    } catch {
+      // Asked for again, for it may have been forgotten meanwhile. Why the store did not answer is told where nothing is remembered.
+      return this.#inGrace(key)?.value ?? value;
     }
   }
 
@@ -64,20 +75,30 @@ export class Remembered<V> {
     for (const [key, { value }] of this.#entries) if (value !== undefined && matches(value)) this.forget(key);
   }
 
-  #readOnce(key: string): Promise<V | undefined> {
+  #ageMs({ readAtMs }: Entry<V>): number {
+    return this.#options.clock.monotonicMs() - readAtMs;
+  }
+
+  #inGrace(key: string): Entry<V> | undefined {
+    const entry = this.#entries.get(key);
+    return entry?.value !== undefined && this.#ageMs(entry) < this.#options.graceMs ? entry : undefined;
+  }
+
+  #readOnce(key: string): Reading<V> {
     const under = this.#reading.get(key);
     if (under) return under;
-    const reading = this.#options.read(key).then(
-      (value) => {
+    const value = this.#options.read(key).then(
+      (found) => {
         // A reading that was begun before the key was forgotten may carry what is no longer true.
-        if (this.#reading.get(key) === reading) this.#keep(key, value);
-        return value;
+        if (this.#reading.get(key) === reading) this.#keep(key, found);
+        return found;
       },
       (error: unknown) => {
         if (this.#reading.get(key) === reading) this.#reading.delete(key);
         throw error;
       },
     );
+    const reading: Reading<V> = { value, sinceMs: this.#options.clock.monotonicMs() };
     this.#reading.set(key, reading);
     return reading;
   }

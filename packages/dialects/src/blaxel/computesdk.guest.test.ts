@@ -5,6 +5,7 @@ import { openRehearsal, type Rehearsal } from './rehearsal.ts';
 
 let real: RealGuest;
 let rehearsal: Rehearsal;
+let blaxel: typeof import('@computesdk/blaxel').blaxel;
 
 beforeAll(async () => {
   real = await startRealGuest();
@@ -16,6 +17,8 @@ beforeAll(async () => {
     BL_REGION: '',
     DO_NOT_TRACK: '1',
   });
+  // It reads its settings when it is loaded, and on a busy machine the loading takes longer than a test may.
+  ({ blaxel } = await import('@computesdk/blaxel'));
 }, 180_000);
 
 afterAll(async () => {
@@ -24,7 +27,6 @@ afterAll(async () => {
 });
 
 test('a sandbox without a name is made, used and ended', async () => {
-  const { blaxel } = await import('@computesdk/blaxel');
   const provider = blaxel({ apiKey: 'key', workspace: 'acme' });
   const sandbox = await provider.sandbox.create({ timeout: 300_000, envs: { A: '1' } });
   expect(await sandbox.runCommand('echo "hi there"; echo oh >&2; exit 3')).toMatchObject({

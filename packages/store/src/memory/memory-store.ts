@@ -213,12 +213,14 @@ function idempotencyRows() {
         rows.set(at(key), { requestHash, claimUntilMs, expiresAtMs });
         return { kind: 'begun' };
       },
-      finish: async (key, answer) => {
+      finish: async ({ key, claimUntilMs }, answer) => {
         const claim = rows.get(at(key));
-        if (claim) rows.set(at(key), { ...claim, answered: { answer: structuredClone(answer) } });
+        if (claim?.claimUntilMs !== claimUntilMs) return;
+        rows.set(at(key), { ...claim, answered: { answer: structuredClone(answer) } });
       },
-      abandon: async (key) => {
-        if (!rows.get(at(key))?.answered) rows.delete(at(key));
+      abandon: async ({ key, claimUntilMs }) => {
+        const claim = rows.get(at(key));
+        if (claim?.claimUntilMs === claimUntilMs && !claim.answered) rows.delete(at(key));
       },
     };
   };

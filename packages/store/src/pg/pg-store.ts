@@ -230,19 +230,21 @@ function idempotencyShelf(db: Kysely<Tables>, workspace: WorkspaceName): Idempot
       // Abandoned between the two looks: its holder is only just done, so "running" is still the truth to act on.
       return there?.answer ? { kind: 'answered', answer: there.answer.answer } : { kind: 'running' };
     },
-    finish: async (key, answer) => {
+    finish: async ({ key, claimUntilMs }, answer) => {
       await db
         .updateTable('idempotency')
         .set({ answer: JSON.stringify({ answer }) })
         .where('workspace', '=', workspace)
         .where('key', '=', key)
+        .where('claim_until_ms', '=', claimUntilMs)
         .execute();
     },
-    abandon: async (key) => {
+    abandon: async ({ key, claimUntilMs }) => {
       await db
         .deleteFrom('idempotency')
         .where('workspace', '=', workspace)
         .where('key', '=', key)
+        .where('claim_until_ms', '=', claimUntilMs)
         .where('answer', 'is', null)
         .execute();
     },

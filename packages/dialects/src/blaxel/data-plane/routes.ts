@@ -2,17 +2,9 @@ import { Failure } from '@torpor/kernel';
 import { decodePiece } from './addresses.ts';
 import type { DataPlaneAnswer, Exchange } from './exchange.ts';
 import { readDirectory, readFile, removeFile, writeFile } from './files.ts';
-import {
-  closeStdin,
-  getLogs,
-  getProcess,
-  killProcess,
-  listProcesses,
-  startProcess,
-  stopProcess,
-  streamLogs,
-  writeStdin,
-} from './processes.ts';
+import { startProcess } from './process-start.ts';
+import { streamLogs } from './process-streams.ts';
+import { closeStdin, getLogs, getProcess, killProcess, listProcesses, stopProcess, writeStdin } from './processes.ts';
 import { findFiles, searchContent, searchNames } from './searches.ts';
 import { health, listPorts } from './system.ts';
 import { writeTree } from './trees.ts';

@@ -14,7 +14,8 @@ import { FILE_CODES, pathOf, Permissions, putFile } from './files.ts';
 import { readForm } from './forms.ts';
 import { ask, GuestFile, openStream } from './guest-calls.ts';
 
-const UPLOADS = '/tmp/.torpor-uploads';
+/** On the disk: a sandbox's /tmp is its memory, and parts that lay there could cost its programs their lives. */
+const UPLOADS = '/var/tmp/.torpor-uploads';
 const PARTS_MAX = 10_000;
 const COMPLETE_BYTES_MAX = 4 * 1024 * 1024;
 const ASSEMBLE_MS = 10 * 60_000;

@@ -1,6 +1,6 @@
 /** The in-sandbox API as it looks on the wire, against the real guest: what no SDK would send is here. */
 import { randomBytes } from 'node:crypto';
-import { readFile, stat, symlink, writeFile } from 'node:fs/promises';
+import { readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
 import { join } from 'node:path';
@@ -311,6 +311,15 @@ describe('uploads in parts', () => {
     expect(await readFile(file, 'utf8')).toBe('firstsecond');
     expect((await stat(file)).mode & 0o777).toBe(0o600);
     expect((await call('POST', `/filesystem-multipart/${id}/complete`, { parts: [first] })).status).toBe(404);
+  });
+
+  test('lie on the disk until they are put together, for /tmp is the memory of the sandbox', async () => {
+    const id = await begin(join(real.home, 'staged'));
+    await part(id, 1, 'first');
+    const staged = join('/var/tmp/.torpor-uploads', id);
+    expect((await readdir(staged)).toSorted()).toEqual([expect.stringMatching(/^part-00001-/), 'upload.json']);
+    await call('DELETE', `/filesystem-multipart/${id}/abort`);
+    await expect(readdir(staged)).rejects.toThrow('ENOENT');
   });
 
   test('numbers out of range are refused, and after the abort all is gone', async () => {
