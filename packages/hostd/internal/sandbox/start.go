@@ -31,7 +31,7 @@ func (s *Sandboxes) Start(ctx context.Context, id names.ID) error {
 		return nil
 	}
 	select {
-	case err = <-s.beginStart(id, loaded):
+	case err = <-s.beginStart(id, func() error { return loaded.Start(s.conf) }):
 	case <-ctx.Done():
 		return lateStart(id, begin)
 	}
@@ -46,14 +46,14 @@ func (s *Sandboxes) Start(ctx context.Context, id names.ID) error {
 	return h.dial()
 }
 
-func (s *Sandboxes) beginStart(id names.ID, loaded *container.Container) <-chan error {
+func (s *Sandboxes) beginStart(id names.ID, start func() error) <-chan error {
 	over := make(chan struct{})
 	s.mutex.Lock()
 	s.starts[id] = over
 	s.mutex.Unlock()
 	outcome := make(chan error, 1)
 	go func() {
-		err := onOwnThread(func() error { return loaded.Start(s.conf) })
+		err := onOwnThread(start)
 		s.mutex.Lock()
 		delete(s.starts, id)
 		s.mutex.Unlock()
