@@ -1,12 +1,11 @@
 /** First-party services (packages/api) bound to one admitted caller. */
 import type { ApiContext, EventView, KeyView, SandboxView, Services } from '@torpor/api';
-import type { Sandbox, SandboxAsk } from '@torpor/contracts';
+import { isAsleep, SandboxName, type Sandbox, type SandboxAsk } from '@torpor/contracts';
 import { DEFAULT_IMAGE, dataPlaneUrl, resolveBlaxelImage, standingOf } from '@torpor/dialects';
 import { Failure, type Chance, type Clock } from '@torpor/kernel';
 import { mayGrant } from '@torpor/policy';
 import { mintKey, type ApiKey, type Store } from '@torpor/store';
 import { z } from 'zod';
-import { SandboxName } from '@torpor/contracts';
 import { demand, type Caller } from '../callers/admission.ts';
 import type { Keyring } from '../callers/keyring.ts';
 import type { Audit } from '../control/audit.ts';
@@ -227,8 +226,8 @@ async function statsOf({ store, live, clock }: ServicesParts, { caller }: Asked,
   return {
     sandboxes: {
       living: page.total,
-      running: states.filter(({ state }) => state === 'running' || state === 'waking').length,
-      asleep: states.filter(({ state }) => state === 'paused' || state === 'pausing').length,
+      running: states.filter(({ state }) => state === 'running' || state === 'waking' || state === 'restoring').length,
+      asleep: states.filter(({ state }) => isAsleep(state)).length,
     },
     usage: {
       runningMs: total((sum) => (sum.tier === 'running' ? sum.spanMs : 0)),

@@ -17,6 +17,9 @@ export function refusalOf(claim: Claim, state: StandbyState, reason: string | un
     case 'pausing':
     case 'paused':
     case 'waking':
+    case 'storing':
+    case 'stored':
+    case 'restoring':
       return new Failure('unavailable', `sandbox "${name}" cannot be woken now: ${hindrance(state, reason)}`, {
         retryable: true,
         retryAfterS: 2,

@@ -2,6 +2,7 @@ export { idleVerdict, previewCounts, type IdleVerdict, type PreviewBytes, type U
 export {
   EFFECTS,
   HAPPENINGS,
+  hasQueuedWake,
   next,
   reported,
   STANDBY_STATES,
