@@ -2,7 +2,7 @@
 import { MemoryBus } from '@torpor/bus';
 import { NodeId, type Shape } from '@torpor/contracts';
 import { Failure, seededChance, withDeadline, type Chance } from '@torpor/kernel';
-import { MemoryJournalStore, memoryNote, nodeAgent, type NodeAgent } from '@torpor/node-agent';
+import { MemoryJournalStore, memoryNote, nodeAgent, NodeKey, type NodeAgent } from '@torpor/node-agent';
 import { fakeDriver, FakeHost, type Guest } from '@torpor/runtime';
 import { openScheduler, type Scheduler } from '@torpor/sandbox-scheduler';
 import { memoryStore, type Store } from '@torpor/store';
@@ -13,7 +13,8 @@ import { Story } from './story.ts';
 import { drawTrouble } from './trouble.ts';
 
 export const SHAPE: Shape = { memoryMib: 512, cpus: 1, diskMib: 1_024, pids: 256 };
-const DRIVER_SYNC = ['createSteps', 'destroySteps', 'handle', 'guest', 'close', 'covers'];
+const STEPS = ['create', 'destroy', 'boot', 'store', 'release', 'restore', 'forget'].map((what) => `${what}Steps`);
+const DRIVER_SYNC = [...STEPS, 'handle', 'guest', 'close', 'covers'];
 const HTTP_MS = 20_000;
 
 export interface Box {
@@ -123,6 +124,8 @@ export class World implements Stage {
         dataKey: 'key',
         pools: [{ template: 'base', shape: SHAPE, size: 2 }],
         refillCpuShare: 0.5,
+        nodeKey: new NodeKey(new Uint8Array(32)),
+        storeAfterMs: 20_000,
         birthsAtOnce: 4,
         recipeOf: (template) => ({ template, workdir: '/blaxel', user: 'root', env: {} }),
         clock,

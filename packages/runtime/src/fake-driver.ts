@@ -62,9 +62,15 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
     });
   }
 
-  function bootSteps(spec: InstanceSpec): readonly Step[] {
-    const making = createSteps(spec).map((one) => (one.after.length > 0 ? one : { ...one, after: ['sandbox.delete'] }));
-    return [...releaseSteps(spec), ...making];
+  function bootSteps(spec: InstanceSpec, { from }: { from?: string } = {}): readonly Step[] {
+    const ready = from === undefined ? 'sandbox.delete' : 'disk.restore';
+    const making = createSteps(spec).map((one) => (one.after.length > 0 ? one : { ...one, after: [ready] }));
+    if (from === undefined) return [...releaseSteps(spec), ...making];
+    const back = step('disk.restore', spec.instanceId, ['sandbox.delete'], () => {
+      const kept = host.images.get(from)?.files;
+      if (kept) host.disks.set(spec.instanceId, { ...disk(spec.instanceId), files: kept.copy() });
+    });
+    return [...releaseSteps(spec), back, ...making];
   }
 
   function storeSteps(spec: StoreSpec, told: (facts: Partial<StoreFacts>) => void): readonly Step[] {

@@ -112,8 +112,24 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
     };
   }
 
-  function bootSteps(spec: InstanceSpec): readonly Step[] {
-    return [verb('sandbox.delete', [], { id: spec.instanceId }, REMOVE_MS), ...afterDelete(createSteps(spec))];
+  function bootSteps(spec: InstanceSpec, { from }: { from?: string } = {}): readonly Step[] {
+    const { instanceId: id } = spec;
+    const ready = from === undefined ? 'sandbox.delete' : 'disk.restore';
+    const making = createSteps(spec).map((step) => (step.after.length > 0 ? step : { ...step, after: [ready] }));
+    const gone = verb('sandbox.delete', [], { id }, REMOVE_MS);
+    return from === undefined ? [gone, ...making] : [gone, diskPutBack(id, from), ...making];
+  }
+
+  /** A name that is not there was never needed: the disk was not replaced. */
+  function diskPutBack(id: InstanceId, image: string): Step {
+    const restore = verb('disk.restore', ['sandbox.delete'], { id, image }, MAKE_MS);
+    return {
+      ...restore,
+      run: (intent) =>
+        restore.run(intent).catch((error: unknown) => {
+          if (!(error instanceof Failure) || error.code !== 'not_found') throw error;
+        }),
+    };
   }
 
   function storeSteps(spec: StoreSpec, told: (facts: Partial<StoreFacts>) => void): readonly Step[] {
@@ -269,11 +285,6 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
 }
 
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
-
-/** The same steps, none of which begins before the leftovers have gone. */
-function afterDelete(steps: readonly Step[]): readonly Step[] {
-  return steps.map((step) => (step.after.length > 0 ? step : { ...step, after: ['sandbox.delete'] }));
-}
 
 function base64(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString('base64');

@@ -143,8 +143,8 @@ export interface InstanceDriver {
   releaseSteps(instance: { instanceId: InstanceId }): readonly Step[];
   /** The steps that make it run again from an image; after the last one its guest answers. What a failed try left goes first. See `isDamage`. */
   restoreSteps(spec: RestoreSpec): readonly Step[];
-  /** As `createSteps`, on the disk that it has: what ran is gone, its files stay. */
-  bootSteps(spec: InstanceSpec): readonly Step[];
+  /** As `createSteps`, on the disk that it has: what ran is gone, its files stay. `from`: on the one that a `restoreSteps` has put aside under this name. */
+  bootSteps(spec: InstanceSpec, disk?: { readonly from?: string }): readonly Step[];
   /** The step that removes images, sealed or not, and snapshots kept under such names. Absent ones are removed already. */
   forgetSteps(spec: { instanceId: InstanceId; images: readonly string[] }): readonly Step[];
   /** All images on the host. */

@@ -4,6 +4,7 @@
  */
 import { Generation, IdlePolicy, InstanceId, SandboxName, Shape, WorkspaceName } from '@torpor/contracts';
 import { z } from 'zod';
+import { EMPTY_SHELF, shelfAfter, type Shelf } from './shelf.ts';
 
 export const Spec = z.object({
   slot: z.number().int(),
@@ -14,7 +15,7 @@ export const Spec = z.object({
 });
 export type Spec = z.infer<typeof Spec>;
 
-/** Whose an instance is. Its environment is not kept: the guest has it, and a half-claimed instance is destroyed. */
+/** Whose an instance is. A half-claimed instance is destroyed. */
 export const Claim = z.object({
   instanceId: InstanceId,
   generation: Generation,
@@ -24,6 +25,8 @@ export const Claim = z.object({
   /** Where relative paths start. */
   workdir: z.string(),
   idle: IdlePolicy,
+  /** Its environment, sealed under the node's key: the guest has it, and only who has lost the guest's memory needs it again. */
+  sealedEnv: z.string().optional(),
 });
 export type Claim = z.infer<typeof Claim>;
 
@@ -41,13 +44,44 @@ export const Line = z.union([
   z.object({ kind: z.literal('intent'), operation: z.literal('create'), atMs, steps, spec: Spec }),
   z.object({ kind: z.literal('intent'), operation: z.literal('claim'), atMs, steps, claim: Claim }),
   z.object({ kind: z.literal('intent'), operation: z.literal('destroy'), atMs, steps, reason: z.string() }),
+  z.object({
+    kind: z.literal('intent'),
+    operation: z.literal('store'),
+    atMs,
+    steps,
+    image: z.string(),
+    sealedKey: z.string(),
+  }),
+  z.object({ kind: z.literal('intent'), operation: z.literal('release'), atMs, steps }),
+  z.object({
+    kind: z.literal('intent'),
+    operation: z.literal('restore'),
+    atMs,
+    steps,
+    image: z.string(),
+    /** The name that the disk as it is now is kept under. */
+    keep: z.string().optional(),
+  }),
+  z.object({ kind: z.literal('intent'), operation: z.literal('boot'), atMs, steps }),
+  z.object({ kind: z.literal('intent'), operation: z.literal('forget'), atMs, steps, images: z.array(z.string()) }),
   z.object({ kind: z.literal('step'), operation: z.string(), atMs, step: z.string() }),
   z.object({ kind: z.literal('done'), operation: z.literal('create'), atMs, process: Process }),
   z.object({ kind: z.literal('done'), operation: z.literal('claim'), atMs }),
+  z.object({ kind: z.literal('done'), operation: z.literal('store'), atMs, bytes: z.number() }),
+  z.object({ kind: z.literal('done'), operation: z.literal('release'), atMs }),
+  z.object({ kind: z.literal('done'), operation: z.enum(['restore', 'boot']), atMs, process: Process }),
+  z.object({ kind: z.literal('done'), operation: z.literal('forget'), atMs, images: z.array(z.string()) }),
+  /** An image that a restore refused. */
+  z.object({ kind: z.literal('damaged'), atMs, image: z.string(), reason: z.string() }),
+  /** It lives in RAM after all, although a release or a restore has begun: what the images hold is all of it no longer. */
+  z.object({ kind: z.literal('lives'), atMs }),
+  /** Its process is gone, and there is an image to fall back to. */
+  z.object({ kind: z.literal('died'), atMs, reason: z.string() }),
   z.object({ kind: z.literal('policy'), atMs, idle: IdlePolicy }),
   z.object({ kind: z.literal('failed'), atMs, reason: z.string() }),
 ]);
 export type Line = z.infer<typeof Line>;
+export type DoneLine = Extract<Line, { kind: 'done' }>;
 export type IntentLine = Extract<Line, { kind: 'intent' }>;
 
 /** An instance as its journal tells it. What is `undefined` has not been reached. */
@@ -63,6 +97,9 @@ export interface Entry {
   readonly createdAtMs: number | undefined;
   readonly destroying: string | undefined;
   readonly failed: string | undefined;
+  /** Why its process is gone, when there was an image to fall back to and no wake has done so yet. */
+  readonly died: string | undefined;
+  readonly shelf: Shelf;
 }
 
 /** Reads a journal's text. What follows the last newline was torn by a crash: it was never acted upon. Any other bad line is damage, and thrown. */
@@ -94,8 +131,10 @@ export function fold(hostId: InstanceId, lines: readonly Line[]): Entry {
     createdAtMs: undefined,
     destroying: undefined,
     failed: undefined,
+    died: undefined,
+    shelf: EMPTY_SHELF,
   };
-  return lines.reduce(step, start);
+  return lines.reduce((entry, line) => ({ ...step(entry, line), shelf: shelfAfter(entry.shelf, line) }), start);
 }
 
 function step(entry: Entry, line: Line): Entry {
@@ -103,14 +142,33 @@ function step(entry: Entry, line: Line): Entry {
     case 'intent':
       return intended(entry, line);
     case 'done':
-      return line.operation === 'create'
-        ? { ...entry, process: line.process }
-        : { ...entry, claimed: true, createdAtMs: line.atMs };
+      return ended(entry, line);
     case 'policy':
       return entry.claim ? { ...entry, claim: { ...entry.claim, idle: line.idle } } : entry;
     case 'failed':
       return { ...entry, failed: line.reason };
+    case 'died':
+      return { ...entry, died: line.reason };
+    case 'damaged':
+    case 'lives':
     case 'step':
+      return entry;
+  }
+}
+
+function ended(entry: Entry, line: DoneLine): Entry {
+  switch (line.operation) {
+    case 'create':
+      return { ...entry, process: line.process };
+    case 'claim':
+      return { ...entry, claimed: true, createdAtMs: line.atMs };
+    case 'restore':
+    case 'boot':
+      return { ...entry, process: line.process, died: undefined };
+    case 'store':
+      return { ...entry, failed: undefined }; // It died while its image was read back.
+    case 'release':
+    case 'forget':
       return entry;
   }
 }
@@ -123,5 +181,11 @@ function intended(entry: Entry, line: IntentLine): Entry {
       return { ...entry, claim: line.claim };
     case 'destroy':
       return { ...entry, destroying: line.reason };
+    case 'store':
+    case 'release':
+    case 'restore':
+    case 'boot':
+    case 'forget':
+      return entry;
   }
 }

@@ -33,6 +33,6 @@ function failed(name: SandboxName, reason = 'no reason is known'): string {
 }
 
 function hindrance(state: StandbyState, reason: string | undefined): string {
-  const fenced = state === 'fencing' || state === 'fenced' || state === 'fenced-asleep';
+  const fenced = state.startsWith('fenc') || state.endsWith('-fenced');
   return fenced ? "this node's lease has ended" : (reason ?? 'it was put to sleep');
 }

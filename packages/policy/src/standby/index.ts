@@ -3,6 +3,7 @@ export {
   EFFECTS,
   HAPPENINGS,
   hasQueuedWake,
+  isInRam,
   next,
   reported,
   STANDBY_STATES,

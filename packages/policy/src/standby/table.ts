@@ -431,6 +431,26 @@ export function reported(state: StandbyState): InstanceState {
   }
 }
 
+/** Whether all of it is in RAM, and so would be lost with its process. */
+export function isInRam(state: StandbyState): boolean {
+  switch (state) {
+    case 'running':
+    case 'pausing':
+    case 'pausing-then-wake':
+    case 'paused':
+    case 'waking':
+    case 'storing':
+    case 'storing-then-wake':
+    case 'fencing':
+    case 'fenced':
+    case 'fenced-asleep':
+    case 'storing-fenced':
+      return true;
+    default:
+      return false;
+  }
+}
+
 /** What does not fit into the words of the contracts: somebody waits for an operation that cannot be cut short. */
 export function hasQueuedWake(state: StandbyState): boolean {
   return state === 'pausing-then-wake' || state === 'storing-then-wake' || state === 'releasing-then-wake';
