@@ -20,6 +20,7 @@ const HTTP_MS = 20_000;
 export interface Box {
   readonly id: NodeId;
   readonly host: FakeHost;
+  readonly journal: MemoryJournalStore;
   readonly agent: Room<NodeAgent>;
 }
 
@@ -111,6 +112,9 @@ export class World implements Stage {
       'sandbox.pause': quick,
       'sandbox.resume': quick,
       'sandbox.delete': [5, 60],
+      'image.save': [20, 300],
+      'image.verify': [20, 300],
+      'sandbox.restore': [50, 200],
     } as const;
     const host = new FakeHost({ clock: this.clock, chance: latency, latencyMs });
     const journal = new MemoryJournalStore();
@@ -137,6 +141,6 @@ export class World implements Stage {
         notes: { lease: lend(notes.lease), metering: lend(notes.metering) },
       }),
     );
-    return { id, host, agent };
+    return { id, host, journal, agent };
   }
 }

@@ -121,7 +121,7 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
     return step('disk.restore', id, ['sandbox.delete'], () => {
       const now = disk(id);
       const then = host.readImage(image, keyText(key)).files;
-      if (keep !== undefined) host.addToImage(keep, { files: now.files.copy() });
+      if (keep !== undefined && !host.images.has(keep)) host.addToImage(keep, { files: now.files.copy() });
       host.disks.set(id, { ...now, files: then.copy() });
     });
   }

@@ -4,12 +4,11 @@
  */
 import { explain, Failure } from '@torpor/kernel';
 import { isDamage, type Guest, type RestoreSpec } from '@torpor/runtime';
-import type { KeptImage } from '../journal/index.ts';
+import type { KeptImage, Shelf } from '../journal/index.ts';
 import type { Body, Parts } from '../parts.ts';
 import type { Sleeper } from './store.ts';
 
 const ATTEMPTS = 2;
-const AS_IT_IS = { kind: 'as-it-is' } as const;
 
 export interface CameBack {
   readonly guest: Guest;
@@ -26,9 +25,8 @@ export async function restoreOnHost(parts: Parts, body: Body, sleeper: Sleeper):
     const { images, rests } = shelving.shelf;
     const image = images.at(-1);
     if (!image) return await boot(parts, body, sleeper, keep);
-    if (rests === 'elsewhere') keep ??= newName(sleeper, 'disk');
-    const disk = rests === 'image' ? AS_IT_IS : { kind: 'as-then' as const, ...(keep === undefined ? {} : { keep }) };
-    const refused = await restoreFrom(parts, body, sleeper, image, disk);
+    if (rests === 'elsewhere') keep ??= diskName(sleeper);
+    const refused = await restoreFrom(parts, body, sleeper, image, keep);
     if (refused === undefined) {
       const lostSinceMs = rests === 'elsewhere' ? image.atMs : undefined;
       return { guest: guestOf(parts, body, sleeper.claim.token), from: 'image', image: image.image, lostSinceMs };
@@ -44,15 +42,15 @@ async function restoreFrom(
   body: Body,
   sleeper: Sleeper,
   { image, sealedKey }: KeptImage,
-  disk: RestoreSpec['disk'],
+  keep: string | undefined,
 ): Promise<string | undefined> {
   const { spec, claim, shelving } = sleeper;
   const key = openKey(parts, sleeper, image, sealedKey);
   if (key instanceof Error) return explain(key);
-  const keep = disk.kind === 'as-then' ? disk.keep : undefined;
-  const what = { ...spec, instanceId: body.hostId, image, key, token: claim.token, disk };
   for (let attempt = 1; ; attempt++) {
-    const steps = parts.driver.restoreSteps(what);
+    // One that failed half-way may have run for a moment, so the disk is as it was only before the first.
+    const disk = diskFor(shelving.shelf.rests, keep);
+    const steps = parts.driver.restoreSteps({ ...spec, instanceId: body.hostId, image, key, token: claim.token, disk });
     const { intent } = await shelving.intend(
       { operation: 'restore', image, ...(keep === undefined || isOn(sleeper, keep) ? {} : { keep }) },
       steps,
@@ -68,6 +66,11 @@ async function restoreFrom(
     await shelving.done({ operation: 'restore', process: await processOf(parts, body) }, { durable: true });
     return undefined;
   }
+}
+
+function diskFor(rests: Shelf['rests'], keep: string | undefined): RestoreSpec['disk'] {
+  if (rests === 'image') return { kind: 'as-it-is' };
+  return { kind: 'as-then', ...(keep === undefined ? {} : { keep }) };
 }
 
 /** Its files as they are, and a guest that is told again who it is. */
@@ -109,8 +112,10 @@ function guestOf(parts: Parts, { hostId, slot }: Body, token: string): Guest {
   return parts.driver.guest(parts.driver.handle({ instanceId: hostId, slot }), token);
 }
 
-function newName({ hostId, shelving }: Sleeper, what: string): string {
-  return `${hostId}-${what}-${shelving.shelf.count}-${shelving.shelf.disks.length}`;
+/** What the disk is kept as before it is replaced. A wake that goes on where one was cut short must not take the replaced one for it. */
+function diskName({ hostId, shelving: { shelf } }: Sleeper): string {
+  const before = shelf.coming === undefined ? undefined : shelf.disks.at(-1);
+  return before ?? `${hostId}-disk-${shelf.count}-${shelf.disks.length}`;
 }
 
 function isOn({ shelving }: Sleeper, name: string): boolean {
