@@ -7,6 +7,7 @@ import {
   spare,
   type DoneWords,
   type IntentWords,
+  type Process,
   type Shelf,
 } from '../journal/index.ts';
 import type { Parts } from '../parts.ts';
@@ -46,12 +47,13 @@ export class Shelving {
   }
 
   /** Of a node-agent that was cut short: a release or a restore of it had begun, and the host runs it all the same. */
-  async foundAlive(): Promise<void> {
-    if (this.#shelf.rests !== 'elsewhere') await this.lives();
+  async foundAlive(process: Process): Promise<void> {
+    const { rests, coming } = this.#shelf;
+    if (rests !== 'elsewhere' || coming !== undefined) await this.lives(process);
   }
 
-  async lives(): Promise<void> {
-    this.#shelf = shelfAfter(this.#shelf, await this.#parts.journal.lives(this.#hostId()));
+  async lives(process?: Process): Promise<void> {
+    this.#shelf = shelfAfter(this.#shelf, await this.#parts.journal.lives(this.#hostId(), process));
   }
 
   /** Its process is gone: what the newest image holds is all of it no longer. */

@@ -5,18 +5,9 @@
 import type { IdlePolicy, InstanceId } from '@torpor/contracts';
 import type { Clock } from '@torpor/kernel';
 import { runSteps, type Intent, type Step } from '@torpor/runtime';
+import { fold, type Entry } from './entry.ts';
 import { noFailpoints, type Failpoints } from './failpoints.ts';
-import {
-  fold,
-  readLines,
-  type Claim,
-  type DoneLine,
-  type Entry,
-  type IntentLine,
-  type Line,
-  type Process,
-  type Spec,
-} from './lines.ts';
+import { readLines, type Claim, type DoneLine, type IntentLine, type Line, type Process, type Spec } from './lines.ts';
 import type { JournalStore } from './store.ts';
 
 /** What is done to an instance that somebody has: no birth, and not its end. */
@@ -100,8 +91,8 @@ export class Journal {
   }
 
   /** Before anything can happen in an instance whose images were said to be all of it. */
-  async lives(hostId: InstanceId): Promise<Line> {
-    const line = { kind: 'lives', atMs: this.#clock.nowMs() } as const;
+  async lives(hostId: InstanceId, process?: Process): Promise<Line> {
+    const line: Line = { kind: 'lives', atMs: this.#clock.nowMs(), ...(process ? { process } : {}) };
     await this.#append(hostId, line, { durable: true, first: false });
     return line;
   }

@@ -1,10 +1,9 @@
 /**
- * What a journal says, line by line, and what an instance is after all of them. A journal is kept per *host id*: the name under which the host knows an
+ * What a journal says, line by line. A journal is kept per *host id*: the name under which the host knows an
  * instance (its cgroup, netns, disk). A pooled instance has one before anybody knows whose it will be; the claim gives it an instance id and a generation.
  */
 import { Generation, IdlePolicy, InstanceId, SandboxName, Shape, WorkspaceName } from '@torpor/contracts';
 import { z } from 'zod';
-import { EMPTY_SHELF, shelfAfter, type Shelf } from './shelf.ts';
 
 export const Spec = z.object({
   slot: z.number().int(),
@@ -73,8 +72,8 @@ export const Line = z.union([
   z.object({ kind: z.literal('done'), operation: z.literal('forget'), atMs, images: z.array(z.string()) }),
   /** An image that a restore refused. */
   z.object({ kind: z.literal('damaged'), atMs, image: z.string(), reason: z.string() }),
-  /** It lives in RAM after all, although a release or a restore has begun: what the images hold is all of it no longer. */
-  z.object({ kind: z.literal('lives'), atMs }),
+  /** It lives in RAM after all, although a release or a restore has begun: what the images hold is all of it no longer. `process`: as it was found. */
+  z.object({ kind: z.literal('lives'), atMs, process: Process.optional() }),
   /** Its process is gone, and there is an image to fall back to. */
   z.object({ kind: z.literal('died'), atMs, reason: z.string() }),
   z.object({ kind: z.literal('policy'), atMs, idle: IdlePolicy }),
@@ -83,24 +82,6 @@ export const Line = z.union([
 export type Line = z.infer<typeof Line>;
 export type DoneLine = Extract<Line, { kind: 'done' }>;
 export type IntentLine = Extract<Line, { kind: 'intent' }>;
-
-/** An instance as its journal tells it. What is `undefined` has not been reached. */
-export interface Entry {
-  readonly hostId: InstanceId;
-  /** Absent: not even the intent to create it is whole; nothing was done. */
-  readonly spec: Spec | undefined;
-  /** All creating steps ended well. */
-  readonly process: Process | undefined;
-  readonly claim: Claim | undefined;
-  /** The claim was carried through: only then may its create have been answered. */
-  readonly claimed: boolean;
-  readonly createdAtMs: number | undefined;
-  readonly destroying: string | undefined;
-  readonly failed: string | undefined;
-  /** Why its process is gone, when there was an image to fall back to and no wake has done so yet. */
-  readonly died: string | undefined;
-  readonly shelf: Shelf;
-}
 
 /** Reads a journal's text. What follows the last newline was torn by a crash: it was never acted upon. Any other bad line is damage, and thrown. */
 export function readLines(text: string): Line[] {
@@ -118,74 +99,5 @@ function json(row: string, index: number): unknown {
     return JSON.parse(row);
   } catch (cause) {
     throw new Error(`line ${index + 1} of a journal is not JSON`, { cause });
-  }
-}
-
-export function fold(hostId: InstanceId, lines: readonly Line[]): Entry {
-  const start: Entry = {
-    hostId,
-    spec: undefined,
-    process: undefined,
-    claim: undefined,
-    claimed: false,
-    createdAtMs: undefined,
-    destroying: undefined,
-    failed: undefined,
-    died: undefined,
-    shelf: EMPTY_SHELF,
-  };
-  return lines.reduce((entry, line) => ({ ...step(entry, line), shelf: shelfAfter(entry.shelf, line) }), start);
-}
-
-function step(entry: Entry, line: Line): Entry {
-  switch (line.kind) {
-    case 'intent':
-      return intended(entry, line);
-    case 'done':
-      return ended(entry, line);
-    case 'policy':
-      return entry.claim ? { ...entry, claim: { ...entry.claim, idle: line.idle } } : entry;
-    case 'failed':
-      return { ...entry, failed: line.reason };
-    case 'died':
-      return { ...entry, died: line.reason };
-    case 'damaged':
-    case 'lives':
-    case 'step':
-      return entry;
-  }
-}
-
-function ended(entry: Entry, line: DoneLine): Entry {
-  switch (line.operation) {
-    case 'create':
-      return { ...entry, process: line.process };
-    case 'claim':
-      return { ...entry, claimed: true, createdAtMs: line.atMs };
-    case 'restore':
-    case 'boot':
-      return { ...entry, process: line.process, died: undefined };
-    case 'store':
-      return { ...entry, failed: undefined }; // It died while its image was read back.
-    case 'release':
-    case 'forget':
-      return entry;
-  }
-}
-
-function intended(entry: Entry, line: IntentLine): Entry {
-  switch (line.operation) {
-    case 'create':
-      return { ...entry, spec: line.spec };
-    case 'claim':
-      return { ...entry, claim: line.claim };
-    case 'destroy':
-      return { ...entry, destroying: line.reason };
-    case 'store':
-    case 'release':
-    case 'restore':
-    case 'boot':
-    case 'forget':
-      return entry;
   }
 }

@@ -2,7 +2,7 @@
 import { InstanceId } from '@torpor/contracts';
 import { explain, Turns, withDeadline } from '@torpor/kernel';
 import type { InstanceFacts } from '@torpor/runtime';
-import { namesOn, type Claim, type Entry, type Hint, type Shelf, type Spec } from '../journal/index.ts';
+import { namesOn, type Claim, type Entry, type Hint, type Process, type Shelf, type Spec } from '../journal/index.ts';
 import type { Body, Parts } from '../parts.ts';
 import type { Pools } from '../pools/pools.ts';
 import type { Instance } from '../standby/instance.ts';
@@ -102,7 +102,7 @@ async function adoptClaimed(adopter: Adopter, claim: Claim, body: Body, { entry,
       return 'stored';
     default: {
       const guest = parts.driver.guest(parts.driver.handle(wordsOf(body)), claim.token);
-      await instance.adopt({ guest, spec }, `found-${found.kind}`);
+      await instance.adopt({ guest, spec, process: processIn(facts) }, `found-${found.kind}`);
       return 'claimed';
     }
   }
@@ -144,6 +144,10 @@ async function factsOf(
     }
   }
   return undefined;
+}
+
+function processIn({ pid, startTicks }: InstanceFacts): Process {
+  return { ...(pid ? { pid } : {}), ...(startTicks ? { startTicks } : {}) };
 }
 
 function madeOf(parts: Parts, body: Body, spec: Spec): Made {

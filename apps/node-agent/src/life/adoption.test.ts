@@ -129,6 +129,35 @@ describe.each(Object.entries(stories))('killed during %s', (name, story) => {
   });
 });
 
+describe('killed when a wake from an image was done and not yet written down', () => {
+  it('the process is known by the one after next, too', async () => {
+    const clock = new StillClock();
+    const set = stage(clock);
+    const first = rehearse(set);
+    await start(first);
+    await theOne(first).store('asked');
+    const failpoints: Failpoints = {
+      hit(name) {
+        if (name !== 'journal:restore:done:before-fsync') return undefined;
+        second.die();
+        return new Promise(() => {});
+      },
+    };
+    first.die();
+    const second = rehearse(set, { failpoints });
+    await second.standby.adopt();
+    void theOne(second).wake();
+    await clock.go(100);
+    for (let life = 0; life < 2; life++) {
+      const next = await restarted(set);
+      const { state, reason } = theOne(next).report();
+      expect([state, reason]).toEqual(['running', undefined]);
+      next.die();
+    }
+    expect(set.host.calls.filter(({ verb }) => verb === 'sandbox.restore')).toHaveLength(1);
+  });
+});
+
 async function restarted(set: Stage): Promise<Rehearsal> {
   const next = rehearse(set, { targets: [TARGET] });
   await next.standby.adopt();

@@ -8,7 +8,7 @@ import { hasQueuedWake, isInRam, next, reported, type Effect, type Happening, ty
 import type { Guest } from '@torpor/runtime';
 import { Shelving } from '../images/shelving.ts';
 import type { Sleeper } from '../images/store.ts';
-import type { Claim, Shelf, Spec } from '../journal/index.ts';
+import type { Claim, Process, Shelf, Spec } from '../journal/index.ts';
 import type { UseBody } from '../life/birth.ts';
 import type { Body, Parts } from '../parts.ts';
 import { Line } from './line.ts';
@@ -161,9 +161,7 @@ export class Instance {
   async make(work: (use: UseBody) => Promise<Hosted>): Promise<void> {
     await this.#line.run(async () => {
       try {
-        const { guest, spec } = await work(
-          (body) => (this.#body = body && { hostId: body.hostId, slot: body.slot }),
-        );
+        const { guest, spec } = await work((body) => (this.#body = body && { hostId: body.hostId, slot: body.slot }));
         this.#guest = guest;
         this.#spec = spec;
       } catch (error) {
@@ -177,8 +175,11 @@ export class Instance {
   }
 
   /** Takes it over after a restart, as the kernel says it is. */
-  async adopt({ guest, spec }: Pick<Hosted, 'guest' | 'spec'>, found: 'found-running' | 'found-frozen'): Promise<void> {
-    await this.#shelving.foundAlive();
+  async adopt(
+    { guest, spec, process }: { guest: Guest; spec: Spec; process: Process },
+    found: 'found-running' | 'found-frozen',
+  ): Promise<void> {
+    await this.#shelving.foundAlive(process);
     if (this.#state !== 'creating') return; // ended meanwhile
     this.#guest = guest;
     this.#spec = spec;
