@@ -66,7 +66,6 @@ function ended(entry: Entry, line: DoneLine): Entry {
     case 'boot':
       return { ...entry, process: line.process, died: undefined };
     case 'store':
-      return { ...entry, failed: undefined }; // It died while its image was read back.
     case 'release':
     case 'forget':
       return entry;

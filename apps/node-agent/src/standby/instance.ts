@@ -476,7 +476,7 @@ export class Instance {
   }
 
   #died(reason: string): void {
-    if (this.#state === 'creating' || !isInRam(this.#state)) return;
+    if (this.#state === 'creating' || !isInRam(this.#state) || this.#storing.isUnderWay) return;
     this.#parts.events.died({ ...this.#who(), reason });
     const fallsBack = this.#shelving.shelf.images.length > 0;
     if (fallsBack) this.#fallBack(reason);

@@ -214,6 +214,62 @@ describe('a process that dies', () => {
   });
 });
 
+describe('a process that dies while its image is read back', () => {
+  async function dyingMeanwhile(): Promise<Instance> {
+    const instance = await started();
+    await busy(instance);
+    await go(instance.pause());
+    void instance.store('asked');
+    await clock.go(300);
+    for (const hostId of set.host.sandboxes.keys()) set.host.kill(hostId);
+    await instance.check();
+    expect(instance.state).toBe('storing');
+    return instance;
+  }
+
+  it('has lost nothing, and never counts as failed', async () => {
+    const instance = await dyingMeanwhile();
+    await clock.go(1_000);
+    expect([instance.state, instance.reason]).toEqual(['stored', undefined]);
+    expect((await exec(instance, 'cat /root/file', { waitMs: 100 })).stdout).toBe('first\n');
+    expect(room.changes.join()).not.toContain('failed');
+  });
+
+  it('has failed when that image is not to be had', async () => {
+    set.host.failNext('image.verify', 'after', new Failure('internal', 'damaged'));
+    const instance = await dyingMeanwhile();
+    await clock.go(1_000);
+    expect(instance.state).toBe('failed');
+  });
+});
+
+describe('after a restart', () => {
+  it('what is stored wakes for whoever came before it was known how it is', async () => {
+    await stored(await started());
+    room.die();
+    room = rehearse(set, { storeAfterMs: 60_000 });
+    set.host.failNext('sandbox.state', 'before');
+    const adopting = room.standby.adopt();
+    await settle();
+    const entered = Promise.resolve(room.standby.at(startAsk().instanceId, 1).enter('request'));
+    await go(adopting);
+    const stay = await go(entered);
+    expect([stay.found, room.standby.at(startAsk().instanceId, 1).state]).toEqual(['creating', 'running']);
+    stay.leave();
+  });
+
+  it('images that no journal knows are destroyed', async () => {
+    const { hostId } = (await started()).body ?? {};
+    await stored(room.standby.at(startAsk().instanceId, 1));
+    room.die();
+    await set.store.remove(InstanceId.parse(hostId));
+    room = rehearse(set, { storeAfterMs: 60_000 });
+    await go(room.standby.adopt());
+    await clock.go(1_000);
+    expect([images(), set.host.disks.size, set.host.nets.size, await set.store.readAll()]).toEqual([[], 0, 0, []]);
+  });
+});
+
 describe('after a reboot of the host', () => {
   it('what was stored wakes as it was, and nothing is said to be lost', async () => {
     const instance = await started();

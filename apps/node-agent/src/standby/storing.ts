@@ -20,6 +20,7 @@ export class Storing {
   readonly #parts: Parts;
   readonly #vitals: Vitals;
   #giveWay = new AbortController();
+  #isUnderWay = false;
   /** Stores, and then releases, that failed in a row. */
   #troubles = 0;
 
@@ -38,7 +39,7 @@ export class Storing {
     const sinceMs = clock.monotonicMs();
     const took = () => clock.monotonicMs() - sinceMs;
     try {
-      const facts = await storeOnHost(this.#parts, sleeper, this.#giveWay.signal);
+      const facts = await this.#store(sleeper);
       this.#troubles = 0;
       return { kind: 'done', tookMs: took(), facts };
     } catch (error) {
@@ -46,6 +47,20 @@ export class Storing {
       await this.#vitals.isGone();
       this.#troubles++;
       return { kind: 'failed', tookMs: took(), reason: explain(error) };
+    }
+  }
+
+  /** Its end says what a death meanwhile means: the image may hold all of it. */
+  get isUnderWay(): boolean {
+    return this.#isUnderWay;
+  }
+
+  async #store(sleeper: Sleeper): Promise<Partial<StoreFacts>> {
+    this.#isUnderWay = true;
+    try {
+      return await storeOnHost(this.#parts, sleeper, this.#giveWay.signal);
+    } finally {
+      this.#isUnderWay = false;
     }
   }
 

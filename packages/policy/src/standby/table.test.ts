@@ -44,7 +44,6 @@ describe('the table', () => {
     ['storing-fenced', 'store-done', 'fenced-asleep', ''],
     ['running', 'died-with-image', 'stored', 'turn-away end-streams'],
     ['waking', 'died-with-image', 'restoring', 'end-streams restore'],
-    ['failed', 'store-done', 'stored', ''],
     ['failed', 'request-arrived', 'failed', 'turn-away'],
     ['failed', 'delete-asked', 'deleting', 'turn-away end-streams destroy'],
     ['deleting', 'destroy-failed', 'deleting', 'destroy'],
@@ -108,8 +107,8 @@ class World {
   }
 
   #die(): void {
-    // While it is made or destroyed, the end of that operation tells of the death.
-    if (this.ram === 'none' || ['create', 'release', 'restore', 'destroy'].includes(this.line[0] ?? '')) return;
+    // While it is made, stored or destroyed, the end of that operation tells of the death.
+    if (this.ram === 'none' || ['create', 'store', 'release', 'restore', 'destroy'].includes(this.line[0] ?? '')) return;
     this.ram = 'none';
     this.happen(this.image === 'none' ? 'process-died' : 'died-with-image');
   }

@@ -380,7 +380,6 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     'request-arrived': ['failed', 'turn-away'],
     ...IDLY,
     ...LATE,
-    'store-done': ['stored'], // It died while its image was read back.
     'lease-lost': 'stay',
     'lease-renewed': 'stay',
     ...NOTHING_DIES,
