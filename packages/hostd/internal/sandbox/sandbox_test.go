@@ -84,6 +84,9 @@ func TestAMountOnTmpHidesNothing(t *testing.T) {
 	if !holdsFiles(at) || !holdsFiles(filepath.Join(at, "tmp")) {
 		t.Error("what is there would be hidden")
 	}
+	if bringsTmp([]string{t.TempDir()}) || !bringsTmp([]string{t.TempDir(), at}) {
+		t.Error("any layer of a template brings what is to stay in sight")
+	}
 }
 
 func TestAnAskWithoutALimitIsRefused(t *testing.T) {
