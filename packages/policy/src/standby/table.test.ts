@@ -108,7 +108,8 @@ class World {
 
   #die(): void {
     // While it is made, stored or destroyed, the end of that operation tells of the death.
-    if (this.ram === 'none' || ['create', 'store', 'release', 'restore', 'destroy'].includes(this.line[0] ?? '')) return;
+    if (this.ram === 'none' || ['create', 'store', 'release', 'restore', 'destroy'].includes(this.line[0] ?? ''))
+      return;
     this.ram = 'none';
     this.happen(this.image === 'none' ? 'process-died' : 'died-with-image');
   }
