@@ -3,6 +3,7 @@ import {
   createSandbox,
   deleteSandbox,
   pauseInstance,
+  storeInstance,
   SandboxName,
   updateSandbox,
   WorkspaceName,
@@ -49,7 +50,8 @@ export class Client {
       const dice = this.#chance.fraction();
       if (dice < 0.3) await this.#attempt('create', name, () => this.#create(name));
       else if (dice < 0.75) await this.#attempt('use', name, () => this.#useAtOnce(name));
-      else if (dice < 0.82) await this.#attempt('pause', name, () => this.#pause(name));
+      else if (dice < 0.8) await this.#attempt('pause', name, () => this.#pause(name));
+      else if (dice < 0.84) await this.#attempt('store', name, () => this.#store(name));
       else if (dice < 0.9) await this.#attempt('update', name, () => this.#update(name));
       else await this.#attempt('delete', name, () => this.#delete(name));
     }
@@ -120,6 +122,7 @@ export class Client {
       const deletedAtMs = this.#ledger.deletedAtMs.get(instanceId) ?? Infinity;
       if (this.#world.clock.nowMs() - deletedAtMs > boundMs)
         this.#world.story.breaks(`the deleted ${instanceId} of "${name}" answers requests`);
+      const sinceMs = this.#world.clock.nowMs();
       const written = await guest.send({
         method: 'PUT',
         path: `/v1/files/content?path=${path}&parents=1`,
@@ -129,9 +132,13 @@ export class Client {
       if (written.status >= 300) throw new Failure('bad_gateway', `writing answered ${written.status}`);
       const files = this.#ledger.files.get(`${instanceId}/${generation}`) ?? [];
       const older = files.length > 0 ? this.#pick(files) : undefined;
-      if (older)
-        await expectFile(guest, older, (lost) => this.#world.story.breaks(`${instanceId} of "${name}" lost ${lost}`));
-      this.#ledger.wrote(`${instanceId}/${generation}`, { path, text });
+      if (older) {
+        await expectFile(guest, older, (lost) => {
+          const isStillTold = this.#ledger.files.get(`${instanceId}/${generation}`)?.includes(older);
+          if (isStillTold) this.#world.story.breaks(`${instanceId} of "${name}" lost ${lost}`);
+        });
+      }
+      this.#ledger.wrote(`${instanceId}/${generation}`, { path, text }, sinceMs);
       return `wrote ${path} in ${instanceId}/${generation}`;
     });
   }
@@ -161,6 +168,12 @@ export class Client {
   async #pause(name: SandboxName): Promise<string> {
     const { instanceId, generation, nodeId } = await this.#recorded(name);
     const { state } = await this.#wire().ask(pauseInstance, { instanceId, generation }, { node: nodeId });
+    return state;
+  }
+
+  async #store(name: SandboxName): Promise<string> {
+    const { instanceId, generation, nodeId } = await this.#recorded(name);
+    const { state } = await this.#wire().ask(storeInstance, { instanceId, generation }, { node: nodeId });
     return state;
   }
 

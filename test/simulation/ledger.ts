@@ -23,6 +23,7 @@ export class Ledger {
   /** Files whose writing was answered, per incarnation. */
   readonly files = new Map<string, { path: string; text: string }[]>();
   readonly #doings: Doing[] = [];
+  readonly #lostRamAtMs = new Map<string, number>();
 
   begins(doing: Omit<Doing, 'untilMs'>): Doing {
     const open = { ...doing, untilMs: Infinity };
@@ -42,7 +43,15 @@ export class Ledger {
     return this.asks.some((ask) => ask.name === sandbox.name && ask.askedAtMs > askedAtMs);
   }
 
-  wrote(incarnation: string, file: { path: string; text: string }): void {
+  /** What an incarnation had in RAM is gone with its process, by the host's fault: it comes back to what was stored, and says so. */
+  lostRam(incarnation: string, atMs: number): void {
+    this.#lostRamAtMs.set(incarnation, atMs);
+    this.files.delete(incarnation);
+  }
+
+  /** `sinceMs`: when its writing began. */
+  wrote(incarnation: string, file: { path: string; text: string }, sinceMs: number): void {
+    if ((this.#lostRamAtMs.get(incarnation) ?? -Infinity) >= sinceMs) return;
     this.files.set(incarnation, [...(this.files.get(incarnation) ?? []), file]);
   }
 }

@@ -1,5 +1,5 @@
 /** The promises of DESIGN §2 and §4, held against the world: some at every look, the others when all is well again. */
-import type { InstanceReport } from '@torpor/contracts';
+import { isAsleep, type InstanceReport } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
 import { expectFile, WORKSPACE } from './client.ts';
 import type { Ledger } from './ledger.ts';
@@ -94,7 +94,7 @@ async function recordAndHostsAgree(world: World, ledger: Ledger): Promise<void> 
       .filter((row) => row.phase === 'ready' && row.nodeId === box.id)
       .map((row) => `${row.instanceId}/${row.generation}`);
     const there = reports(box)
-      .filter((one) => one.state === 'running' || one.state === 'paused')
+      .filter((one) => one.state === 'running' || isAsleep(one.state))
       .map((one) => `${one.instanceId}/${one.generation}`);
     if (wanted.sort().join() !== there.sort().join())
       story.breaks(
@@ -121,7 +121,7 @@ async function recordAndHostsAgree(world: World, ledger: Ledger): Promise<void> 
 async function filesAreThere(world: World, ledger: Ledger): Promise<void> {
   for (const box of world.boxes) {
     for (const { instanceId, generation, name, state } of reports(box)) {
-      if (state !== 'running' && state !== 'paused') continue;
+      if (state !== 'running' && !isAsleep(state)) continue;
       for (const file of ledger.files.get(`${instanceId}/${generation}`) ?? []) {
         const lost = (what: string) => world.story.breaks(`${instanceId} of "${name}" lost ${what}`);
         const looking = world.reach(box.id, { instanceId, generation }, (guest) => expectFile(guest, file, lost));

@@ -1,8 +1,9 @@
+import type { InstanceReport } from '@torpor/contracts';
 import { Client } from './client.ts';
 import { Ledger } from './ledger.ts';
 import { lookInTheEnd, lookNow, WakeWatch } from './promises.ts';
 import type { Story } from './story.ts';
-import { World } from './world.ts';
+import { World, type Box } from './world.ts';
 
 const LOOK_MS = 250;
 const BAD_DAYS_MS = 150_000;
@@ -50,6 +51,7 @@ function mischief(world: World, ledger: Ledger): void {
   else if (dice < 0.012 && !trouble.cutOff.has(room.name)) {
     void cutOff(world, room.name, chance.fraction() * 45_000);
   } else if (dice < 0.013) killInstance(world, ledger);
+  else if (dice < 0.0134) reboot(world, ledger);
 }
 
 async function cutOff({ trouble, story, clock }: World, name: string, forMs: number): Promise<void> {
@@ -59,7 +61,7 @@ async function cutOff({ trouble, story, clock }: World, name: string, forMs: num
   if (trouble.cutOff.delete(name)) story.tell(name, 'can be reached again');
 }
 
-/** A sandbox's process dies by the host's fault. It cannot come back; what matters is that it is told. */
+/** A sandbox's process dies by the host's fault. What was in its RAM cannot come back; what matters is that it is told. */
 function killInstance({ boxes, story, chance, clock }: World, ledger: Ledger): void {
   const reports = boxes.flatMap((box) =>
     (box.agent.living?.standby.reports() ?? []).map((report) => ({ box, report })),
@@ -68,6 +70,28 @@ function killInstance({ boxes, story, chance, clock }: World, ledger: Ledger): v
   if (!victim?.report.hostId) return;
   const { instanceId, name, hostId } = victim.report;
   story.tell(`host ${victim.box.id}`, `kills ${instanceId} of "${name}"`);
-  ledger.begins({ name, what: 'host fault', fromMs: clock.nowMs() });
+  loses(victim.box, ledger, victim.report, clock.nowMs());
   victim.box.host.kill(hostId);
+}
+
+/** A host loses power: what ran is gone, what was stored is not, and of the journal only what was durable is left. */
+function reboot({ boxes, story, chance, clock }: World, ledger: Ledger): void {
+  const box = boxes[Math.floor(chance.fraction() * boxes.length)];
+  if (!box?.agent.living) return;
+  story.tell(`host ${box.id}`, 'loses power');
+  for (const report of box.agent.living.standby.reports()) loses(box, ledger, report, clock.nowMs());
+  box.agent.kill('by the power cut', chance.fraction() * 5_000);
+  box.host.reboot();
+  box.journal.crash();
+}
+
+function loses(
+  box: Box,
+  ledger: Ledger,
+  { name, instanceId, generation, hostId }: InstanceReport,
+  nowMs: number,
+): void {
+  if (!hostId || !box.host.sandboxes.has(hostId)) return;
+  ledger.begins({ name, what: 'host fault', fromMs: nowMs });
+  ledger.lostRam(`${instanceId}/${generation}`, nowMs);
 }

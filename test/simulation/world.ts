@@ -2,7 +2,7 @@
 import { MemoryBus } from '@torpor/bus';
 import { NodeId, type Shape } from '@torpor/contracts';
 import { Failure, seededChance, withDeadline, type Chance } from '@torpor/kernel';
-import { MemoryJournalStore, memoryNote, nodeAgent, type NodeAgent } from '@torpor/node-agent';
+import { MemoryJournalStore, memoryNote, nodeAgent, NodeKey, type NodeAgent } from '@torpor/node-agent';
 import { fakeDriver, FakeHost, type Guest } from '@torpor/runtime';
 import { openScheduler, type Scheduler } from '@torpor/sandbox-scheduler';
 import { memoryStore, type Store } from '@torpor/store';
@@ -13,12 +13,14 @@ import { Story } from './story.ts';
 import { drawTrouble } from './trouble.ts';
 
 export const SHAPE: Shape = { memoryMib: 512, cpus: 1, diskMib: 1_024, pids: 256 };
-const DRIVER_SYNC = ['createSteps', 'destroySteps', 'handle', 'guest', 'close', 'covers'];
+const STEPS = ['create', 'destroy', 'boot', 'store', 'release', 'restore', 'forget'].map((what) => `${what}Steps`);
+const DRIVER_SYNC = [...STEPS, 'handle', 'guest', 'close', 'covers'];
 const HTTP_MS = 20_000;
 
 export interface Box {
   readonly id: NodeId;
   readonly host: FakeHost;
+  readonly journal: MemoryJournalStore;
   readonly agent: Room<NodeAgent>;
 }
 
@@ -110,6 +112,9 @@ export class World implements Stage {
       'sandbox.pause': quick,
       'sandbox.resume': quick,
       'sandbox.delete': [5, 60],
+      'image.save': [20, 300],
+      'image.verify': [20, 300],
+      'sandbox.restore': [50, 200],
     } as const;
     const host = new FakeHost({ clock: this.clock, chance: latency, latencyMs });
     const journal = new MemoryJournalStore();
@@ -123,6 +128,8 @@ export class World implements Stage {
         dataKey: 'key',
         pools: [{ template: 'base', shape: SHAPE, size: 2 }],
         refillCpuShare: 0.5,
+        nodeKey: new NodeKey(new Uint8Array(32)),
+        storeAfterMs: 20_000,
         birthsAtOnce: 4,
         recipeOf: (template) => ({ template, workdir: '/blaxel', user: 'root', env: {} }),
         clock,
@@ -134,6 +141,6 @@ export class World implements Stage {
         notes: { lease: lend(notes.lease), metering: lend(notes.metering) },
       }),
     );
-    return { id, host, agent };
+    return { id, host, journal, agent };
   }
 }

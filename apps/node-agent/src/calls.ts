@@ -7,6 +7,7 @@ import {
   setInstancePolicy,
   startInstance,
   stopInstance,
+  storeInstance,
   type Call,
   type InstanceReport,
   type NodeId,
@@ -66,6 +67,10 @@ export async function serveCalls(room: {
     serve(resumeInstance, async ({ instanceId, generation }, { signal }) => {
       const instance = standby.at(instanceId, generation);
       return await timed(instance, instance.wake(signal));
+    }),
+    serve(storeInstance, async ({ instanceId, generation }) => {
+      const instance = standby.at(instanceId, generation);
+      return await timed(instance, instance.store('asked'));
     }),
     serve(describeInstance, async ({ instanceId }) => {
       const instance = standby.find(instanceId);

@@ -16,6 +16,10 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
   const created = histogram('torpor_instance_create_ms', 'Time to a usable instance', ['from']);
   const createsFailed = counter('torpor_instance_creates_failed_total', 'Creates that ended in a failure', ['code']);
   const wakes = histogram('torpor_wake_ms', 'From the happening that needs it awake to its resume', ['tier']);
+  const stores = histogram('torpor_store_ms', 'Time of a store, from its beginning to an image that was read back', [
+    'outcome',
+  ]);
+  const fallBacks = counter('torpor_lost_state_total', 'Wakes that came back to less than was there', ['to']);
   const wakesFailed = counter('torpor_wakes_failed_total', 'Wakes that the driver refused');
   const pauses = histogram('torpor_pause_ms', 'Time of the pause itself', ['because']);
   const pausesFailed = counter('torpor_pauses_failed_total', 'Pauses that the driver refused');
@@ -48,8 +52,8 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
       createsFailed.add(1, { code: who.code });
       log.warn('instance not created', who);
     },
-    woke: (who: Who & { tookMs: number; predictedMs: number | undefined }) => {
-      wakes.observe(who.tookMs, { tier: 'paused' });
+    woke: (who: Who & { tier: 'paused' | 'stored'; tookMs: number; predictedMs: number | undefined }) => {
+      wakes.observe(who.tookMs, { tier: who.tier });
       log.debug('instance woke', who);
     },
     wakeFailed: (who: Who & { reason: string }) => {
@@ -64,6 +68,27 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
       pausesFailed.add();
       log.error('instance would not sleep', who);
     },
+    stored: (who: Who & { tookMs: number; bytes?: number | undefined; stallMs?: number | undefined }) => {
+      stores.observe(who.tookMs, { outcome: 'stored' });
+      log.info('instance stored', who);
+    },
+    storeCut: (who: Who & { tookMs: number }) => {
+      stores.observe(who.tookMs, { outcome: 'cut' });
+      log.debug('a store gave way to a wake', who);
+    },
+    storeFailed: (who: Who & { reason: string; tookMs: number }) => {
+      stores.observe(who.tookMs, { outcome: 'failed' });
+      log.warn('instance not stored', who);
+    },
+    released: (who: Who & { tookMs: number }) => log.info('instance uses no memory any more', who),
+    releaseFailed: (who: Who & { reason: string }) => log.warn('memory of a stored instance not let go yet', who),
+    imageRefused: (who: Who & { image: string; reason: string }) => log.error('an image will not do', who),
+    /** Something that was inside is lost. Never silently. */
+    fellBack: (who: Who & { to: 'image' | 'files'; lostSinceMs: number; reason: string }) => {
+      fallBacks.add(1, { to: who.to });
+      log.error('instance came back without its last state', who);
+    },
+    untidy: (who: Who & { reason: string }) => log.warn('images not removed yet', who),
     busyUnknown: (who: Who & { reason: string }) => log.warn('guest would not say whether it is busy', who),
     died: (who: Who & { reason: string }) => {
       deaths.add();

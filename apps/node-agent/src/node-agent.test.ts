@@ -17,6 +17,7 @@ import { seededChance } from '@torpor/kernel';
 import { fakeDriver } from '@torpor/runtime';
 import { silentTelemetry } from '@torpor/telemetry';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { NodeKey } from './images/node-key.ts';
 import { nodeAgent, type NodeAgent } from './node-agent.ts';
 import { memoryNote } from './note.ts';
 import { SHAPE, settle, stage, startAsk, StillClock, type Stage } from './rehearsal.ts';
@@ -44,6 +45,8 @@ async function open(): Promise<NodeAgent> {
     dataKey: 'key',
     pools: [{ template: 'base', shape: SHAPE, size: 1 }],
     refillCpuShare: 0.5,
+    nodeKey: new NodeKey(new Uint8Array(32)),
+    storeAfterMs: 0,
     birthsAtOnce: 4,
     recipeOf: (template) => ({ template, workdir: '/blaxel', user: 'root', env: {} }),
     clock,

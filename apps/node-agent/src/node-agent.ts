@@ -8,6 +8,7 @@ import { serveCalls } from './calls.ts';
 import { serveDataPlane, type DataPlane } from './data-plane/server.ts';
 import { nodeEvents } from './events.ts';
 import { Heartbeat } from './heartbeat/heartbeat.ts';
+import type { NodeKey } from './images/node-key.ts';
 import { Journal, type Failpoints, type JournalStore } from './journal/index.ts';
 import { Lease } from './lease/lease.ts';
 import { Slots } from './life/slots.ts';
@@ -38,6 +39,9 @@ export interface NodeAgentOptions {
   readonly chance: Chance;
   readonly wire: Wire;
   readonly driver: InstanceDriver;
+  readonly nodeKey: NodeKey;
+  /** How long an instance sleeps in RAM before it is stored; 0: for ever. */
+  readonly storeAfterMs: number;
   readonly telemetry: Telemetry;
   readonly journalStore: JournalStore;
   /** What outlives the process besides the journal. */
@@ -76,6 +80,8 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     chance,
     events,
     slots: new Slots(),
+    nodeKey: options.nodeKey,
+    storeAfterMs: options.storeAfterMs,
     recipeOf: options.recipeOf,
     closing,
   };

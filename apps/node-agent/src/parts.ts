@@ -3,6 +3,7 @@ import type { Chance, Clock } from '@torpor/kernel';
 import type { InstanceDriver } from '@torpor/runtime';
 import type { NodeEvents } from './events.ts';
 import type { Journal } from './journal/index.ts';
+import type { NodeKey } from './images/node-key.ts';
 import type { Slots } from './life/slots.ts';
 
 /** How a sandbox of a template begins: part of its identity. */
@@ -22,6 +23,9 @@ export interface Parts {
   readonly chance: Chance;
   readonly events: NodeEvents;
   readonly slots: Slots;
+  readonly nodeKey: NodeKey;
+  /** How long an instance sleeps in RAM before it is stored; 0: for ever. */
+  readonly storeAfterMs: number;
   recipeOf(template: string): Recipe;
   /** Aborts when the room closes: retries stop, the journal knows what is left to do. */
   readonly closing: AbortSignal;

@@ -13,6 +13,7 @@ import { fakeDriver, FakeHost } from '@torpor/runtime';
 import { silentTelemetry } from '@torpor/telemetry';
 import { nodeEvents } from './events.ts';
 import { Journal, MemoryJournalStore, type Failpoints } from './journal/index.ts';
+import { NodeKey } from './images/node-key.ts';
 import { Slots } from './life/slots.ts';
 import type { Parts } from './parts.ts';
 import { Admission } from './pools/admission.ts';
@@ -91,7 +92,7 @@ export function stage(clock: Clock = new StillClock(), options: ConstructorParam
 
 export function rehearse(
   { clock, host, store }: Stage,
-  options: { targets?: readonly PoolTarget[]; failpoints?: Failpoints; seed?: number } = {},
+  options: { targets?: readonly PoolTarget[]; failpoints?: Failpoints; seed?: number; storeAfterMs?: number } = {},
 ): Rehearsal {
   const life = { dead: false };
   const closing = new AbortController();
@@ -107,6 +108,8 @@ export function rehearse(
     chance: seededChance(options.seed ?? Math.floor(clock.nowMs()) + host.calls.length),
     events: nodeEvents(silentTelemetry()),
     slots: new Slots(),
+    nodeKey: new NodeKey(new Uint8Array(32)),
+    storeAfterMs: options.storeAfterMs ?? 0,
     recipeOf: (template) => ({ template, workdir: '/blaxel', user: 'root', env: { FROM: 'recipe' } }),
     closing: closing.signal,
   };
@@ -140,7 +143,7 @@ function mortal<T extends object>(thing: T, life: { dead: boolean }): T {
       return (...args: unknown[]) => {
         if (life.dead) return new Promise(() => {});
         const result: unknown = value.apply(target, args);
-        if (key === 'createSteps' || key === 'destroySteps')
+        if (typeof key === 'string' && key.endsWith('Steps'))
           return (result as object[]).map((step) => mortal({ ...step }, life)); // a driver's steps
         if (!(result instanceof Promise)) return result;
         return result.then(

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { mkdir } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { failpointsFrom, fileJournalStore } from './journal/index.ts';
+import { nodeKeyIn } from './images/node-key.ts';
 import { nodeAgent } from './node-agent.ts';
 import { forwardNames } from './names/forwarder.ts';
 import { fileNote } from './note.ts';
@@ -49,6 +50,8 @@ export async function startRoom(
     chance: systemChance,
     wire,
     driver,
+    nodeKey: await nodeKeyIn(join(stateDir, 'node.key')),
+    storeAfterMs: config.storeAfterMs,
     telemetry,
     journalStore: await fileJournalStore(join(stateDir, 'journal')),
     notes: { lease: note('lease'), metering: note('metering.json') },

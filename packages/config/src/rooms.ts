@@ -89,6 +89,8 @@ export const NodeAgentConfig = Common.extend({
   pools: z.array(z.object({ template: z.string(), shape: Shape, size: z.number().int().min(0) })),
   /** Share of one core that refilling pools may use, 0 to 1. */
   refillCpuShare: z.number().min(0).max(1).default(0.5),
+  /** How long a sandbox sleeps in RAM before its memory goes to the disk, ms; 0: never. */
+  storeAfterMs: z.number().int().min(0).default(3_600_000),
 });
 export const NodeAgentSecrets = CommonSecrets.extend({ dataKey: z.string() });
 

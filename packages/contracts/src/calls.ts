@@ -109,6 +109,14 @@ export const resumeInstance = defineCall({
   deadlineMs: 10_000,
 });
 
+/** Puts it to sleep if it is not, makes an image and lets go of its RAM. Answers when that is done, or a request came in between. */
+export const storeInstance = defineCall({
+  subject: 'node.{node}.instance.store.v1',
+  request: z.object({ instanceId: InstanceId, generation: Generation }),
+  reply: z.object({ state: InstanceState, tookMs: z.number() }),
+  deadlineMs: 120_000,
+});
+
 /** What a node knows of one instance. */
 export const InstanceReport = z.object({
   instanceId: InstanceId,
@@ -124,6 +132,15 @@ export const InstanceReport = z.object({
   idle: IdlePolicy.optional(),
   memoryMib: z.number().optional(),
   reason: z.string().optional(),
+  /** How deep it sleeps: in RAM, in an image on disk, or with its files alone because its memory was lost. Absent while it is awake. */
+  tier: z.enum(['paused', 'stored', 'files']).optional(),
+  /** Somebody waits for what it does, which cannot be cut short. */
+  queuedWake: z.boolean().optional(),
+  /** What its next wake, and its next store, may be expected to take, ms; learnt from the last ones. */
+  wakeMs: z.number().optional(),
+  storeMs: z.number().optional(),
+  /** What its newest image takes on disk. */
+  imageBytes: z.number().optional(),
   /** The name under which the host knows it: its cgroup, namespace and journal. A pooled instance has one before its id. */
   hostId: InstanceId.optional(),
 });

@@ -6,8 +6,8 @@ export const Isolation = z.enum(['gvisor', 'microvm', 'container', 'none']);
 export type Isolation = z.infer<typeof Isolation>;
 
 /**
- * What an instance is doing, as its node knows it (DESIGN §4). `paused` keeps everything in RAM and uses no CPU.
- * The deeper tiers (lean, storing, stored) join here with the never-lost work.
+ * What an instance is doing, as its node knows it (DESIGN §4). `paused` keeps everything in RAM and uses no CPU. `storing` is asleep while its image is
+ * written; `stored` uses no RAM either and survives a reboot; `restoring` is a wake from there.
  */
 export const InstanceState = z.enum([
   'creating',
@@ -15,11 +15,19 @@ export const InstanceState = z.enum([
   'pausing',
   'paused',
   'waking',
+  'storing',
+  'stored',
+  'restoring',
   'deleting',
   'deleted',
   'failed',
 ]);
 export type InstanceState = z.infer<typeof InstanceState>;
+
+/** Asleep, or on its way there, in whatever tier. */
+export function isAsleep(state: InstanceState): boolean {
+  return state === 'pausing' || state === 'paused' || state === 'storing' || state === 'stored';
+}
 
 /** When a sandbox may fall asleep. `after`: that long without use. `never`: only by command. */
 export const IdlePolicy = z.discriminatedUnion('kind', [

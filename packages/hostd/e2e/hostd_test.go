@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -89,6 +90,11 @@ var scopes struct {
 	used int
 }
 
+// scopeOf lets two runs on one host leave each other alone: HOSTD_E2E_SCOPE gives the scopes' first two hex digits.
+func scopeOf(number int) string {
+	return fmt.Sprintf("%s%04x", cmp.Or(os.Getenv("HOSTD_E2E_SCOPE"), "e2"), number)
+}
+
 // newNode starts a hostd of a scope of its own on a prepared node.
 func newNode(t *testing.T, change ...func(prepare map[string]any)) *node {
 	t.Helper()
@@ -96,7 +102,7 @@ func newNode(t *testing.T, change ...func(prepare map[string]any)) *node {
 	number := scopes.used
 	scopes.used = (scopes.used + 1) % 50 // As many as there are subnets below; no test has so many at once.
 	scopes.Unlock()
-	n := &node{t: t, scope: fmt.Sprintf("e2%04x", number), subnet: freeSubnet(t, number)}
+	n := &node{t: t, scope: scopeOf(number), subnet: freeSubnet(t, number)}
 	n.dir = filepath.Join(built.dir, n.scope)
 	n.purge() // What an earlier, killed run of the tests left.
 	t.Cleanup(n.end)
@@ -346,13 +352,14 @@ type args = map[string]any
 
 // instance is one sandbox of a node.
 type instance struct {
-	n    *node
-	id   string
-	slot int
+	n         *node
+	id        string
+	slot      int
+	memoryMib int
 }
 
 func (n *node) instance(slot int) instance {
-	return instance{n: n, id: fmt.Sprintf("inst%04d", slot), slot: slot}
+	return instance{n: n, id: fmt.Sprintf("inst%04d", slot), slot: slot, memoryMib: 256}
 }
 
 func (i instance) ref() args { return args{"id": i.id} }
@@ -364,7 +371,7 @@ func (i instance) diskArgs() args { return args{"id": i.id, "diskMib": 200} }
 func (i instance) sandboxArgs() args {
 	return args{
 		"id": i.id, "slot": i.slot, "lower": []string{built.template}, "hostname": i.id, "argv": []string{"/init"}, "env": []string{"A=1"}, "volumeDir": true,
-		"limits": args{"memoryMib": 256, "cpus": 1, "pids": 512, "nofile": 1024},
+		"limits": args{"memoryMib": i.memoryMib, "cpus": 1, "pids": 512, "nofile": 1024},
 	}
 }
 

@@ -7,7 +7,15 @@ import { Failure, systemChance, systemClock, withDeadline } from '@torpor/kernel
 import { text } from 'node:stream/consumers';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { Guest, GuestIdentity } from './guest.ts';
-import type { InstanceDriver, InstanceHandle, Intent } from './port.ts';
+import {
+  isDamage,
+  type InstanceDriver,
+  type InstanceHandle,
+  type InstanceSpec,
+  type Intent,
+  type RestoreSpec,
+  type StoreFacts,
+} from './port.ts';
 import { runSteps } from './steps.ts';
 
 /** A host to run the suite on. */
@@ -18,6 +26,8 @@ export interface ConformanceHost {
   readonly shape: Shape;
   /** A shell line that serves a port on the loopback address inside and gives back what it gets. */
   echoServer(port: number): string;
+  /** A shell line that counts in its memory, and prints 1, 2, 3 …, a line each, some each second. */
+  readonly counter: string;
   close(): Promise<void>;
 }
 
@@ -25,9 +35,13 @@ interface Started {
   readonly id: InstanceId;
   readonly slot: number;
   readonly handle: InstanceHandle;
-  readonly guest: Guest;
+  guest: Guest;
   readonly bootToken: string;
+  readonly spec: InstanceSpec;
+  readonly images: string[];
 }
+
+const KEY = new Uint8Array(32).fill(7);
 
 interface RanProcess {
   readonly id: string;
@@ -65,7 +79,8 @@ export function describeInstanceDriver(name: string, openHost: () => Promise<Con
     afterEach(async () => {
       for (const instance of started.splice(0)) {
         instance.guest.close();
-        await runSteps(driver.destroySteps({ instanceId: instance.id, slot: instance.slot }), anyIntent(instance.id));
+        const { id, slot, images } = instance;
+        await runSteps(driver.destroySteps({ instanceId: id, slot, images }), anyIntent(id));
       }
     });
 
@@ -80,7 +95,7 @@ export function describeInstanceDriver(name: string, openHost: () => Promise<Con
       const bootToken = `boot-${id}`;
       const spec = { instanceId: id, slot, template: host.template, shape: host.shape, bootToken };
       const handle = driver.handle({ instanceId: id, slot });
-      const instance = { id, slot, handle, guest: driver.guest(handle, bootToken), bootToken };
+      const instance = { id, slot, handle, guest: driver.guest(handle, bootToken), bootToken, spec, images: [] };
       started.push(instance);
       await runSteps(driver.createSteps(spec), anyIntent(id));
       return instance;
@@ -90,6 +105,44 @@ export function describeInstanceDriver(name: string, openHost: () => Promise<Con
       const instance = await start();
       await instance.guest.claim(identity(1));
       return instance;
+    }
+
+    async function store(instance: Started): Promise<string> {
+      const image = `${instance.id}-${instance.images.length + 1}`;
+      instance.images.push(image);
+      const facts: Partial<StoreFacts>[] = [];
+      const spec = { instanceId: instance.id, image, key: KEY, manifest: { test: true } };
+      await runSteps(
+        driver.storeSteps(spec, (found) => facts.push(found)),
+        anyIntent(instance.id),
+      );
+      expect(Object.assign({}, ...facts)).toMatchObject({
+        bytes: expect.any(Number),
+        digest: expect.any(String),
+        stallMs: expect.any(Number),
+        fsyncMs: expect.any(Number),
+        verifyMs: expect.any(Number),
+      });
+      return image;
+    }
+
+    async function release({ id }: Started): Promise<void> {
+      await runSteps(driver.releaseSteps({ instanceId: id }), anyIntent(id));
+      expect((await driver.inspect(id)).state).toBe('absent');
+    }
+
+    /** Its guest is reached anew: what was connected to the one that was let go is not. */
+    async function restore(
+      instance: Started,
+      image: string,
+      disk: RestoreSpec['disk'] = { kind: 'as-it-is' },
+      key = KEY,
+    ): Promise<Guest> {
+      const { id, spec, handle } = instance;
+      const { token } = identity(1);
+      instance.guest.close();
+      await runSteps(driver.restoreSteps({ ...spec, image, key, token, disk }), anyIntent(id));
+      return (instance.guest = driver.guest(handle, token));
     }
 
     it('answers its health with the boot token as soon as the last step has ended', async () => {
@@ -314,6 +367,98 @@ export function describeInstanceDriver(name: string, openHost: () => Promise<Con
       await guest.json('POST', '/v1/processes/kept/signal', { signal: 'KILL', group: true });
       expect((await idle).keepAlive).toBe(0);
     });
+
+    it('comes back from an image as it was, the second and the tenth time too', async () => {
+      const instance = await startClaimed();
+      const { id } = instance;
+      let { guest } = instance;
+      await guest.json('POST', '/v1/processes', { name: 'counter', shell: host.counter });
+      await guest.json('POST', '/v1/processes', { name: 'echo', shell: host.echoServer(8098) });
+      await guest.json('GET', '/v1/ports/8098/wait?waitMs=10000', undefined, { headMs: 15_000 });
+      let before = await process(guest, 'counter');
+      for (let sleep = 1; sleep <= 10; sleep++) {
+        expect(await run(guest, `echo ${sleep} >> /root/sleeps`)).toMatchObject({ exitCode: 0 });
+        await driver.pause(id);
+        const image = await store(instance);
+        expect((await driver.inspect(id)).state).toBe('frozen');
+        await release(instance);
+        guest = await restore(instance, image);
+        expect((await driver.inspect(id)).state).toBe('running');
+        const after = await process(guest, 'counter');
+        expect(after).toMatchObject({ id: before.id, status: 'running' });
+        expect(after.stdoutBytes).toBeGreaterThanOrEqual(before.stdoutBytes);
+        await eventually(
+          'the counter goes on',
+          async () => (await process(guest, 'counter')).stdoutBytes > after.stdoutBytes,
+        );
+        before = after;
+      }
+      expect((await run(guest, 'cat /root/sleeps')).stdout).toBe('1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n');
+      const answer = await guest.send({ method: 'GET', path: '/v1/processes/counter/output?stream=stdout&format=raw' });
+      const counted = (await text(answer.body)).trimEnd().split('\n').map(Number);
+      expect(counted).toEqual(counted.map((_, index) => index + 1));
+      const tunnel = await guest.tunnel(8098);
+      const heard = text(tunnel);
+      tunnel.end('still there');
+      expect(await withDeadline({ name: 'the echo ends', ms: 10_000 }, () => heard)).toBe('still there');
+    }, 120_000);
+
+    it('goes on from RAM when it is woken after a store, and leaves an older image to fall back to', async () => {
+      const instance = await startClaimed();
+      const { guest, id } = instance;
+      await run(guest, 'echo kept > /root/file');
+      await driver.pause(id);
+      const image = await store(instance);
+      await driver.resume(id);
+      await run(guest, 'echo later > /root/file');
+      await driver.pause(id);
+      await release(instance);
+      const keep = `${id}-at-death`;
+      instance.images.push(keep);
+      const again = await restore(instance, image, { kind: 'as-then', keep });
+      expect((await run(again, 'cat /root/file')).stdout).toBe('kept\n');
+    }, 60_000);
+
+    it('refuses an image under another key, and says that trying again cannot help', async () => {
+      const instance = await startClaimed();
+      await driver.pause(instance.id);
+      const image = await store(instance);
+      await release(instance);
+      const wrong = restore(instance, image, { kind: 'as-it-is' }, new Uint8Array(32).fill(8));
+      const error = await wrong.then(() => undefined).catch((reason: unknown) => reason);
+      expect(isDamage(error)).toBe(true);
+      await restore(instance, image);
+      expect(await run(instance.guest, 'true')).toMatchObject({ exitCode: 0 });
+    }, 60_000);
+
+    it('starts anew on the files that it had, when there is nothing else', async () => {
+      const instance = await startClaimed();
+      const { guest, id, spec, handle } = instance;
+      await run(guest, 'echo kept > /root/file');
+      await driver.pause(id);
+      await release(instance);
+      await runSteps(driver.bootSteps(spec), anyIntent(id));
+      const fresh = driver.guest(handle, spec.bootToken);
+      await fresh.claim(identity(1));
+      expect((await run(fresh, 'cat /root/file')).stdout).toBe('kept\n');
+      fresh.close();
+    }, 60_000);
+
+    it('lists images, forgets them, and takes them along when it is destroyed', async () => {
+      const instance = await startClaimed();
+      const { id, slot, images } = instance;
+      const known = async () =>
+        (await driver.images()).map(({ image }) => image).filter((image) => image.startsWith(id));
+      await driver.pause(id);
+      const first = await store(instance);
+      const second = await store(instance);
+      expect((await known()).sort()).toEqual([first, second]);
+      expect((await driver.images()).find(({ image }) => image === first)).toMatchObject({ sealed: true });
+      await runSteps(driver.forgetSteps({ instanceId: id, images: [first] }), anyIntent(id));
+      expect(await known()).toEqual([second]);
+      await runSteps(driver.destroySteps({ instanceId: id, slot, images }), anyIntent(id));
+      expect(await known()).toEqual([]);
+    }, 60_000);
 
     it('meters CPU, memory, disk and traffic', async () => {
       const { id, guest } = await startClaimed();

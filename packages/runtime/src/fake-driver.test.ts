@@ -15,6 +15,7 @@ describeInstanceDriver('the fake driver', async () => {
     template: 'base',
     shape,
     echoServer: (port) => `echo-server ${port}`,
+    counter: 'count 20',
     async close() {},
   };
 });

@@ -7,7 +7,7 @@ import type { InstanceId } from '@torpor/contracts';
 import type { FakeHost, FakeVerb } from './fake/host.ts';
 import { fakeTransport } from './fake/guest.ts';
 import { guestOver } from './guest-calls.ts';
-import type { InstanceDriver, InstanceHandle, InstanceSpec, Step } from './port.ts';
+import type { InstanceDriver, InstanceHandle, InstanceSpec, RestoreSpec, Step, StoreFacts, StoreSpec } from './port.ts';
 import { assertCovered } from './steps.ts';
 
 const GUEST_PORT = 7070;
@@ -39,7 +39,7 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
       step('disk.create', id, [], () => {
         if (!host.disks.has(id) && host.diskFreeMib < spec.shape.diskMib)
           throw new Failure('no_capacity', 'the pool of disks is full');
-        host.disks.set(id, { mib: spec.shape.diskMib, usedMib: 0 });
+        host.createDisk(id, spec.shape.diskMib);
       }),
       step('net.create', id, [], () => {
         const taken = [...host.nets].find(([other, net]) => net.slot === spec.slot && other !== id);
@@ -52,17 +52,103 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
       step('sandbox.start', id, ['sandbox.create'], () => {
         host.sandbox(id).started = true;
       }),
-      step('guest.health', id, ['sandbox.start'], async () => {
-        await guestOver(fakeTransport(host, id), spec.bootToken).json('GET', '/v1/health');
+      health(id, spec.bootToken, 'sandbox.start'),
+    ];
+  }
+
+  function health(id: InstanceId, token: string, after: string): Step {
+    return step('guest.health', id, [after], async () => {
+      await guestOver(fakeTransport(host, id), token).json('GET', '/v1/health');
+    });
+  }
+
+  function bootSteps(spec: InstanceSpec, { from }: { from?: string } = {}): readonly Step[] {
+    const ready = from === undefined ? 'sandbox.delete' : 'disk.restore';
+    const making = createSteps(spec).map((one) => (one.after.length > 0 ? one : { ...one, after: [ready] }));
+    if (from === undefined) return [...releaseSteps(spec), ...making];
+    const back = step('disk.restore', spec.instanceId, ['sandbox.delete'], () => {
+      const kept = host.images.get(from)?.files;
+      if (kept) host.disks.set(spec.instanceId, { ...disk(spec.instanceId), files: kept.copy() });
+    });
+    return [...releaseSteps(spec), back, ...making];
+  }
+
+  function storeSteps(spec: StoreSpec, told: (facts: Partial<StoreFacts>) => void): readonly Step[] {
+    const { instanceId: id, image } = spec;
+    const key = keyText(spec.key);
+    return [
+      step('image.save', id, [], () => {
+        const sandbox = host.sandboxes.get(id);
+        if (!sandbox) throw new Failure('gone', `instance ${id} is dead`);
+        if (!sandbox.gate.isShut)
+          throw new Failure('internal', `instance ${id} is not paused; only a paused one is saved`);
+        host.addToImage(image, { key, memory: sandbox.machine.memory() });
+        told({ bytes: 1 << 20, memoryBytes: 30 << 20, digest: `fake-${image}`, stallMs: 0, saveMs: 0 });
+      }),
+      step('disk.snapshot', id, ['image.save'], () => host.addToImage(image, { files: disk(id).files.copy() })),
+      step('image.seal', id, ['disk.snapshot'], () => {
+        host.addToImage(image, { manifest: JSON.stringify(spec.manifest) });
+        told({ fsyncMs: 0 });
+      }),
+      step('image.verify', id, ['image.seal'], () => {
+        host.readImage(image, key);
+        told({ verifyMs: 0 });
       }),
     ];
   }
 
-  function destroySteps({ instanceId: id }: { instanceId: InstanceId }): readonly Step[] {
+  function releaseSteps({ instanceId: id }: { instanceId: InstanceId }): readonly Step[] {
+    return [step('sandbox.delete', id, [], () => host.kill(id))];
+  }
+
+  function restoreSteps(spec: RestoreSpec): readonly Step[] {
+    const { instanceId: id, image, token } = spec;
+    const key = keyText(spec.key);
+    const [, net, sandbox] = createSteps(spec);
+    if (!net || !sandbox) throw new Error('the fake driver has lost its creating steps');
+    const back = spec.disk.kind === 'as-then' ? [diskBack(spec, spec.disk.keep)] : [];
+    return [
+      ...releaseSteps(spec),
+      ...back,
+      { ...net, after: ['sandbox.delete'] },
+      { ...sandbox, after: [net.name, ...back.map(({ name }) => name)] },
+      step('sandbox.restore', id, ['sandbox.create'], () => host.restoreSandbox(id, image, key)),
+      health(id, token, 'sandbox.restore'),
+    ];
+  }
+
+  function diskBack({ instanceId: id, image, key }: RestoreSpec, keep: string | undefined): Step {
+    return step('disk.restore', id, ['sandbox.delete'], () => {
+      const now = disk(id);
+      const then = host.readImage(image, keyText(key)).files;
+      if (keep !== undefined && !host.images.has(keep)) host.addToImage(keep, { files: now.files.copy() });
+      host.disks.set(id, { ...now, files: then.copy() });
+    });
+  }
+
+  function forgetSteps(spec: { instanceId: InstanceId; images: readonly string[] }): readonly Step[] {
+    return spec.images.length > 0 ? [forget(spec.instanceId, spec.images, [])] : [];
+  }
+
+  function forget(id: InstanceId, images: readonly string[], after: readonly string[]): Step {
+    return step('image.delete', id, after, () => {
+      for (const image of images) host.images.delete(image);
+    });
+  }
+
+  function disk(id: InstanceId) {
+    const found = host.disks.get(id);
+    if (!found) throw new Failure('not_found', `instance ${id} has no disk`);
+    return found;
+  }
+
+  function destroySteps(instance: { instanceId: InstanceId; images?: readonly string[] }): readonly Step[] {
+    const { instanceId: id, images = [] } = instance;
     return [
       step('sandbox.delete', id, [], () => host.kill(id)),
       step('net.delete', id, ['sandbox.delete'], () => void host.nets.delete(id)),
       step('disk.delete', id, ['sandbox.delete'], () => void host.disks.delete(id)),
+      ...(images.length > 0 ? [forget(id, images, ['sandbox.delete'])] : []),
     ];
   }
 
@@ -82,6 +168,17 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
     prepare: () => host.act('node.prepare', undefined, () => {}),
     createSteps,
     destroySteps,
+    bootSteps,
+    storeSteps,
+    releaseSteps,
+    restoreSteps,
+    forgetSteps,
+    images: () =>
+      host.act('image.list', undefined, () =>
+        [...host.images]
+          .filter(([, { memory }]) => memory !== undefined)
+          .map(([image, { manifest }]) => ({ image, sealed: manifest !== undefined, bytes: 1 << 20 })),
+      ),
     handle: ({ instanceId, slot }): InstanceHandle => ({ instanceId, slot, host: '127.0.0.1', port: GUEST_PORT }),
     pause: (id) => timed('sandbox.pause', id, () => host.sandbox(id).gate.shut()),
     resume: (id) => timed('sandbox.resume', id, () => host.sandbox(id).gate.open()),
@@ -105,4 +202,8 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
     guest: (handle, token) => guestOver(fakeTransport(host, handle.instanceId), token),
     close() {},
   };
+}
+
+function keyText(key: Uint8Array): string {
+  return Buffer.from(key).toString('base64');
 }

@@ -13,9 +13,11 @@ if (missing) console.warn(`NOT TESTED on a real host: the gVisor driver ${missin
 describe.skipIf(missing)('on a real host', () => {
   describeInstanceDriver('the gVisor driver', async () => {
     const host = await openGvisorHost();
-    return { ...host, template: 'base', shape, echoServer };
+    return { ...host, template: 'base', shape, echoServer, counter: COUNTER };
   });
 });
+
+const COUNTER = 'i=0; while true; do i=$((i+1)); echo $i; sleep 0.05; done';
 
 /** Perl is in every Debian, so it serves. */
 function echoServer(port: number): string {

@@ -18,7 +18,11 @@ import type {
   InstanceHandle,
   InstanceSpec,
   InstanceUsage,
+  Intent,
+  RestoreSpec,
   Step,
+  StoreFacts,
+  StoreSpec,
 } from './port.ts';
 import { assertCovered } from './steps.ts';
 
@@ -56,6 +60,8 @@ const REMOVE_MS = 30_000;
 const REST_MS = 10_000;
 const LOOK_MS = 10_000;
 const HEALTH_MS = 20_000;
+/** Memory is written and read at the speed of the disk. */
+const IMAGE_MS = 120_000;
 const OPEN_FILES_MAX = 65_536;
 
 export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = openHostd(settings)): InstanceDriver {
@@ -67,6 +73,18 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
 
   function createSteps(spec: InstanceSpec): readonly Step[] {
     const { instanceId: id, slot, shape, bootToken } = spec;
+    return [
+      verb('disk.create', [], { id, diskMib: shape.diskMib }, MAKE_MS),
+      verb('net.create', [], { id, slot }, MAKE_MS),
+      verb('sandbox.create', ['disk.create', 'net.create'], sandboxOf(spec), MAKE_MS),
+      verb('sandbox.start', ['sandbox.create'], { id }, MAKE_MS),
+      health(spec, bootToken, 'sandbox.start'),
+    ];
+  }
+
+  /** Makes the same sandbox of the same spec each time: an image fits only what it was made of. */
+  function sandboxOf(spec: InstanceSpec): VerbArgs['sandbox.create'] {
+    const { instanceId: id, slot, shape, bootToken } = spec;
     const template = templates.get(spec.template);
     if (!template) throw new Failure('not_found', `this node has no template "${spec.template}"`);
     const { lower } = template;
@@ -74,35 +92,117 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
     const nameserver = hostAddress(settings.subnet, slot);
     const argv = ['/torpor/guest', '--listen', `0.0.0.0:${settings.guestPort}`, '--nameserver', nameserver];
     const env = [`PATH=${PATH}`, `TORPOR_BOOT_TOKEN=${bootToken}`];
-    const sandbox = { id, slot, lower, hostname: id, limits, argv, env, volumeDir: true };
+    return { id, slot, lower, hostname: id, limits, argv, env, volumeDir: true };
+  }
+
+  function health(spec: InstanceSpec, token: string, after: string): Step {
+    const { instanceId: id } = spec;
+    return {
+      name: 'guest.health',
+      after: [after],
+      async run(intent) {
+        assertCovered(intent, 'guest.health', id);
+        const { host, port } = handle(spec);
+        await guestAnswers({
+          host,
+          port,
+          token,
+          deadlineMs: HEALTH_MS,
+          isAlive: async () => (await inspect(id)).state !== 'absent',
+        });
+      },
+    };
+  }
+
+  function bootSteps(spec: InstanceSpec, { from }: { from?: string } = {}): readonly Step[] {
+    const { instanceId: id } = spec;
+    const ready = from === undefined ? 'sandbox.delete' : 'disk.restore';
+    const making = createSteps(spec).map((step) => (step.after.length > 0 ? step : { ...step, after: [ready] }));
+    const gone = verb('sandbox.delete', [], { id }, REMOVE_MS);
+    return from === undefined ? [gone, ...making] : [gone, diskPutBack(id, from), ...making];
+  }
+
+  /** A name that is not there was never needed: the disk was not replaced. */
+  function diskPutBack(id: InstanceId, image: string): Step {
+    const restore = verb('disk.restore', ['sandbox.delete'], { id, image }, MAKE_MS);
+    return {
+      ...restore,
+      run: (intent) =>
+        restore.run(intent).catch((error: unknown) => {
+          if (!(error instanceof Failure) || error.code !== 'not_found') throw error;
+        }),
+    };
+  }
+
+  function storeSteps(spec: StoreSpec, told: (facts: Partial<StoreFacts>) => void): readonly Step[] {
+    const { instanceId: id, image } = spec;
+    const key = base64(spec.key);
+    let digest: string | undefined;
+    const save = async (intent: Intent) => {
+      const saved = await hostd.change(intent, 'image.save', { id, image, key, compress: 'auto' }, IMAGE_MS);
+      digest = saved.digest;
+      told(saved);
+    };
+    const seal = async (intent: Intent) => {
+      if (digest === undefined) throw new Error('an image is sealed before it was saved');
+      told(await hostd.change(intent, 'image.seal', { image, manifest: { ...spec.manifest, digest } }, IMAGE_MS));
+    };
     return [
-      verb('disk.create', [], { id, diskMib: shape.diskMib }, MAKE_MS),
-      verb('net.create', [], { id, slot }, MAKE_MS),
-      verb('sandbox.create', ['disk.create', 'net.create'], sandbox, MAKE_MS),
-      verb('sandbox.start', ['sandbox.create'], { id }, MAKE_MS),
+      { name: 'image.save', after: [], run: save },
+      verb('disk.snapshot', ['image.save'], { id, image }, MAKE_MS),
+      { name: 'image.seal', after: ['disk.snapshot'], run: seal },
       {
-        name: 'guest.health',
-        after: ['sandbox.start'],
+        name: 'image.verify',
+        after: ['image.seal'],
         async run(intent) {
-          assertCovered(intent, 'guest.health', id);
-          const { host, port } = handle(spec);
-          await guestAnswers({
-            host,
-            port,
-            token: bootToken,
-            deadlineMs: HEALTH_MS,
-            isAlive: async () => (await inspect(id)).state !== 'absent',
-          });
+          assertCovered(intent, 'image.verify', id);
+          told(await hostd.ask('image.verify', { image, key }, IMAGE_MS));
         },
       },
     ];
   }
 
-  function destroySteps({ instanceId: id, slot }: { instanceId: InstanceId; slot: number }): readonly Step[] {
+  function restoreSteps(spec: RestoreSpec): readonly Step[] {
+    const { instanceId: id, slot, image, disk, token } = spec;
+    const keep = disk.kind === 'as-then' && disk.keep ? { keep: disk.keep } : {};
+    const back =
+      disk.kind === 'as-then' ? [verb('disk.restore', ['sandbox.delete'], { id, image, ...keep }, MAKE_MS)] : [];
+    const ready = ['net.create', ...back.map(({ name }) => name)];
+    return [
+      verb('sandbox.delete', [], { id }, REMOVE_MS),
+      ...back,
+      verb('net.create', ['sandbox.delete'], { id, slot }, MAKE_MS),
+      verb('sandbox.create', ready, sandboxOf(spec), MAKE_MS),
+      verb('sandbox.restore', ['sandbox.create'], { id, image, key: base64(spec.key) }, IMAGE_MS),
+      health(spec, token, 'sandbox.restore'),
+    ];
+  }
+
+  function forgetSteps(spec: { instanceId: InstanceId; images: readonly string[] }): readonly Step[] {
+    return spec.images.length > 0 ? [forget(spec.images, [])] : [];
+  }
+
+  function forget(images: readonly string[], after: readonly string[]): Step {
+    return {
+      name: 'image.delete',
+      after,
+      async run(intent) {
+        for (const image of images) await hostd.change(intent, 'image.delete', { image }, REMOVE_MS);
+      },
+    };
+  }
+
+  function destroySteps(instance: {
+    instanceId: InstanceId;
+    slot: number;
+    images?: readonly string[];
+  }): readonly Step[] {
+    const { instanceId: id, slot, images = [] } = instance;
     return [
       verb('sandbox.delete', [], { id }, REMOVE_MS),
       verb('net.delete', ['sandbox.delete'], { id, slot }, REMOVE_MS),
       verb('disk.delete', ['sandbox.delete'], { id }, REMOVE_MS),
+      ...(images.length > 0 ? [forget(images, ['sandbox.delete'])] : []),
     ];
   }
 
@@ -157,6 +257,12 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
     },
     createSteps,
     destroySteps,
+    bootSteps,
+    storeSteps,
+    releaseSteps: ({ instanceId: id }) => [verb('sandbox.delete', [], { id }, REMOVE_MS)],
+    restoreSteps,
+    forgetSteps,
+    images: async () => (await hostd.ask('image.list', {}, LOOK_MS)).images,
     handle,
     pause: (id) => rest('sandbox.pause', id),
     resume: (id) => rest('sandbox.resume', id),
@@ -186,6 +292,10 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
 }
 
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+function base64(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('base64');
+}
 
 function openHostd(settings: GvisorSettings): HostdClient {
   const { hostdSocket, scope, traceparent } = settings;

@@ -58,7 +58,8 @@ export function hostdClient(options: {
       }
     },
     async change(intent, verb, args, deadlineMs) {
-      assertCovered(intent, verb, args.id);
+      // The verbs of an image name no instance; the intent knows whose it is.
+      assertCovered(intent, verb, 'id' in args ? args.id : intent.instanceId);
       return await call(verb, args, deadlineMs);
     },
     close() {

@@ -14,11 +14,19 @@ const CODES: Readonly<Record<string, FailureCode>> = {
   deadline: 'deadline_exceeded',
   unsupported: 'not_implemented',
   host_error: 'internal',
+  gone: 'gone',
+  refused: 'unprocessable',
 };
+
+/** An image that hostd refuses is damaged; one that it does not find where the journal knows it is as good as that. */
+function ofImage(verb: string, code: string): { image: 'damaged' } | undefined {
+  const reads = verb === 'sandbox.restore' || verb === 'image.verify' || verb === 'disk.restore';
+  return reads && (code === 'refused' || code === 'not_found') ? { image: 'damaged' } : undefined;
+}
 
 export function hostdFailure(verb: string, error: z.infer<typeof HostdError>): Failure {
   return new Failure(CODES[error.code] ?? 'internal', `hostd ${verb}: ${error.message}`, {
     retryable: error.retryable ?? false,
-    details: { hostdCode: error.code, verb },
+    details: { hostdCode: error.code, verb, ...ofImage(verb, error.code) },
   });
 }

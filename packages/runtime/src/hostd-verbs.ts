@@ -41,6 +41,20 @@ export interface VerbArgs {
     readonly env: readonly string[];
     readonly volumeDir: boolean;
   };
+  readonly 'image.save': {
+    readonly id: string;
+    readonly image: string;
+    /** Base64. */
+    readonly key: string;
+    readonly compress: 'auto' | 'none';
+  };
+  readonly 'disk.snapshot': { readonly id: string; readonly image: string };
+  readonly 'image.seal': { readonly image: string; readonly manifest: Readonly<Record<string, unknown>> };
+  readonly 'image.verify': { readonly image: string; readonly key: string };
+  readonly 'image.list': Record<string, never>;
+  readonly 'image.delete': { readonly image: string };
+  readonly 'sandbox.restore': { readonly id: string; readonly image: string; readonly key: string };
+  readonly 'disk.restore': { readonly id: string; readonly image: string; readonly keep?: string };
   readonly 'sandbox.start': { readonly id: string };
   readonly 'sandbox.pause': { readonly id: string };
   readonly 'sandbox.resume': { readonly id: string };
@@ -84,6 +98,22 @@ const RESULTS = {
   'net.create': z.object({ ip: z.string(), hostIp: z.string() }),
   'net.delete': nothing,
   'sandbox.create': z.object({ pid: z.number(), startTicks: z.number() }),
+  'image.save': z.object({
+    bytes: z.number(),
+    memoryBytes: z.number(),
+    digest: z.string(),
+    stallMs: z.number(),
+    saveMs: z.number(),
+  }),
+  'disk.snapshot': nothing,
+  'image.seal': z.object({ fsyncMs: z.number() }),
+  'image.verify': z.object({ verifyMs: z.number() }),
+  'image.list': z.object({
+    images: z.array(z.object({ image: z.string(), sealed: z.boolean(), bytes: z.number() })),
+  }),
+  'image.delete': nothing,
+  'sandbox.restore': z.object({ pid: z.number(), startTicks: z.number(), restoreMs: z.number() }),
+  'disk.restore': nothing,
   'sandbox.start': nothing,
   'sandbox.pause': z.object({ frozen: z.literal(true), cpuUsageNs: z.number(), tookUs: z.number() }),
   'sandbox.resume': z.object({
@@ -143,7 +173,13 @@ export type JournaledVerb =
   | 'sandbox.create'
   | 'sandbox.start'
   | 'sandbox.kill'
-  | 'sandbox.delete';
+  | 'sandbox.delete'
+  | 'image.save'
+  | 'image.seal'
+  | 'image.delete'
+  | 'disk.snapshot'
+  | 'disk.restore'
+  | 'sandbox.restore';
 
 /**
  * The others: they read, or they bring the node (no instance of it) to what its configuration says, or they are pause and wake.
@@ -162,6 +198,8 @@ const FREE: ReadonlySet<string> = new Set<FreeVerb>([
   'sandbox.state',
   'sandbox.stats',
   'inventory',
+  'image.list',
+  'image.verify',
 ]);
 
 /** Whatever is not known to be free needs an intent, also a verb that a later hostd brings. */

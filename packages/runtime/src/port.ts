@@ -5,6 +5,7 @@
  * before they run, and carries them out. Creating steps are idempotent, and so are destroying ones: an absent thing is destroyed already.
  */
 import type { InstanceId, Isolation, Shape } from '@torpor/contracts';
+import { Failure } from '@torpor/kernel';
 import type { Guest } from './guest.ts';
 
 /** Proof that the intent to run these steps lies fsynced in the journal. Only the journal makes one. */
@@ -33,12 +34,52 @@ export interface InstanceSpec {
   readonly bootToken: string;
 }
 
+/** One image of an instance's memory and disks, as the host knows it. */
+export interface ImageRef {
+  /** `[a-z0-9][a-z0-9-]{7,62}`, never used twice. */
+  readonly image: string;
+  /** What its memory is encrypted under: 32 bytes. */
+  readonly key: Uint8Array;
+}
+
+export interface StoreSpec extends ImageRef {
+  readonly instanceId: InstanceId;
+  /** Bound to the image besides its digest and the host's own facts; JSON. */
+  readonly manifest: Readonly<Record<string, unknown>>;
+}
+
+/** What one store came to: sizes in bytes, times in ms. `stallMs`: how long the sandbox could not be woken. */
+export interface StoreFacts {
+  readonly bytes: number;
+  readonly memoryBytes: number;
+  readonly digest: string;
+  readonly stallMs: number;
+  readonly saveMs: number;
+  readonly fsyncMs: number;
+  readonly verifyMs: number;
+}
+
+export interface RestoreSpec extends ImageRef, InstanceSpec {
+  /** Accepted by the guest that comes back. */
+  readonly token: string;
+  /**
+   * `as-it-is`: the disk has not changed since the image was made. `as-then`: it has, so it is brought back to what it was; what it is now is kept as
+   * the snapshot `keep`, when that is given.
+   */
+  readonly disk: { readonly kind: 'as-it-is' } | { readonly kind: 'as-then'; readonly keep?: string };
+}
+
 export interface InstanceHandle {
   readonly instanceId: InstanceId;
   readonly slot: number;
   /** The address that the guest listens on, and its port. */
   readonly host: string;
   readonly port: number;
+}
+
+/** Whether a restore or a verify failed because the image is not what was written: trying it again cannot help, an older one may. */
+export function isDamage(error: unknown): boolean {
+  return error instanceof Failure && error.details?.['image'] === 'damaged';
 }
 
 /** What the host says of an instance now. `absent`: nothing of it runs. */
@@ -93,8 +134,23 @@ export interface InstanceDriver {
   prepare(): Promise<void>;
   /** The steps that make the instance; after the last one the guest answers with the boot token. */
   createSteps(spec: InstanceSpec): readonly Step[];
-  /** The steps that leave nothing of it. */
-  destroySteps(instance: { instanceId: InstanceId; slot: number }): readonly Step[];
+  /** The steps that leave nothing of it, images included. */
+  destroySteps(instance: { instanceId: InstanceId; slot: number; images?: readonly string[] }): readonly Step[];
+  /**
+   * The steps that make an image of a paused instance, which stays paused whatever becomes of them: save, snapshot of the disks, seal, and verify by
+   * reading it back. `told` hears what each came to. The first fails as `gone` when the instance is dead. An image that was not sealed is none.
+   */
+  storeSteps(spec: StoreSpec, told: (facts: Partial<StoreFacts>) => void): readonly Step[];
+  /** The steps that let go of its RAM; disks, images and its place on the host's network stay. */
+  releaseSteps(instance: { instanceId: InstanceId }): readonly Step[];
+  /** The steps that make it run again from an image; after the last one its guest answers. What a failed try left goes first. See `isDamage`. */
+  restoreSteps(spec: RestoreSpec): readonly Step[];
+  /** As `createSteps`, on the disk that it has: what ran is gone, its files stay. `from`: on the one that a `restoreSteps` has put aside under this name. */
+  bootSteps(spec: InstanceSpec, disk?: { readonly from?: string }): readonly Step[];
+  /** The step that removes images, sealed or not, and snapshots kept under such names. Absent ones are removed already. */
+  forgetSteps(spec: { instanceId: InstanceId; images: readonly string[] }): readonly Step[];
+  /** All images on the host. */
+  images(): Promise<readonly { readonly image: string; readonly sealed: boolean; readonly bytes: number }[]>;
   handle(spec: { instanceId: InstanceId; slot: number }): InstanceHandle;
   /** Stops all its tasks and timers; answers when the kernel says so. No CPU is used from then on. */
   pause(instanceId: InstanceId): Promise<{ tookMs: number }>;

@@ -1,6 +1,6 @@
 /** First-party services (packages/api) bound to one admitted caller. */
 import type { ApiContext, EventView, KeyView, SandboxView, Services } from '@torpor/api';
-import type { Sandbox, SandboxAsk } from '@torpor/contracts';
+import { isAsleep, SandboxName, type Sandbox, type SandboxAsk } from '@torpor/contracts';
 import { DEFAULT_IMAGE, dataPlaneUrl, resolveBlaxelImage, standingOf } from '@torpor/dialects';
 import { Failure, type Chance, type Clock } from '@torpor/kernel';
 import { mayGrant } from '@torpor/policy';
@@ -234,8 +234,8 @@ async function countsOf(shelf: SandboxShelf, live: LiveStates, nowMs: number) {
   for await (const page of pagesOf(shelf, { nowMs })) {
     living = page.total;
     for (const { state } of (await live.askAll(page.items)).values()) {
-      if (state === 'running' || state === 'waking') running++;
-      if (state === 'paused' || state === 'pausing') asleep++;
+      if (state === 'running' || state === 'waking' || state === 'restoring') running++;
+      if (isAsleep(state)) asleep++;
     }
   }
   return { living, running, asleep };

@@ -5,18 +5,19 @@
 import type { IdlePolicy, InstanceId } from '@torpor/contracts';
 import type { Clock } from '@torpor/kernel';
 import { runSteps, type Intent, type Step } from '@torpor/runtime';
+import { fold, type Entry } from './entry.ts';
 import { noFailpoints, type Failpoints } from './failpoints.ts';
-import {
-  fold,
-  readLines,
-  type Claim,
-  type Entry,
-  type IntentLine,
-  type Line,
-  type Process,
-  type Spec,
-} from './lines.ts';
+import { readLines, type Claim, type DoneLine, type IntentLine, type Line, type Process, type Spec } from './lines.ts';
 import type { JournalStore } from './store.ts';
+
+/** What is done to an instance that somebody has: no birth, and not its end. */
+type Keeping = 'store' | 'release' | 'restore' | 'boot' | 'forget';
+type KeepingIntent = Extract<IntentLine, { operation: Keeping }>;
+type Without<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
+type KeepingDone = Exclude<DoneLine, { operation: 'create' | 'claim' }>;
+/** The same in the words of whoever asks: the journal adds the rest. */
+export type IntentWords = Without<KeepingIntent, 'kind' | 'atMs' | 'steps'>;
+export type DoneWords = Without<KeepingDone, 'kind' | 'atMs'>;
 
 export class Journal {
   readonly #store: JournalStore;
@@ -63,6 +64,43 @@ export class Journal {
 
   async claimDone(hostId: InstanceId): Promise<void> {
     await this.#done(hostId, { kind: 'done', operation: 'claim', atMs: this.#clock.nowMs() });
+  }
+
+  /** Intends an operation on an instance that is whose it is. The line is what the shelf is to be told. */
+  async intend(
+    hostId: InstanceId,
+    what: IntentWords,
+    steps: readonly Step[],
+  ): Promise<{ intent: Intent; line: KeepingIntent }> {
+    // What Omit left out is put back, which TypeScript cannot see.
+    const line = { kind: 'intent', atMs: this.#clock.nowMs(), steps: names(steps), ...what } as KeepingIntent;
+    return { intent: await this.#intend(hostId, line, false), line };
+  }
+
+  /** `durable`: only what lets go of something, or may not be told twice, waits for the disk. */
+  async done(hostId: InstanceId, what: DoneWords, { durable }: { durable: boolean }): Promise<KeepingDone> {
+    const line = { kind: 'done', atMs: this.#clock.nowMs(), ...what } as KeepingDone; // as above
+    await this.#done(hostId, line, durable);
+    return line;
+  }
+
+  async damaged(hostId: InstanceId, image: string, reason: string): Promise<Line> {
+    const line = { kind: 'damaged', atMs: this.#clock.nowMs(), image, reason } as const;
+    await this.#append(hostId, line, { durable: true, first: false });
+    return line;
+  }
+
+  /** Before anything can happen in an instance whose images were said to be all of it. */
+  async lives(hostId: InstanceId, process?: Process): Promise<Line> {
+    const line: Line = { kind: 'lives', atMs: this.#clock.nowMs(), ...(process ? { process } : {}) };
+    await this.#append(hostId, line, { durable: true, first: false });
+    return line;
+  }
+
+  async died(hostId: InstanceId, reason: string): Promise<Line> {
+    const line = { kind: 'died', atMs: this.#clock.nowMs(), reason } as const;
+    await this.#append(hostId, line, { durable: true, first: false });
+    return line;
   }
 
   policyChanged(hostId: InstanceId, idle: IdlePolicy): Promise<void> {
@@ -124,9 +162,9 @@ export class Journal {
     return new JournaledIntent(hostId, line.operation, line.steps);
   }
 
-  async #done(hostId: InstanceId, line: Extract<Line, { kind: 'done' }>): Promise<void> {
+  async #done(hostId: InstanceId, line: DoneLine, durable = true): Promise<void> {
     await this.#failpoints.hit(`journal:${line.operation}:done:before-fsync`);
-    await this.#append(hostId, line, { durable: true, first: false });
+    await this.#append(hostId, line, { durable, first: false });
     await this.#failpoints.hit(`journal:${line.operation}:done:after-fsync`);
   }
 

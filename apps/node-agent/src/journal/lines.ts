@@ -1,5 +1,5 @@
 /**
- * What a journal says, line by line, and what an instance is after all of them. A journal is kept per *host id*: the name under which the host knows an
+ * What a journal says, line by line. A journal is kept per *host id*: the name under which the host knows an
  * instance (its cgroup, netns, disk). A pooled instance has one before anybody knows whose it will be; the claim gives it an instance id and a generation.
  */
 import { Generation, IdlePolicy, InstanceId, SandboxName, Shape, WorkspaceName } from '@torpor/contracts';
@@ -14,7 +14,7 @@ export const Spec = z.object({
 });
 export type Spec = z.infer<typeof Spec>;
 
-/** Whose an instance is. Its environment is not kept: the guest has it, and a half-claimed instance is destroyed. */
+/** Whose an instance is. A half-claimed instance is destroyed. */
 export const Claim = z.object({
   instanceId: InstanceId,
   generation: Generation,
@@ -24,6 +24,8 @@ export const Claim = z.object({
   /** Where relative paths start. */
   workdir: z.string(),
   idle: IdlePolicy,
+  /** Its environment, sealed under the node's key: the guest has it, and only who has lost the guest's memory needs it again. */
+  sealedEnv: z.string().optional(),
 });
 export type Claim = z.infer<typeof Claim>;
 
@@ -41,29 +43,45 @@ export const Line = z.union([
   z.object({ kind: z.literal('intent'), operation: z.literal('create'), atMs, steps, spec: Spec }),
   z.object({ kind: z.literal('intent'), operation: z.literal('claim'), atMs, steps, claim: Claim }),
   z.object({ kind: z.literal('intent'), operation: z.literal('destroy'), atMs, steps, reason: z.string() }),
+  z.object({
+    kind: z.literal('intent'),
+    operation: z.literal('store'),
+    atMs,
+    steps,
+    image: z.string(),
+    sealedKey: z.string(),
+  }),
+  z.object({ kind: z.literal('intent'), operation: z.literal('release'), atMs, steps }),
+  z.object({
+    kind: z.literal('intent'),
+    operation: z.literal('restore'),
+    atMs,
+    steps,
+    image: z.string(),
+    /** The name that the disk as it is now is kept under. */
+    keep: z.string().optional(),
+  }),
+  z.object({ kind: z.literal('intent'), operation: z.literal('boot'), atMs, steps }),
+  z.object({ kind: z.literal('intent'), operation: z.literal('forget'), atMs, steps, images: z.array(z.string()) }),
   z.object({ kind: z.literal('step'), operation: z.string(), atMs, step: z.string() }),
   z.object({ kind: z.literal('done'), operation: z.literal('create'), atMs, process: Process }),
   z.object({ kind: z.literal('done'), operation: z.literal('claim'), atMs }),
+  z.object({ kind: z.literal('done'), operation: z.literal('store'), atMs, bytes: z.number() }),
+  z.object({ kind: z.literal('done'), operation: z.literal('release'), atMs }),
+  z.object({ kind: z.literal('done'), operation: z.enum(['restore', 'boot']), atMs, process: Process }),
+  z.object({ kind: z.literal('done'), operation: z.literal('forget'), atMs, images: z.array(z.string()) }),
+  /** An image that a restore refused. */
+  z.object({ kind: z.literal('damaged'), atMs, image: z.string(), reason: z.string() }),
+  /** It lives in RAM after all, although a release or a restore has begun: what the images hold is all of it no longer. `process`: as it was found. */
+  z.object({ kind: z.literal('lives'), atMs, process: Process.optional() }),
+  /** Its process is gone, and there is an image to fall back to. */
+  z.object({ kind: z.literal('died'), atMs, reason: z.string() }),
   z.object({ kind: z.literal('policy'), atMs, idle: IdlePolicy }),
   z.object({ kind: z.literal('failed'), atMs, reason: z.string() }),
 ]);
 export type Line = z.infer<typeof Line>;
+export type DoneLine = Extract<Line, { kind: 'done' }>;
 export type IntentLine = Extract<Line, { kind: 'intent' }>;
-
-/** An instance as its journal tells it. What is `undefined` has not been reached. */
-export interface Entry {
-  readonly hostId: InstanceId;
-  /** Absent: not even the intent to create it is whole; nothing was done. */
-  readonly spec: Spec | undefined;
-  /** All creating steps ended well. */
-  readonly process: Process | undefined;
-  readonly claim: Claim | undefined;
-  /** The claim was carried through: only then may its create have been answered. */
-  readonly claimed: boolean;
-  readonly createdAtMs: number | undefined;
-  readonly destroying: string | undefined;
-  readonly failed: string | undefined;
-}
 
 /** Reads a journal's text. What follows the last newline was torn by a crash: it was never acted upon. Any other bad line is damage, and thrown. */
 export function readLines(text: string): Line[] {
@@ -81,47 +99,5 @@ function json(row: string, index: number): unknown {
     return JSON.parse(row);
   } catch (cause) {
     throw new Error(`line ${index + 1} of a journal is not JSON`, { cause });
-  }
-}
-
-export function fold(hostId: InstanceId, lines: readonly Line[]): Entry {
-  const start: Entry = {
-    hostId,
-    spec: undefined,
-    process: undefined,
-    claim: undefined,
-    claimed: false,
-    createdAtMs: undefined,
-    destroying: undefined,
-    failed: undefined,
-  };
-  return lines.reduce(step, start);
-}
-
-function step(entry: Entry, line: Line): Entry {
-  switch (line.kind) {
-    case 'intent':
-      return intended(entry, line);
-    case 'done':
-      return line.operation === 'create'
-        ? { ...entry, process: line.process }
-        : { ...entry, claimed: true, createdAtMs: line.atMs };
-    case 'policy':
-      return entry.claim ? { ...entry, claim: { ...entry.claim, idle: line.idle } } : entry;
-    case 'failed':
-      return { ...entry, failed: line.reason };
-    case 'step':
-      return entry;
-  }
-}
-
-function intended(entry: Entry, line: IntentLine): Entry {
-  switch (line.operation) {
-    case 'create':
-      return { ...entry, spec: line.spec };
-    case 'claim':
-      return { ...entry, claim: line.claim };
-    case 'destroy':
-      return { ...entry, destroying: line.reason };
   }
 }

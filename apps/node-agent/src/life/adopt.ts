@@ -2,7 +2,7 @@
 import { InstanceId } from '@torpor/contracts';
 import { explain, Turns, withDeadline } from '@torpor/kernel';
 import type { InstanceFacts } from '@torpor/runtime';
-import type { Claim, Entry, Hint, Spec } from '../journal/index.ts';
+import { namesOn, type Claim, type Entry, type Hint, type Process, type Shelf, type Spec } from '../journal/index.ts';
 import type { Body, Parts } from '../parts.ts';
 import type { Pools } from '../pools/pools.ts';
 import type { Instance } from '../standby/instance.ts';
@@ -21,12 +21,16 @@ interface Begun {
   readonly hint: Hint | undefined;
 }
 
+interface Stray extends Body {
+  readonly images: readonly string[];
+}
+
 interface Adopter {
   readonly parts: Parts;
   readonly pools: Pools;
   readonly looks: Turns;
   /** Makes it one of the node's, not known yet: whoever wants it waits. */
-  take(claim: Claim, body: Body, hint: Hint | undefined): Instance;
+  take(claim: Claim, body: Body, known: { hint: Hint | undefined; shelf: Shelf }): Instance;
 }
 
 /**
@@ -39,10 +43,10 @@ export async function adoptAll(parts: Parts, pools: Pools, take: Adopter['take']
   const journals = await parts.journal.read();
   const begun = journals.filter(isBegun);
   for (const { entry } of begun) parts.slots.keep(entry.spec.slot, entry.hostId);
-  const strays = await findStrays(parts, begun);
+  const strays = await findStrays(parts, begun, await imagesByOwner(parts));
   const forgotten = await forgetEmpty(parts, journals, strays);
 
-  const counts = { claimed: 0, pooled: 0, failed: 0, destroy: 0, forget: forgotten, unknown: begun.length };
+  const counts = { claimed: 0, stored: 0, pooled: 0, failed: 0, destroy: 0, forget: forgotten, unknown: begun.length };
   const adoptions = begun.map(async (one) => {
     const outcome = await adoptOne(adopter, one).catch((error: unknown) => bug(parts, one, error));
     if (outcome === 'unknown') return;
@@ -52,8 +56,8 @@ export async function adoptAll(parts: Parts, pools: Pools, take: Adopter['take']
   await orPatience(parts, Promise.all(adoptions));
   for (const stray of strays) {
     parts.slots.keep(stray.slot, stray.hostId);
-    parts.events.strayDestroyed(stray);
-    void destroySurely(parts, stray, 'no journal knows it');
+    parts.events.strayDestroyed({ hostId: stray.hostId, slot: stray.slot });
+    void destroySurely(parts, stray, 'no journal knows it', stray.images);
   }
   parts.events.adopted({ ...counts, strays: strays.length, tookMs: parts.clock.monotonicMs() - since });
 }
@@ -62,7 +66,7 @@ function isBegun(journal: { entry: Entry; hint: Hint | undefined }): journal is 
   return journal.entry.spec !== undefined;
 }
 
-type Outcome = 'claimed' | 'pooled' | 'failed' | 'destroy' | 'unknown';
+type Outcome = 'claimed' | 'stored' | 'pooled' | 'failed' | 'destroy' | 'unknown';
 
 async function adoptOne(adopter: Adopter, one: Begun): Promise<Outcome> {
   const { parts } = adopter;
@@ -71,13 +75,14 @@ async function adoptOne(adopter: Adopter, one: Begun): Promise<Outcome> {
   const unfit = whyDestroyed(one.entry, parts.driver.build);
   if (unfit === undefined)
     return await (claim ? adoptClaimed(adopter, claim, body, one) : adoptPooled(adopter, body, one));
-  void destroySurely(parts, body, unfit);
+  void destroySurely(parts, body, unfit, namesOn(one.entry.shelf));
   return 'destroy';
 }
 
 async function adoptClaimed(adopter: Adopter, claim: Claim, body: Body, { entry, hint }: Begun): Promise<Outcome> {
   const { parts } = adopter;
-  const instance = adopter.take(claim, body, hint);
+  const { spec, shelf } = entry;
+  const instance = adopter.take(claim, body, { hint, shelf });
   if (entry.failed !== undefined) {
     instance.foundFailed(entry.failed);
     return 'failed';
@@ -87,13 +92,20 @@ async function adoptClaimed(adopter: Adopter, claim: Claim, body: Body, { entry,
   const facts = await factsOf(adopter, body.hostId, isWanted);
   if (!facts) return 'unknown';
   if (!isWanted()) return 'destroy';
-  const found = foundAs(entry.process, facts);
-  if (found.kind === 'gone') {
-    instance.foundFailed(`${found.how}, while no node-agent ran; its files are kept`);
-    return 'failed';
+  const found = foundAs(entry, facts);
+  switch (found.kind) {
+    case 'gone':
+      instance.foundFailed(`${found.how}, while no node-agent ran; its files are kept`);
+      return 'failed';
+    case 'stored':
+      instance.adoptStored(spec, found.lost);
+      return 'stored';
+    default: {
+      const guest = parts.driver.guest(parts.driver.handle(wordsOf(body)), claim.token);
+      await instance.adopt({ guest, spec, process: processIn(facts) }, `found-${found.kind}`);
+      return 'claimed';
+    }
   }
-  instance.adopt(parts.driver.guest(parts.driver.handle(wordsOf(body)), claim.token), `found-${found.kind}`);
-  return 'claimed';
 }
 
 /** A pooled instance that was caught awake, between its making and its sleep, is put to sleep now. */
@@ -101,11 +113,12 @@ async function adoptPooled(adopter: Adopter, body: Body, { entry }: Begun): Prom
   const { parts, pools } = adopter;
   const facts = await factsOf(adopter, body.hostId);
   if (!facts) return 'unknown';
-  const found = foundAs(entry.process, facts);
-  let unfit = found.kind === 'gone' ? 'a pooled instance whose process is gone' : 'no pool wants it any more';
+  const found = foundAs(entry, facts);
+  const lives = found.kind === 'running' || found.kind === 'frozen';
+  let unfit = lives ? 'no pool wants it any more' : 'a pooled instance whose process is gone';
   try {
     if (found.kind === 'running') await parts.driver.pause(body.hostId);
-    if (found.kind !== 'gone' && pools.adopt(madeOf(parts, body, entry.spec))) return 'pooled';
+    if (lives && pools.adopt(madeOf(parts, body, entry.spec))) return 'pooled';
   } catch (error) {
     unfit = `a pooled instance that would not sleep: ${explain(error)}`;
   }
@@ -133,9 +146,13 @@ async function factsOf(
   return undefined;
 }
 
+function processIn({ pid, startTicks }: InstanceFacts): Process {
+  return { ...(pid ? { pid } : {}), ...(startTicks ? { startTicks } : {}) };
+}
+
 function madeOf(parts: Parts, body: Body, spec: Spec): Made {
   const guest = parts.driver.guest(parts.driver.handle(wordsOf(body)), spec.bootToken);
-  return { ...body, template: spec.template, shape: spec.shape, guest };
+  return { ...body, template: spec.template, shape: spec.shape, spec, guest };
 }
 
 /** The driver's words for a body. */
@@ -146,17 +163,34 @@ function wordsOf({ hostId, slot }: Body): { instanceId: InstanceId; slot: number
 /**
  * What is on the host and in no journal that says what it is; one that says only that a stray is to be destroyed does not. The host tells ids and slots apart,
  * since what derives from a slot bears no id; they are destroyed in pairs as they come, and it does not matter who is paired with whom, because all go.
+ * Images whose owner no journal knows go too. What an instance's own journal calls rubbish goes with its next wake.
  */
-async function findStrays(parts: Parts, begun: readonly Begun[]): Promise<Body[]> {
+async function findStrays(parts: Parts, begun: readonly Begun[], images: Images): Promise<Stray[]> {
   const { instanceIds, slots } = await parts.driver.inventory();
   const ids = new Set(begun.map(({ entry }) => entry.hostId));
   const kept = new Set(begun.map(({ entry }) => entry.spec.slot));
-  const strayIds = instanceIds.filter((id) => !ids.has(id));
+  const strayIds = [...new Set([...instanceIds, ...images.keys()])].filter((id) => !ids.has(id));
   const straySlots = slots.filter((slot) => !kept.has(slot));
   return Array.from({ length: Math.max(strayIds.length, straySlots.length) }, (_, at) => {
     const hostId = strayIds[at] ?? InstanceId.parse(`stray${straySlots[at]}slot`);
-    return { hostId, slot: straySlots[at] ?? parts.slots.take(hostId) };
+    return { hostId, slot: straySlots[at] ?? parts.slots.take(hostId), images: images.get(hostId) ?? [] };
   });
+}
+
+type Images = ReadonlyMap<InstanceId, readonly string[]>;
+
+/** Of those that cannot be listed now, strays are found at the next start. */
+async function imagesByOwner({ driver, events }: Parts): Promise<Images> {
+  const owned = new Map<InstanceId, string[]>();
+  try {
+    for (const { image } of await driver.images()) {
+      const owner = InstanceId.safeParse(image.split('-')[0]);
+      if (owner.success) owned.set(owner.data, [...(owned.get(owner.data) ?? []), image]);
+    }
+  } catch (error) {
+    events.untidy({ reason: `images could not be listed: ${explain(error)}` });
+  }
+  return owned;
 }
 
 /** Journals of what was never begun, or of strays that are gone. Answers how many. */

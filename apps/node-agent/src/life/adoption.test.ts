@@ -39,7 +39,20 @@ async function fill(room: Rehearsal, clock: StillClock): Promise<void> {
 
 const start = (room: Rehearsal) => room.standby.start(startAsk());
 
+const theOne = (room: Rehearsal) => room.standby.at(startAsk().instanceId, 1);
+
 const stories: Record<string, Story> = {
+  'a store': {
+    before: async (room) => void (await start(room)),
+    act: (room) => theOne(room).store('asked'),
+  },
+  'a wake from an image': {
+    before: async (room) => {
+      await start(room);
+      await theOne(room).store('asked');
+    },
+    act: (room) => theOne(room).wake(),
+  },
   'a cold create': { act: start },
   'a create from the pool': { before: fill, act: start },
   'a refill of a pool': { act: fill },
@@ -105,12 +118,43 @@ describe.each(Object.entries(stories))('killed during %s', (name, story) => {
       if (instance) await assertWhole(instance, diedAt);
       // Whatever was left can be started, ended and forgotten as if nothing had been.
       if (!instance) await next.standby.start(startAsk());
+      if (name === 'a store' || name === 'a wake from an image') assert.equal(theOne(next).reason, undefined, diedAt);
       await next.standby.stop(startAsk().instanceId, startAsk().generation, 'asked');
       await clock.go(1_000);
       assert.equal(next.standby.find(startAsk().instanceId), undefined, diedAt);
+      assert.deepEqual([...set.host.images.keys()], [], diedAt);
       next.die();
     }
     expect(new Set(places).size).toBeGreaterThan(3);
+  });
+});
+
+describe('killed when a wake from an image was done and not yet written down', () => {
+  it('the process is known by the one after next, too', async () => {
+    const clock = new StillClock();
+    const set = stage(clock);
+    const first = rehearse(set);
+    await start(first);
+    await theOne(first).store('asked');
+    const failpoints: Failpoints = {
+      hit(name) {
+        if (name !== 'journal:restore:done:before-fsync') return undefined;
+        second.die();
+        return new Promise(() => {});
+      },
+    };
+    first.die();
+    const second = rehearse(set, { failpoints });
+    await second.standby.adopt();
+    void theOne(second).wake();
+    await clock.go(100);
+    for (let life = 0; life < 2; life++) {
+      const next = await restarted(set);
+      const { state, reason } = theOne(next).report();
+      expect([state, reason]).toEqual(['running', undefined]);
+      next.die();
+    }
+    expect(set.host.calls.filter(({ verb }) => verb === 'sandbox.restore')).toHaveLength(1);
   });
 });
 
@@ -156,10 +200,10 @@ describe('after a restart', () => {
     const first = rehearse(set);
     await first.standby.start(startAsk());
     first.die();
-    set.host.reboot();
+    for (const hostId of set.host.sandboxes.keys()) set.host.kill(hostId, { cause: 'exited', exitCode: 1 });
     const next = await restarted(set);
     const found = next.standby.at(startAsk().instanceId, 1);
-    expect([found.state, found.reason]).toEqual(['failed', expect.stringContaining('gone')]);
+    expect([found.state, found.reason]).toEqual(['failed', expect.stringContaining('ended by itself')]);
     expect(set.host.disks.size).toBe(1);
     await next.standby.stop(startAsk().instanceId, startAsk().generation, 'asked');
     await settle();

@@ -13,12 +13,31 @@ export function whyDestroyed(entry: Entry, build: string): string | undefined {
   return undefined;
 }
 
-export type Found = { readonly kind: 'running' | 'frozen' } | { readonly kind: 'gone'; readonly how: string };
+export type Found =
+  | { readonly kind: 'running' | 'frozen' }
+  /** Nothing of it runs: it wakes from an image, or from its files. `lost`: why not all of it comes back. */
+  | { readonly kind: 'stored'; readonly lost: string | undefined }
+  | { readonly kind: 'gone'; readonly how: string };
 
 /** The process that was journaled may be gone and another have its number. */
-export function foundAs(process: Process | undefined, facts: InstanceFacts): Found {
+export function foundAs(entry: Entry, facts: InstanceFacts): Found {
+  const { shelf } = entry;
   const lives = facts.state === 'running' || facts.state === 'frozen';
-  return lives && isSame(process, facts) ? { kind: facts.state } : { kind: 'gone', how: howItEnded(facts) };
+  // A restore that was not written down as done made a process that the journal does not know; one from files may not yet know who it is.
+  const isIt = shelf.coming === undefined ? isSame(entry.process, facts) : shelf.coming === 'from image';
+  if (lives && isIt) return { kind: facts.state };
+  const how = howItEnded(facts);
+  if (!entry.claim) return { kind: 'gone', how };
+  if (shelf.rests !== 'elsewhere') return { kind: 'stored', lost: undefined };
+  if (shelf.images.length > 0 || shelf.coming !== undefined || isLostWithHost(facts)) {
+    return { kind: 'stored', lost: entry.died ?? `${how}, while no node-agent ran` };
+  }
+  return { kind: 'gone', how };
+}
+
+/** Whoever dies leaves a trace on the host, unless that went down with all that ran. */
+function isLostWithHost({ state, death, oomKills = 0 }: InstanceFacts): boolean {
+  return state === 'absent' && oomKills === 0 && (death === undefined || death.cause === 'unknown');
 }
 
 function isSame(process: Process | undefined, facts: InstanceFacts): boolean {

@@ -2,12 +2,14 @@
 import { newInstanceId, type Shape } from '@torpor/contracts';
 import { randomWord, type Chance } from '@torpor/kernel';
 import type { Guest } from '@torpor/runtime';
-import type { Claim } from '../journal/index.ts';
+import type { Claim, Spec } from '../journal/index.ts';
 import type { Body, Parts, Recipe } from '../parts.ts';
 
 export interface Made extends Body {
   readonly template: string;
   readonly shape: Shape;
+  /** What it was made of, which an image of it wants again. */
+  readonly spec: Spec;
   readonly guest: Guest;
 }
 
@@ -28,7 +30,7 @@ export async function createOnHost(parts: Parts, body: Body, what: { template: s
   const { build } = driver;
   await journal.createDone(body.hostId, { ...(pid ? { pid } : {}), ...(startTicks ? { startTicks } : {}), build });
   const guest = driver.guest(driver.handle({ instanceId: body.hostId, slot: body.slot }), bootToken);
-  return { hostId: body.hostId, slot: body.slot, template: what.template, shape: what.shape, guest };
+  return { hostId: body.hostId, slot: body.slot, template: what.template, shape: what.shape, spec, guest };
 }
 
 /** Makes it this sandbox. When it rejects, the instance may have half an identity: it must be destroyed. */

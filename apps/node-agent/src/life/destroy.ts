@@ -8,9 +8,9 @@ export async function destroyOnHost(
   parts: Parts,
   body: Body,
   reason: string,
-  dead: () => void = () => {},
+  { dead = () => {}, images = [] }: { dead?: () => void; images?: readonly string[] } = {},
 ): Promise<void> {
-  const steps = parts.driver.destroySteps({ instanceId: body.hostId, slot: body.slot });
+  const steps = parts.driver.destroySteps({ instanceId: body.hostId, slot: body.slot, images });
   const intent = await parts.journal.intendDestroy(body.hostId, reason, steps);
   // Drivers end the processes first: everything else would only be torn from under them.
   const killing = steps[0]?.name;
@@ -24,10 +24,15 @@ export async function destroyOnHost(
 }
 
 /** Destroys however often it takes; ends early only when the room closes, and then the journal carries it over. */
-export async function destroySurely(parts: Parts, body: Body, reason: string): Promise<void> {
+export async function destroySurely(
+  parts: Parts,
+  body: Body,
+  reason: string,
+  images: readonly string[] = [],
+): Promise<void> {
   for (let attempt = 0; !parts.closing.aborted; attempt++) {
     try {
-      return await destroyOnHost(parts, body, reason);
+      return await destroyOnHost(parts, body, reason, { images });
     } catch (error) {
       parts.events.destroyFailed({ hostId: body.hostId, reason: explain(error), attempt });
       await retryPause(parts, attempt);

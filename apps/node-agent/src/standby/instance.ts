@@ -2,11 +2,13 @@
  * One claimed instance, as the standby engine drives it: happenings go in, the table (packages/policy) says what follows, and the effects are carried
  * out, operations on the host (`operations.ts`) strictly one after another. Nothing else changes its state.
  */
-import type { IdlePolicy, InstanceId, InstanceReport, InstanceState } from '@torpor/contracts';
+import { isAsleep, type IdlePolicy, type InstanceId, type InstanceReport, type InstanceState } from '@torpor/contracts';
 import { explain, Failure } from '@torpor/kernel';
-import { next, reported, type Effect, type Happening, type StandbyState } from '@torpor/policy';
+import { hasQueuedWake, isInRam, next, reported, type Effect, type Happening, type StandbyState } from '@torpor/policy';
 import type { Guest } from '@torpor/runtime';
-import type { Claim } from '../journal/index.ts';
+import { Shelving } from '../images/shelving.ts';
+import type { Sleeper } from '../images/store.ts';
+import type { Claim, Process, Shelf, Spec } from '../journal/index.ts';
 import type { UseBody } from '../life/birth.ts';
 import type { Body, Parts } from '../parts.ts';
 import { Line } from './line.ts';
@@ -14,6 +16,7 @@ import { Operations } from './operations.ts';
 import { refusalOf } from './refusal.ts';
 import { SleepWatch } from './sleep-watch.ts';
 import type { Stay } from './stay.ts';
+import { Storing } from './storing.ts';
 import { Uses, type UseKind } from './uses.ts';
 import { Visits } from './visits.ts';
 import { Vitals } from './vitals.ts';
@@ -21,6 +24,7 @@ import { WakeTimes } from './wake-times.ts';
 
 /** What carries an instance and speaks to it. */
 export interface Hosted extends Body {
+  readonly spec: Spec;
   readonly guest: Guest;
 }
 
@@ -31,6 +35,8 @@ export interface InstanceOptions {
   readonly body: Body | undefined;
   readonly lastUsedAtMs?: number | undefined;
   readonly wakeMs?: number | undefined;
+  /** What is kept of it on the host already. */
+  readonly shelf?: Shelf | undefined;
   /** Told after each change of the reported state. */
   readonly changed: (instance: Instance, before: InstanceState) => void;
 }
@@ -39,21 +45,30 @@ export class Instance {
   readonly claim: Claim;
   readonly uses: Uses;
   readonly wakeTimes: WakeTimes;
+  readonly restoreTimes = new WakeTimes();
+  readonly storeTimes = new WakeTimes();
   readonly #parts: Parts;
   readonly #visits: Visits;
   readonly #line = new Line();
   readonly #vitals: Vitals;
   readonly #operations: Operations;
+  readonly #storing: Storing;
+  readonly #shelving: Shelving;
   readonly #changed: InstanceOptions['changed'];
   readonly #dead = Promise.withResolvers<void>();
   readonly #gone = Promise.withResolvers<void>();
   #body: Body | undefined;
   #guest: Guest | undefined;
+  #spec: Spec | undefined;
   #state: StandbyState = 'creating';
   #idle: IdlePolicy;
   #because = 'request';
   #reason: string | undefined;
+  /** Why the next restore will not bring back all that was there. */
+  #lost: string | undefined;
   #watch: { stop: AbortController; sleep: SleepWatch } | undefined;
+  /** Ends the wait for the instant at which it is stored. */
+  #storeTimer: AbortController | undefined;
 
   constructor(options: InstanceOptions) {
     this.#parts = options.parts;
@@ -69,6 +84,8 @@ export class Instance {
       uncheckable: (reason) => this.#parts.events.uncheckable({ ...this.#who(), reason }),
     });
     this.#operations = new Operations(options.parts, this.#vitals);
+    this.#storing = new Storing(options.parts, this.#vitals);
+    this.#shelving = new Shelving(options.parts, () => this.#hostId, options.shelf);
     this.uses = new Uses(options.parts.clock, options.lastUsedAtMs);
     this.wakeTimes = new WakeTimes(options.wakeMs);
     this.#visits = new Visits(options.parts.clock, this.uses, {
@@ -97,7 +114,7 @@ export class Instance {
   }
 
   get guest(): Guest {
-    if (!this.#guest) throw new Failure('unavailable', 'the sandbox is not made yet', { retryable: true });
+    if (!this.#guest) throw new Failure('unavailable', 'the sandbox does not run', { retryable: true });
     return this.#guest;
   }
 
@@ -109,15 +126,34 @@ export class Instance {
   report(): InstanceReport {
     const { instanceId, generation, workspace, name } = this.claim;
     const shared = { instanceId, generation, workspace, name, ...(this.#body ? { hostId: this.#body.hostId } : {}) };
+    const isOnItsWay = this.state === 'waking' || this.state === 'restoring';
     return {
       ...shared,
       state: this.state,
       isolation: this.#parts.driver.isolation,
       lastUsedAtMs: this.#watch?.sleep.sitsOut ? this.#parts.clock.nowMs() : this.uses.lastUsedAtMs,
       // Nothing wakes it but a request, in whose words a person's resume counts as one.
-      because: this.state === 'waking' ? 'request' : (this.#watch?.sleep.because() ?? this.#because),
+      because: isOnItsWay ? 'request' : (this.#watch?.sleep.because() ?? this.#because),
       idle: this.#idle,
       ...(this.#reason === undefined ? {} : { reason: this.#reason }),
+      ...this.#rest(),
+    };
+  }
+
+  /** How deep it sleeps, and what its next wake may be expected to take. */
+  #rest(): Pick<InstanceReport, 'tier' | 'queuedWake' | 'wakeMs' | 'storeMs' | 'imageBytes'> {
+    const { images } = this.#shelving.shelf;
+    const tier = !isInRam(this.#state) ? (images.length > 0 ? 'stored' : 'files') : 'paused';
+    const asleep = isAsleep(this.state);
+    const wakeMs = asleep ? (tier === 'paused' ? this.wakeTimes : this.restoreTimes).predictedMs : undefined;
+    const storeMs = this.storeTimes.predictedMs;
+    const imageBytes = images.at(-1)?.bytes;
+    return {
+      ...(asleep ? { tier } : {}),
+      ...(hasQueuedWake(this.#state) ? { queuedWake: true } : {}),
+      ...(wakeMs === undefined ? {} : { wakeMs }),
+      ...(storeMs === undefined ? {} : { storeMs }),
+      ...(imageBytes === undefined ? {} : { imageBytes }),
     };
   }
 
@@ -125,7 +161,9 @@ export class Instance {
   async make(work: (use: UseBody) => Promise<Hosted>): Promise<void> {
     await this.#line.run(async () => {
       try {
-        this.#guest = (await work((body) => (this.#body = body && { hostId: body.hostId, slot: body.slot }))).guest;
+        const { guest, spec } = await work((body) => (this.#body = body && { hostId: body.hostId, slot: body.slot }));
+        this.#guest = guest;
+        this.#spec = spec;
       } catch (error) {
         this.#reason = explain(error);
         this.#happen('create-failed');
@@ -137,11 +175,32 @@ export class Instance {
   }
 
   /** Takes it over after a restart, as the kernel says it is. */
-  adopt(guest: Guest, found: 'found-running' | 'found-frozen'): void {
+  async adopt(
+    { guest, spec, process }: { guest: Guest; spec: Spec; process: Process },
+    found: 'found-running' | 'found-frozen',
+  ): Promise<void> {
+    await this.#shelving.foundAlive(process);
+    if (this.#state !== 'creating') return; // ended meanwhile
     this.#guest = guest;
+    this.#spec = spec;
     if (found === 'found-frozen') this.#because = 'idle';
     this.#happen(found);
-    if (this.#visits.held > 0) this.#happen('request-arrived'); // before it was known how it is
+    this.#meetHeld();
+  }
+
+  /** Those who came before it was known how it is. */
+  #meetHeld(): void {
+    if (this.#visits.held > 0) this.#happen('request-arrived');
+  }
+
+  /** Takes it over where the host runs nothing of it. `lost`: why it will not wake as it was. */
+  adoptStored(spec: Spec, lost: string | undefined): void {
+    this.#spec = spec;
+    this.#because = 'idle';
+    this.#reason = lost;
+    this.#lost = lost;
+    this.#happen('found-stored');
+    this.#meetHeld();
   }
 
   /**
@@ -174,6 +233,14 @@ export class Instance {
     this.#happen('pause-asked');
     if (this.#state === 'pausing') this.#because = 'asked';
     await this.#line.settled;
+  }
+
+  /** A person's store, or the host's that wants the RAM: it has been let go when this resolves, unless a request came in between. */
+  async store(because: string): Promise<void> {
+    if (isInRam(this.#state)) await this.pause();
+    this.#happen('store-due');
+    if (this.#state === 'storing') this.#because = because;
+    while (this.state === 'storing' && !this.#parts.closing.aborted) await this.#line.settled;
   }
 
   setPolicy(idle: IdlePolicy): Promise<void> {
@@ -225,6 +292,7 @@ export class Instance {
   abandon(failure: Failure): void {
     this.#watch?.stop.abort(failure);
     this.#watch = undefined;
+    this.#storeTimer?.abort();
     this.#visits.turnAway(failure);
     this.#visits.endStreams(failure);
     this.#guest?.close();
@@ -242,6 +310,9 @@ export class Instance {
     for (const effect of move.effects) this.#carryOut(effect);
     if (move.state === 'running' && before !== 'running') this.#watchSleep();
     if (move.state !== 'running' && before === 'running') this.#stopWatch();
+    if (move.state === 'paused' && before !== 'paused') this.#watchStore();
+    if (move.state !== 'paused' && before === 'paused') this.#storeTimer?.abort();
+    if (move.state === 'storing-then-wake') this.#storing.giveWay();
     if (this.state !== was) this.#changed(this, was);
   }
 
@@ -252,6 +323,15 @@ export class Instance {
       case 'wake': {
         const sinceMs = this.#parts.clock.monotonicMs();
         return this.#start(() => this.#wake(sinceMs));
+      }
+      case 'store':
+        this.#storing.begin();
+        return this.#start(() => this.#store());
+      case 'release':
+        return this.#start(() => this.#release());
+      case 'restore': {
+        const sinceMs = this.#parts.clock.monotonicMs();
+        return this.#start(() => this.#restore(sinceMs));
       }
       case 'destroy':
         return this.#start(() => this.#destroy());
@@ -302,12 +382,85 @@ export class Instance {
         this.#reason = undefined;
         this.#because = 'request';
         this.#happen('wake-done');
-        this.#parts.events.woke({ ...this.#who(), tookMs: ended.tookMs, predictedMs });
+        this.#parts.events.woke({ ...this.#who(), tier: 'paused', tookMs: ended.tookMs, predictedMs });
+    }
+  }
+
+  async #store(): Promise<void> {
+    const ended = await this.#storing.store(this.#sleeper);
+    const { tookMs } = ended;
+    switch (ended.kind) {
+      case 'done':
+        this.storeTimes.add(tookMs);
+        this.#reason = undefined;
+        this.#parts.events.stored({ ...this.#who(), tookMs, ...ended.facts });
+        return this.#happen('store-done');
+      case 'cut':
+        this.#parts.events.storeCut({ ...this.#who(), tookMs });
+        // Whoever waited may have been turned away since.
+        return this.#happen(this.#state === 'storing-then-wake' ? 'store-cut' : 'store-failed');
+      case 'failed':
+        this.#parts.events.storeFailed({ ...this.#who(), tookMs, reason: ended.reason });
+        if (this.#state === 'storing') this.#reason = `the last store failed: ${ended.reason}`;
+        return this.#happen('store-failed');
+    }
+  }
+
+  async #release(): Promise<void> {
+    const ended = await this.#storing.release(this.#sleeper, () => this.#state === 'releasing-then-wake');
+    switch (ended.kind) {
+      case 'carried over':
+        return;
+      case 'done':
+        this.#guest?.close();
+        this.#guest = undefined;
+        this.#parts.events.released({ ...this.#who(), tookMs: ended.tookMs });
+        return this.#happen('release-done');
+      case 'cut':
+        return this.#happen(this.#state === 'releasing-then-wake' ? 'release-cut' : 'release-failed');
+      case 'failed':
+        this.#parts.events.releaseFailed({ ...this.#who(), reason: ended.reason });
+        return this.#happen('release-failed');
+    }
+  }
+
+  async #restore(sinceMs: number): Promise<void> {
+    const { events, clock } = this.#parts;
+    const { predictedMs } = this.restoreTimes;
+    try {
+      const { guest, from, image, lostSinceMs } = await this.#storing.restore(this.#knownBody, this.#sleeper);
+      const tookMs = clock.monotonicMs() - sinceMs;
+      this.#guest?.close();
+      this.#guest = guest;
+      this.restoreTimes.add(tookMs);
+      this.#because = 'request';
+      const lost = this.#lost ?? 'its newest image would not do';
+      this.#lost = undefined;
+      this.#reason = lostSinceMs === undefined ? undefined : lossOf(from, lostSinceMs, lost);
+      if (lostSinceMs !== undefined) events.fellBack({ ...this.#who(), to: from, lostSinceMs, reason: lost });
+      this.#happen('restore-done');
+      events.woke({ ...this.#who(), tier: 'stored', tookMs, predictedMs });
+      await this.#tidy(image);
+    } catch (error) {
+      const reason = explain(error);
+      events.wakeFailed({ ...this.#who(), reason });
+      this.#reason = `the last wake failed: ${reason}`;
+      this.#happen('restore-failed');
+    }
+  }
+
+  /** Images that a wake has made superfluous; those that could not be removed now are so after the next one. */
+  async #tidy(proven: string | undefined): Promise<void> {
+    try {
+      await this.#shelving.tidy(proven);
+    } catch (error) {
+      this.#parts.events.untidy({ ...this.#who(), reason: explain(error) });
     }
   }
 
   async #destroy(): Promise<void> {
-    const ended = await this.#operations.destroy(this.#body, this.#reason ?? 'deleted', () => this.#dead.resolve());
+    const what = { dead: () => this.#dead.resolve(), images: this.#shelving.names };
+    const ended = await this.#operations.destroy(this.#body, this.#reason ?? 'deleted', what);
     switch (ended.kind) {
       case 'carried over':
         return;
@@ -323,18 +476,19 @@ export class Instance {
   }
 
   #died(reason: string): void {
-    if (
-      this.#state === 'creating' ||
-      this.#state === 'deleting' ||
-      this.#state === 'deleted' ||
-      this.#state === 'failed'
-    )
-      return;
+    if (this.#state === 'creating' || !isInRam(this.#state) || this.#storing.isUnderWay) return;
     this.#parts.events.died({ ...this.#who(), reason });
-    this.#die(reason);
-    this.#parts.journal
-      .failed(this.#hostId, reason)
-      .catch((error: unknown) => this.#parts.events.bug({ where: 'journal of a death', reason: explain(error) }));
+    const fallsBack = this.#shelving.shelf.images.length > 0;
+    if (fallsBack) this.#fallBack(reason);
+    else this.#die(reason);
+    const written = fallsBack ? this.#shelving.died(reason) : this.#parts.journal.failed(this.#hostId, reason);
+    written.catch((error: unknown) => this.#parts.events.bug({ where: 'journal of a death', reason: explain(error) }));
+  }
+
+  #fallBack(reason: string): void {
+    this.#reason = `${reason}; its next wake goes back to its last image`;
+    this.#lost = reason;
+    this.#happen('died-with-image');
   }
 
   #die(reason: string): void {
@@ -365,6 +519,20 @@ export class Instance {
       });
   }
 
+  /** While it sleeps in RAM: waits for the instant at which it is stored. */
+  #watchStore(): void {
+    const { storeAfterMs, clock, events } = this.#parts;
+    if (storeAfterMs === 0) return;
+    const timer = (this.#storeTimer = new AbortController());
+    clock
+      .after(this.#storing.dueAfterMs(storeAfterMs), timer.signal)
+      .then(
+        () => this.#happen('store-due'),
+        () => {}, // it woke, or ended, before
+      )
+      .catch((error: unknown) => events.bug({ where: 'store watch', reason: explain(error) }));
+  }
+
   #stopWatch(): void {
     if (this.#watch?.sleep.sitsOut) this.uses.touch(); // Until now it was in use.
     this.#watch?.stop.abort(new Error('it runs no more'));
@@ -377,13 +545,28 @@ export class Instance {
   }
 
   /** An operation on the host before there is anything on it is a bug. */
-  get #hostId(): InstanceId {
+  get #knownBody(): Body {
     if (!this.#body) throw new Error('nothing carries this instance yet');
-    return this.#body.hostId;
+    return this.#body;
+  }
+
+  get #hostId(): InstanceId {
+    return this.#knownBody.hostId;
+  }
+
+  get #sleeper(): Sleeper {
+    if (!this.#spec) throw new Error('an instance that sleeps was made of something');
+    return { hostId: this.#hostId, claim: this.claim, spec: this.#spec, shelving: this.#shelving };
   }
 
   #who() {
     const { instanceId, generation, workspace, name } = this.claim;
     return { instanceId, generation, workspace, name, ...(this.#body ? { hostId: this.#body.hostId } : {}) };
   }
+}
+
+function lossOf(from: 'image' | 'files', lostSinceMs: number, why: string): string {
+  return from === 'files'
+    ? `its memory was lost, only its files came back: ${why}`
+    : `what happened after ${new Date(lostSinceMs).toISOString()} was lost: ${why}`;
 }

@@ -66,14 +66,18 @@ export class Operations {
     }
   }
 
-  /** `dead` is called when it can no longer run. */
-  async destroy(body: Body | undefined, reason: string, dead: () => void): Promise<Destroyed> {
+  /** `dead` is called when it can no longer run; `images` go with it. */
+  async destroy(
+    body: Body | undefined,
+    reason: string,
+    what: { readonly dead: () => void; readonly images: readonly string[] },
+  ): Promise<Destroyed> {
     if (!body) return { kind: 'done', tookMs: 0 };
     if (this.#failedDestructions > 0) await retryPause(this.#parts, this.#failedDestructions);
     if (this.#parts.closing.aborted) return { kind: 'carried over' };
     const sinceMs = this.#parts.clock.monotonicMs();
     try {
-      await destroyOnHost(this.#parts, body, reason, dead);
+      await destroyOnHost(this.#parts, body, reason, what);
       return { kind: 'done', tookMs: this.#parts.clock.monotonicMs() - sinceMs };
     } catch (error) {
       this.#failedDestructions++;

@@ -17,6 +17,9 @@ export function refusalOf(claim: Claim, state: StandbyState, reason: string | un
     case 'pausing':
     case 'paused':
     case 'waking':
+    case 'storing':
+    case 'stored':
+    case 'restoring':
       return new Failure('unavailable', `sandbox "${name}" cannot be woken now: ${hindrance(state, reason)}`, {
         retryable: true,
         retryAfterS: 2,
@@ -30,6 +33,6 @@ function failed(name: SandboxName, reason = 'no reason is known'): string {
 }
 
 function hindrance(state: StandbyState, reason: string | undefined): string {
-  const fenced = state === 'fencing' || state === 'fenced' || state === 'fenced-asleep';
+  const fenced = state.startsWith('fenc') || state.endsWith('-fenced');
   return fenced ? "this node's lease has ended" : (reason ?? 'it was put to sleep');
 }

@@ -13,7 +13,7 @@ import { explain, Failure, KeyedQueue } from '@torpor/kernel';
 import { Births } from '../life/birth.ts';
 import { newToken } from '../life/create.ts';
 import { adoptAll } from '../life/adopt.ts';
-import type { Claim, Hint } from '../journal/index.ts';
+import type { Claim, Hint, Shelf } from '../journal/index.ts';
 import type { Body, Parts } from '../parts.ts';
 import type { Admission } from '../pools/admission.ts';
 import type { Pools } from '../pools/pools.ts';
@@ -128,7 +128,7 @@ export class Standby {
 
   /** After a restart: takes over what the journal and the host know. */
   adopt(): Promise<void> {
-    return adoptAll(this.#parts, this.#pools, (claim, body, hint) => this.#add(claim, body, hint));
+    return adoptAll(this.#parts, this.#pools, (claim, body, known) => this.#add(claim, body, known));
   }
 
   /** Asleep, all that run: in use or not. Resolves when each has been tried; one that will not sleep is told by its own events. */
@@ -158,9 +158,11 @@ export class Standby {
     const recipe = parts.recipeOf(ask.template);
     const { instanceId, generation, workspace, name, idle } = ask;
     const who = { instanceId, generation, workspace, name };
-    const claim: Claim = { ...who, idle, workdir: recipe.workdir, token: newToken(parts.chance) };
-    const birth = { claim, shape: ask.shape, recipe: { ...recipe, env: { ...recipe.env, ...ask.env } } };
-    const instance = this.#add(claim, undefined, undefined);
+    const env = { ...recipe.env, ...ask.env };
+    const sealedEnv = parts.nodeKey.seal(workspace, 'env', Buffer.from(JSON.stringify(env)));
+    const claim: Claim = { ...who, idle, workdir: recipe.workdir, token: newToken(parts.chance), sealedEnv };
+    const birth = { claim, shape: ask.shape, recipe: { ...recipe, env } };
+    const instance = this.#add(claim, undefined, {});
     let from: 'pool' | 'cold' = 'cold';
     try {
       await instance.make(async (use) => {
@@ -179,13 +181,14 @@ export class Standby {
     return { from };
   }
 
-  #add(claim: Claim, body: Body | undefined, hint: Hint | undefined): Instance {
+  #add(claim: Claim, body: Body | undefined, { hint, shelf }: { hint?: Hint | undefined; shelf?: Shelf }): Instance {
     const instance = new Instance({
       parts: this.#parts,
       claim,
       body,
       lastUsedAtMs: hint?.lastUsedAtMs,
       wakeMs: hint?.wakeMs,
+      shelf,
       changed: (one, before) => {
         this.#changed(one, before);
         if (before === 'creating' && this.#leaseOver) one.leaseLost();

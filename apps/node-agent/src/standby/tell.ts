@@ -22,14 +22,18 @@ function whatHappened(before: InstanceState, after: InstanceState): string {
     case 'running':
       return before === 'creating' ? 'created' : 'woke';
     case 'paused':
-      return 'fell asleep';
+      return before === 'storing' ? 'could not be stored' : 'fell asleep';
     case 'deleted':
       return 'deleted';
     case 'failed':
       return 'failed';
+    case 'stored':
+      return 'was stored';
     case 'creating':
     case 'pausing':
     case 'waking':
+    case 'storing':
+    case 'restoring':
     case 'deleting':
       return after;
   }

@@ -1,6 +1,6 @@
 /** The requests of one instance: let in while it runs, held while it is on its way there, and told when it ends. */
 import type { Clock, Failure } from '@torpor/kernel';
-import { reported, type StandbyState } from '@torpor/policy';
+import { hasQueuedWake, reported, type StandbyState } from '@torpor/policy';
 import type { Guest } from '@torpor/runtime';
 import { Held } from './held.ts';
 import { Stay, type StayHost } from './stay.ts';
@@ -52,19 +52,16 @@ export class Visits implements StayHost {
     const stay = new Stay(this, kind, reported(this.#visited.state()));
     this.#uses.begin(kind);
     this.#visited.arrived();
-    switch (this.#visited.state()) {
-      case 'running':
-        this.#stays.add(stay);
-        return stay;
-      case 'creating':
-      case 'waking':
-      case 'pausing-then-wake':
-        stay.awake = this.#hold(stay, signal);
-        return stay;
-      default:
-        this.#uses.end(kind);
-        throw this.#visited.refusal();
+    const state = this.#visited.state();
+    if (state === 'running') {
+      this.#stays.add(stay);
+    } else if (state === 'creating' || willWake(state)) {
+      stay.awake = this.#hold(stay, signal);
+    } else {
+      this.#uses.end(kind);
+      throw this.#visited.refusal();
     }
+    return stay;
   }
 
   letIn(): void {
@@ -120,10 +117,13 @@ export class Visits implements StayHost {
   /** Its turn came and went: the instance was put to sleep, or ended, before this request went on. It waits once more. */
   async #holdAgain(signal: AbortSignal | undefined): Promise<void> {
     this.#visited.arrived();
-    const state = reported(this.#visited.state());
-    if (state === 'waking' || state === 'pausing') {
+    if (willWake(this.#visited.state())) {
       await this.#held.wait({ name: 'second hold of a request', ms: WAKE_HOLD_MS }, signal);
     }
     if (this.#visited.state() !== 'running') throw this.#visited.refusal();
   }
+}
+
+function willWake(state: StandbyState): boolean {
+  return state === 'waking' || state === 'restoring' || hasQueuedWake(state);
 }

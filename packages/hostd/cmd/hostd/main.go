@@ -22,6 +22,7 @@ import (
 	"torpor.dev/hostd/internal/host"
 	"torpor.dev/hostd/internal/names"
 	"torpor.dev/hostd/internal/sandbox"
+	"torpor.dev/hostd/internal/scribe"
 	"torpor.dev/hostd/internal/wire"
 )
 
@@ -42,6 +43,9 @@ func main() {
 func run() error {
 	if len(os.Args) == 5 && os.Args[1] == "spawn" { // Started by hostd itself, never by a person.
 		return sandbox.RunSpawner(sandbox.Runsc{Binary: os.Args[2], Root: os.Args[3], Bundles: os.Args[4]})
+	}
+	if len(os.Args) == 3 && os.Args[1] == "scribe" { // The same.
+		return scribe.Run(os.Args[2])
 	}
 	given, err := parseFlags()
 	if err != nil {
@@ -201,11 +205,12 @@ func beAlone(path string) (*os.File, error) {
 // listen takes the socket it was given, else makes one. Its name stays in place when hostd ends, so that a client's retry finds the next one.
 func listen(given flags) (*net.UnixListener, error) {
 	if os.Getenv("LISTEN_FDS") == "1" {
-		generic, err := net.FileListener(os.NewFile(3, "hostd.sock"))
+		given := os.NewFile(3, "hostd.sock")
+		generic, err := net.FileListener(given)
 		if err != nil {
 			return nil, fmt.Errorf("using the listening socket on file descriptor 3: %w", err)
 		}
-		unix.Close(3)
+		given.Close()
 		listener, ok := generic.(*net.UnixListener)
 		if !ok {
 			return nil, errors.New("file descriptor 3 is not a unix socket")

@@ -29,6 +29,10 @@ func main() {
 		fmt.Println(multiply(nil))
 		return
 	}
+	if len(os.Args) == 2 && os.Args[1] == "adder" {
+		adder()
+		return
+	}
 	answer("/", func(*http.Request) (string, error) { return os.Hostname() })
 	answer("/spin", spin)
 	answer("/dial", dial)

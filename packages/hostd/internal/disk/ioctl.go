@@ -33,6 +33,7 @@ var (
 	ioctlInoLookup     = ioc(iocReadWrite, 18, 4096)
 	ioctlSnapCreateV2  = ioc(iocWrite, 23, 4096)
 	ioctlSubvolCreate2 = ioc(iocWrite, 24, 4096)
+	ioctlSetFlags      = ioc(iocWrite, 26, 8)
 	ioctlFsInfo        = ioc(iocRead, 31, 1024)
 	ioctlQuotaCtl      = ioc(iocReadWrite, 40, 16)
 	ioctlQgroupCreate  = ioc(iocWrite, 42, 16)
@@ -45,6 +46,7 @@ const (
 	quotaEnable       = 1
 	quotaEnableSimple = 4
 	limitMaxReferred  = 1
+	subvolReadOnly    = 1 << 1
 	subvolInherit     = 1 << 2
 )
 
@@ -117,6 +119,12 @@ func snapshotSubvolume(source, path string, parentQgroup uint64) error {
 			return ioctl(parent, ioctlSnapCreateV2, volArgsV2(int64(from.Fd()), filepath.Base(path), inherit))
 		})
 	})
+}
+
+func setReadOnly(path string) error {
+	argument := make([]byte, 8)
+	native.PutUint64(argument, subvolReadOnly)
+	return within(path, func(directory *os.File) error { return ioctl(directory, ioctlSetFlags, argument) })
 }
 
 func destroySubvolume(path string) error {

@@ -86,7 +86,7 @@ func Open(paths names.Paths, reserveMib int64) (*Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, directory := range []string{paths.Disks(), paths.Volumes()} {
+	for _, directory := range []string{paths.Disks(), paths.Volumes(), paths.Snapshots()} {
 		if err := os.MkdirAll(directory, 0o700); err != nil {
 			return nil, fmt.Errorf("making %s: %w", directory, err)
 		}

@@ -23,6 +23,7 @@ import (
 	"torpor.dev/hostd/internal/names"
 	"torpor.dev/hostd/internal/network"
 	"torpor.dev/hostd/internal/sandbox"
+	"torpor.dev/hostd/internal/scribe"
 	"torpor.dev/hostd/internal/wire"
 )
 
@@ -46,6 +47,7 @@ type Host struct {
 	groups    cgroup.Hierarchy
 	locks     *lock.Locks
 	sandboxes *sandbox.Sandboxes
+	scribes   *scribe.Scribes
 
 	// prepared is what node.prepare said; its pool and net are made from that.
 	mutex sync.RWMutex
@@ -60,7 +62,7 @@ func Open(options Options) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, directory := range []string{options.Paths.RunDir, options.Paths.RunscRoot(), options.Paths.Bundles(), options.Paths.Locks()} {
+	for _, directory := range []string{options.Paths.RunDir, options.Paths.RunscRoot(), options.Paths.Bundles(), options.Paths.Locks(), options.Paths.EmptyDir()} {
 		if err := os.MkdirAll(directory, 0o711); err != nil {
 			return nil, fmt.Errorf("making %s: %w", directory, err)
 		}
@@ -70,13 +72,19 @@ func Open(options Options) (*Host, error) {
 		return nil, err
 	}
 	sandboxes.AdoptOrphans(options.Log)
-	h := &Host{Options: options, started: time.Now(), groups: groups, locks: lock.New(options.Paths), sandboxes: sandboxes}
+	h := &Host{
+		Options: options, started: time.Now(), groups: groups, locks: lock.New(options.Paths),
+		sandboxes: sandboxes, scribes: scribe.NewScribes(options.Paths.EmptyDir(), scribesReady),
+	}
 	if err := h.takeUp(); err != nil {
 		return nil, err
 	}
 	go h.warm()
 	return h, nil
 }
+
+// scribesReady is how many wait for work: one for a wake, one for a store meanwhile.
+const scribesReady = 2
 
 const warmDeadline = 10 * time.Second
 

@@ -114,13 +114,17 @@ func (h *Host) usage(context.Context, struct{}) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	images, err := pool.ImagesMib()
+	if err != nil {
+		return nil, err
+	}
 	memory, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
 		return nil, fmt.Errorf("reading the host's memory: %w", err)
 	}
 	mib := func(key string) int64 { return meminfoMib(string(memory), key) }
 	return map[string]any{
-		"pool":   map[string]int64{"totalMib": space.TotalMib, "usedMib": space.UsedMib, "freeMib": space.FreeMib, "reserveMib": space.ReserveMib},
+		"pool":   map[string]int64{"totalMib": space.TotalMib, "usedMib": space.UsedMib, "freeMib": space.FreeMib, "reserveMib": space.ReserveMib, "imagesMib": images},
 		"memory": map[string]int64{"totalMib": mib("MemTotal"), "availableMib": mib("MemAvailable")},
 		"swap":   map[string]int64{"totalMib": mib("SwapTotal"), "freeMib": mib("SwapFree")},
 	}, nil
@@ -185,7 +189,12 @@ func (h *Host) inventory(context.Context, struct{}) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	images, snapshots, err := disk.Kept(h.Paths)
+	if err != nil {
+		return nil, err
+	}
 	return map[string]any{
+		"images": images, "snapshots": snapshots,
 		"sandboxes": traces.Records, "bundles": traces.Bundles, "mounts": traces.Mounts, "cgroups": traces.Cgroups,
 		"disks": orEmpty(disks), "netns": namespaces, "veths": veths, "netElements": elements,
 	}, nil

@@ -44,6 +44,16 @@ func init() {
 		"volume.detach":  onVolume((*disk.Pool).Detach),
 		"inventory":      taking((*Host).inventory),
 		"host.purge":     taking((*Host).purge),
+
+		"image.save":      taking((*Host).saveImage),
+		"image.seal":      taking((*Host).sealImage),
+		"image.verify":    taking((*Host).verifyImage),
+		"image.list":      taking((*Host).listImages),
+		"image.read":      taking((*Host).readImage),
+		"image.delete":    taking((*Host).deleteImage),
+		"disk.snapshot":   taking((*Host).snapshotDisk),
+		"disk.restore":    taking((*Host).restoreDisk),
+		"sandbox.restore": taking((*Host).restoreSandbox),
 	}
 }
 

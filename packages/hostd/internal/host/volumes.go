@@ -6,12 +6,14 @@ import (
 	"torpor.dev/hostd/internal/disk"
 	"torpor.dev/hostd/internal/lock"
 	"torpor.dev/hostd/internal/names"
+	"torpor.dev/hostd/internal/wire"
 )
 
 type volumeArgs struct {
 	Volume  string `json:"volume"`
 	SizeMib int64  `json:"sizeMib"`
 	From    string `json:"from"`
+	Image   string `json:"image"`
 }
 
 func (h *Host) createVolume(ctx context.Context, args volumeArgs) (any, error) {
@@ -20,7 +22,20 @@ func (h *Host) createVolume(ctx context.Context, args volumeArgs) (any, error) {
 			return nil, err
 		}
 	}
+	var image names.Image
+	if args.Image != "" {
+		parsed, err := parseImage(args.Image)
+		if err != nil {
+			return nil, err
+		}
+		if image = parsed; args.From == "" {
+			return nil, wire.Errorf(wire.BadRequest, "from must say which of the volumes of image %s is meant", image)
+		}
+	}
 	return h.onVolumeAlone(ctx, args.Volume, func(pool *disk.Pool, volume string) (any, error) {
+		if image != "" {
+			return done{}, pool.CreateVolumeOf(volume, args.SizeMib, image, args.From)
+		}
 		return done{}, pool.CreateVolume(volume, args.SizeMib, args.From)
 	})
 }

@@ -111,6 +111,14 @@ func isStillAt(file *os.File, path string) bool {
 	return err == nil && os.SameFile(held, there)
 }
 
+// Leave has a child that was given the file hold the lock no longer: what it still does concerns no other verb.
+func (h *Held) Leave() error {
+	if err := unix.Flock(int(h.File.Fd()), unix.LOCK_UN); err != nil {
+		return fmt.Errorf("unlocking %s: %w", h.path, err)
+	}
+	return nil
+}
+
 // Release lets the next one in.
 func (h *Held) Release() {
 	h.File.Close()

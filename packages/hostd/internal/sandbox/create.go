@@ -99,7 +99,7 @@ func (s *Sandboxes) create(ctx context.Context, ask Ask, netns string, wanted []
 	}
 	described, err := json.Marshal(spec(ask, places{
 		rootfs: s.paths.Rootfs(ask.ID), netns: netns, cgroup: group.OCIPath(), volumes: filepath.Join(disk, "vol"),
-		keepTmp: holdsFiles(filepath.Join(s.paths.Rootfs(ask.ID), "tmp")),
+		keepTmp: bringsTmp(lower),
 	}))
 	if err != nil {
 		return Process{}, err

@@ -74,6 +74,11 @@ func (h *handle) dial() error {
 
 // ask has the sentry do something after which its tasks are as then says; result may take an answer.
 func (h *handle) ask(ctx context.Context, method string, then taskState, result any) error {
+	return h.order(ctx, method, nil, then, result)
+}
+
+// order is to ask with an argument.
+func (h *handle) order(ctx context.Context, method string, argument any, then taskState, result any) error {
 	if err := h.settle(ctx); err != nil {
 		return err
 	}
@@ -82,7 +87,7 @@ func (h *handle) ask(ctx context.Context, method string, then taskState, result 
 	}
 	h.tasks = tasksUnknown
 	h.pending = &order{method: method, then: then, done: make(chan error, 1)}
-	go func(connection *urpc.Client, done chan error) { done <- connection.Call(method, nil, result) }(h.client, h.pending.done)
+	go func(connection *urpc.Client, done chan error) { done <- connection.Call(method, argument, result) }(h.client, h.pending.done)
 	return h.settle(ctx)
 }
 
@@ -149,11 +154,13 @@ func (h *handle) look(ctx context.Context) error {
 
 // tasksIn reads the sentry's goroutine stacks. Each task is a goroutine in (*Task).run, and a stopped one waits in
 // (*Task).doStop on a condition. Only a pause stops them all, or a tenant that sends SIGSTOP to every process of its own,
-// PID 1 included: its sandbox may then be resumed once too often, and die of it. It is not to be known, and to be looked at again, while a pause or resume is under way, or while tasks are on their way
+// PID 1 included: its sandbox may then be resumed once too often, and die of it. It is not to be known, and to be looked at again, while a pause, resume or save is under way, or while tasks are on their way
 // into the stop or out of it: those are in doStop but do not wait.
 func tasksIn(stacks string) taskState {
-	if strings.Contains(stacks, "boot.(*containerManager).Pause(") || strings.Contains(stacks, "boot.(*containerManager).Resume(") {
-		return tasksUnknown
+	for _, underWay := range []string{"Pause(", "Resume(", "Checkpoint("} {
+		if strings.Contains(stacks, "boot.(*containerManager)."+underWay) {
+			return tasksUnknown
+		}
 	}
 	stopped, moving := 0, 0
 	for _, stack := range strings.Split(stacks, "\n\n") {

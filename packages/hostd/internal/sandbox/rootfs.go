@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -81,6 +82,12 @@ func overlayOptions(lower []string, disk string) (string, error) {
 		return "", wire.Errorf(wire.BadRequest, "the paths of %d lower directories are too long for one mount", len(lower))
 	}
 	return options, nil
+}
+
+// bringsTmp says whether the template has files in its /tmp. What the disk has there by now must not count: an image is
+// restored only into a sandbox with the very mounts of the one that it was made of.
+func bringsTmp(lower []string) bool {
+	return slices.ContainsFunc(lower, func(layer string) bool { return holdsFiles(filepath.Join(layer, "tmp")) })
 }
 
 // holdsFiles says whether a directory's content would be hidden by a mount on it. A link is followed inside the sandbox, never here.

@@ -84,6 +84,9 @@ func TestAMountOnTmpHidesNothing(t *testing.T) {
 	if !holdsFiles(at) || !holdsFiles(filepath.Join(at, "tmp")) {
 		t.Error("what is there would be hidden")
 	}
+	if bringsTmp([]string{t.TempDir()}) || !bringsTmp([]string{t.TempDir(), at}) {
+		t.Error("any layer of a template brings what is to stay in sight")
+	}
 }
 
 func TestAnAskWithoutALimitIsRefused(t *testing.T) {
@@ -125,6 +128,7 @@ const (
 	leavingTask  = "goroutine 5 [runnable]:\n" + inDoStop
 	runningTask  = "goroutine 6 [syscall]:\ngvisor.dev/gvisor/pkg/sentry/platform/systrap.(*context).Switch(0x1)\n\tx.go:1\ngvisor.dev/gvisor/pkg/sentry/kernel.(*Task).run(0x1, 0x2)\n\tx.go:2"
 	otherRoutine = "goroutine 1 [running]:\nmain.main()\n\tx.go:1"
+	saving       = "goroutine 8 [semacquire]:\ngvisor.dev/gvisor/runsc/boot.(*containerManager).Checkpoint(0x1, 0x0, 0x0)\n\tx.go:2"
 	pausing      = "goroutine 7 [semacquire]:\ngvisor.dev/gvisor/pkg/sentry/kernel.(*Kernel).Pause(0x1)\n\tx.go:1\ngvisor.dev/gvisor/runsc/boot.(*containerManager).Pause(0x1, 0x0, 0x0)\n\tx.go:2"
 )
 
@@ -137,7 +141,7 @@ func TestASandboxIsPausedWhenAllItsTasksStandStill(t *testing.T) {
 		{[]string{otherRoutine, stoppedTask, stoppedTask}, tasksPaused}, {[]string{stoppedTask, runningTask}, tasksRunning},
 		{[]string{runningTask}, tasksRunning}, {[]string{otherRoutine}, tasksRunning}, {nil, tasksRunning},
 		{[]string{leavingTask, stoppedTask}, tasksUnknown}, {[]string{leavingTask, runningTask}, tasksRunning},
-		{[]string{stoppedTask, pausing}, tasksUnknown},
+		{[]string{stoppedTask, pausing}, tasksUnknown}, {[]string{stoppedTask, saving}, tasksUnknown},
 	} {
 		if got := tasksIn(strings.Join(c.stacks, "\n\n")); got != c.want {
 			t.Errorf("%v: %v", c.stacks, got)

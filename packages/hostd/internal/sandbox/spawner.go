@@ -193,11 +193,12 @@ func RunSpawner(runsc Runsc) error {
 	if err != nil {
 		return err
 	}
-	generic, err := net.FileConn(os.NewFile(3, "hostd"))
+	given := os.NewFile(3, "hostd")
+	generic, err := net.FileConn(given)
 	if err != nil {
 		return fmt.Errorf("using hostd's socket: %w", err)
 	}
-	unix.Close(3)
+	given.Close() // By its owner: closed behind its back, its finalizer would one day close whatever is number 3 by then.
 	socket := generic.(*net.UnixConn)
 	var busy sync.Mutex
 	var births births

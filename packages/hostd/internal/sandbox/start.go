@@ -32,7 +32,7 @@ func (s *Sandboxes) Start(ctx context.Context, id names.ID) error {
 		return nil
 	}
 	select {
-	case err = <-s.beginStart(id, loaded):
+	case err = <-s.beginStart(id, func() error { return loaded.Start(s.conf) }):
 	case <-ctx.Done():
 		return lateStart(id, begin)
 	}
@@ -47,7 +47,7 @@ func (s *Sandboxes) Start(ctx context.Context, id names.ID) error {
 	return h.dial()
 }
 
-func (s *Sandboxes) beginStart(id names.ID, loaded *container.Container) <-chan error {
+func (s *Sandboxes) beginStart(id names.ID, start func() error) <-chan error {
 	over := make(chan struct{})
 	s.mutex.Lock()
 	s.starts[id] = over
@@ -55,7 +55,7 @@ func (s *Sandboxes) beginStart(id names.ID, loaded *container.Container) <-chan 
 	outcome := make(chan error, 1)
 	go func() {
 		// It visits the sandbox's network namespace, and a thread that failed to come back from there must serve nothing else.
-		err := thread.Alone(func() error { return loaded.Start(s.conf) })
+		err := thread.Alone(start)
 		s.mutex.Lock()
 		delete(s.starts, id)
 		s.mutex.Unlock()

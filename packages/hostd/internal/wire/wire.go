@@ -28,6 +28,10 @@ const (
 	Deadline      Code = "deadline"
 	Unsupported   Code = "unsupported"
 	HostError     Code = "host_error"
+	// Gone says that the sandbox has died, of this verb or before; sandbox.state tells how.
+	Gone Code = "gone"
+	// Refused says that an image is damaged, or its key another one. An earlier image may be whole.
+	Refused Code = "refused"
 )
 
 // Error is a failure the client may meet. Retryable means that asking the same again can help.

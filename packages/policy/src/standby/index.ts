@@ -2,6 +2,8 @@ export { idleVerdict, previewCounts, type IdleVerdict, type PreviewBytes, type U
 export {
   EFFECTS,
   HAPPENINGS,
+  hasQueuedWake,
+  isInRam,
   next,
   reported,
   STANDBY_STATES,

@@ -3,7 +3,12 @@
  * The engine in node-agent mirrors it: it feeds happenings in and carries effects out, one at a time per instance, and holds no ifs of its own.
  *
  * Two words need care. *Fenced* is frozen because the node's lease on its instances ended: another node may own them by now, so no request may wake them.
- * An *operation* is what an effect starts on the host (`pause`, `wake`, `destroy`); its end comes back as a happening, possibly after the state has moved on.
+ * An *operation* is what an effect starts on the host (`pause`, `store`, `destroy`, …); its end comes back as a happening, possibly after the state has
+ * moved on.
+ *
+ * Asleep has two depths here. *Paused*: everything is in RAM. *Stored*: nothing of it runs; its memory is an image on disk, or, when the host lost
+ * what ran, there are its files only, and the restore says so. RAM is let go in one place alone: `storing` × `store-done`, when the image has been sealed
+ * and read back and nobody waits.
  */
 import type { InstanceState } from '@torpor/contracts';
 
@@ -15,11 +20,27 @@ export const STANDBY_STATES = [
   'pausing-then-wake',
   'paused',
   'waking',
+  /** Asleep in RAM, an image of it being written. */
+  'storing',
+  /** Asked for meanwhile: a save cannot be cut short, so it wakes as soon as the sandbox may be touched again. */
+  'storing-then-wake',
+  /** The image is whole: its RAM is being let go. */
+  'releasing',
+  'releasing-then-wake',
+  'stored',
+  /** Being made anew from its image. */
+  'restoring',
   'fencing',
   /** Fenced while in use: a renewed lease wakes it. */
   'fenced',
   /** Fenced while asleep: a renewed lease leaves it asleep. */
   'fenced-asleep',
+  /** Fenced while one of these was under way, which cannot be undone: nothing runs during the first two, and what the third wakes is frozen at once. */
+  'storing-fenced',
+  'releasing-fenced',
+  'restoring-fenced',
+  /** Stored needs no freezer, only to be left alone. */
+  'fenced-stored',
   'deleting',
   'deleted',
   /** Its process is gone; its files are kept until somebody deletes it. */
@@ -33,6 +54,8 @@ export const HAPPENINGS = [
   /** After a restart of the node-agent, what the kernel says of a claimed instance. */
   'found-running',
   'found-frozen',
+  /** … or what the journal says, where the host runs nothing of it: there is an image, or at least its files. */
+  'found-stored',
   /** Anything that needs it awake: a request, bytes on a preview's socket, a person's resume. */
   'request-arrived',
   /** The idle policy's instant came and nothing holds it awake. */
@@ -43,9 +66,26 @@ export const HAPPENINGS = [
   'pause-failed',
   'wake-done',
   'wake-failed',
+  /** It has slept in RAM for long enough, the host wants the RAM, or a person asked. */
+  'store-due',
+  /** The image is sealed, and was read back and compared. */
+  'store-done',
+  'store-failed',
+  /** The store gave way to a queued wake as soon as it could; there is no new image. */
+  'store-cut',
+  'release-done',
+  'release-failed',
+  /** A wake came before anything had been let go. */
+  'release-cut',
+  /** From its image, an older one, or its files: the engine says which. */
+  'restore-done',
+  'restore-failed',
   'lease-lost',
   'lease-renewed',
+  /** Nothing of it is left but its files as they were then. */
   'process-died',
+  /** The same, but there is an image to fall back to. */
+  'died-with-image',
   'delete-asked',
   'destroy-done',
   'destroy-failed',
@@ -55,6 +95,9 @@ export type Happening = (typeof HAPPENINGS)[number];
 export const EFFECTS = [
   'pause',
   'wake',
+  'store',
+  'release',
+  'restore',
   'destroy',
   /** Requests that are held go on to the guest. */
   'let-in',
@@ -75,10 +118,34 @@ type Cell = readonly [StandbyState, ...Effect[]] | 'stay';
 type Row = Readonly<Partial<Record<Happening, Cell>>>;
 
 /** An operation's end that arrives after the state has moved on; the next operation in line sets it right. */
-const LATE = { 'pause-done': 'stay', 'pause-failed': 'stay', 'wake-done': 'stay', 'wake-failed': 'stay' } as const;
+const LATE = {
+  'pause-done': 'stay',
+  'pause-failed': 'stay',
+  'wake-done': 'stay',
+  'wake-failed': 'stay',
+  'store-done': 'stay',
+  'store-failed': 'stay',
+  'store-cut': 'stay',
+  'release-done': 'stay',
+  'release-failed': 'stay',
+  'release-cut': 'stay',
+  'restore-done': 'stay',
+  'restore-failed': 'stay',
+} as const;
+
+/** What means nothing to an instance that is busy with something else, or already there. */
+const IDLY = { 'idle-passed': 'stay', 'pause-asked': 'stay', 'store-due': 'stay' } as const;
 
 /** Ends that a state may meet whatever it does. */
-const DIES: Row = { 'process-died': ['failed', 'turn-away', 'end-streams'] };
+const DIES: Row = {
+  'process-died': ['failed', 'turn-away', 'end-streams'],
+  'died-with-image': ['stored', 'turn-away', 'end-streams'],
+};
+/** Who waits is let in after all, to what the image holds. */
+const DIES_AWAITED: Row = { ...DIES, 'died-with-image': ['restoring', 'end-streams', 'restore'] };
+const DIES_FENCED: Row = { ...DIES, 'died-with-image': ['fenced-stored', 'turn-away', 'end-streams'] };
+/** Nothing of it runs, or what does is the operation's own affair. */
+const NOTHING_DIES = { 'process-died': 'stay', 'died-with-image': 'stay' } as const;
 const DELETED: Row = { 'delete-asked': ['deleting', 'turn-away', 'end-streams', 'destroy'] };
 
 export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
@@ -87,18 +154,19 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     'create-failed': ['deleting', 'turn-away', 'destroy'],
     'found-running': ['running'],
     'found-frozen': ['paused'],
+    'found-stored': ['stored'],
     'request-arrived': 'stay',
-    'idle-passed': 'stay',
-    'pause-asked': 'stay',
+    ...IDLY,
     'lease-lost': 'stay', // The engine says it again after create-done.
     'lease-renewed': 'stay',
-    ...DIES,
+    'process-died': ['failed', 'turn-away', 'end-streams'],
     ...DELETED,
   },
   running: {
     'request-arrived': ['running', 'let-in'],
     'idle-passed': ['pausing', 'pause'],
     'pause-asked': ['pausing', 'pause'],
+    'store-due': 'stay', // Whoever wants it stored puts it to sleep first.
     'lease-lost': ['fencing', 'end-streams', 'pause'],
     'lease-renewed': 'stay',
     ...DIES,
@@ -106,8 +174,7 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
   },
   pausing: {
     'request-arrived': ['pausing-then-wake'],
-    'idle-passed': 'stay',
-    'pause-asked': 'stay',
+    ...IDLY,
     'pause-done': ['paused'],
     'pause-failed': ['waking', 'wake'], // Half a pause is undone, never left.
     'wake-done': 'stay',
@@ -119,7 +186,7 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
   },
   'pausing-then-wake': {
     'request-arrived': 'stay',
-    'idle-passed': 'stay',
+    ...IDLY,
     'pause-asked': ['pausing', 'turn-away'],
     'pause-done': ['waking', 'wake'],
     'pause-failed': ['waking', 'wake'],
@@ -127,13 +194,14 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     'wake-failed': 'stay',
     'lease-lost': ['fencing', 'turn-away', 'end-streams'],
     'lease-renewed': 'stay',
-    ...DIES,
+    ...DIES_AWAITED,
     ...DELETED,
   },
   paused: {
     'request-arrived': ['waking', 'wake'],
     'idle-passed': 'stay',
     'pause-asked': 'stay',
+    'store-due': ['storing', 'store'],
     'lease-lost': ['fenced-asleep', 'end-streams'],
     'lease-renewed': 'stay',
     ...DIES,
@@ -141,82 +209,180 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
   },
   waking: {
     'request-arrived': 'stay',
-    'idle-passed': 'stay',
-    'pause-asked': 'stay', // Somebody waits for this wake; a person may ask again.
+    ...IDLY, // Somebody waits for this wake; a person may ask again.
     'wake-done': ['running', 'let-in'],
     'wake-failed': ['paused', 'turn-away'], // Nothing is lost: the next request tries again.
     'pause-done': 'stay',
     'pause-failed': 'stay',
     'lease-lost': ['fencing', 'turn-away', 'end-streams', 'pause'],
     'lease-renewed': 'stay',
+    ...DIES_AWAITED,
+    ...DELETED,
+  },
+  storing: {
+    ...IDLY,
+    'request-arrived': ['storing-then-wake'],
+    'store-done': ['releasing', 'release'],
+    'store-failed': ['paused'],
+    'lease-lost': ['storing-fenced', 'end-streams'],
+    'lease-renewed': 'stay',
     ...DIES,
+    ...DELETED,
+  },
+  'storing-then-wake': {
+    ...IDLY,
+    'request-arrived': 'stay',
+    'pause-asked': ['storing', 'turn-away'],
+    'store-done': ['waking', 'wake'],
+    'store-failed': ['waking', 'wake'],
+    'store-cut': ['waking', 'wake'],
+    'lease-lost': ['storing-fenced', 'turn-away', 'end-streams'],
+    'lease-renewed': 'stay',
+    ...DIES_AWAITED,
+    ...DELETED,
+  },
+  releasing: {
+    ...IDLY,
+    'request-arrived': ['releasing-then-wake'],
+    'release-done': ['stored'],
+    'release-failed': ['releasing', 'release'],
+    'lease-lost': ['releasing-fenced', 'end-streams'],
+    'lease-renewed': 'stay',
+    ...NOTHING_DIES,
+    ...DELETED,
+  },
+  'releasing-then-wake': {
+    ...IDLY,
+    'request-arrived': 'stay',
+    'pause-asked': ['releasing', 'turn-away'],
+    'release-done': ['restoring', 'restore'],
+    'release-failed': ['releasing-then-wake', 'release'],
+    'release-cut': ['waking', 'wake'],
+    'lease-lost': ['releasing-fenced', 'turn-away', 'end-streams'],
+    'lease-renewed': 'stay',
+    ...NOTHING_DIES,
+    ...DELETED,
+  },
+  stored: {
+    ...IDLY,
+    'request-arrived': ['restoring', 'restore'],
+    ...LATE,
+    'lease-lost': ['fenced-stored', 'end-streams'],
+    'lease-renewed': 'stay',
+    ...NOTHING_DIES,
+    ...DELETED,
+  },
+  restoring: {
+    ...IDLY, // Somebody waits for this wake; a person may ask again.
+    'request-arrived': 'stay',
+    ...LATE,
+    'restore-done': ['running', 'let-in'],
+    'restore-failed': ['stored', 'turn-away'], // Nothing is lost: the next request tries again.
+    'lease-lost': ['restoring-fenced', 'turn-away', 'end-streams'],
+    'lease-renewed': 'stay',
+    ...NOTHING_DIES,
     ...DELETED,
   },
   fencing: {
     'request-arrived': ['fencing', 'turn-away'],
-    'idle-passed': 'stay',
-    'pause-asked': 'stay',
+    ...IDLY,
     'pause-done': ['fenced'],
     'pause-failed': ['fencing', 'pause'],
     'wake-done': 'stay',
     'wake-failed': 'stay',
     'lease-lost': 'stay',
     'lease-renewed': ['pausing-then-wake'],
-    ...DIES,
+    ...DIES_FENCED,
     ...DELETED,
   },
   fenced: {
     'request-arrived': ['fenced', 'turn-away'],
-    'idle-passed': 'stay',
+    ...IDLY,
     'pause-asked': ['fenced-asleep'],
     'lease-lost': 'stay',
     'lease-renewed': ['waking', 'wake'],
-    ...DIES,
+    ...DIES_FENCED,
     ...DELETED,
   },
   'fenced-asleep': {
     'request-arrived': ['fenced-asleep', 'turn-away'],
-    'idle-passed': 'stay',
-    'pause-asked': 'stay',
+    ...IDLY,
     'lease-lost': 'stay',
     'lease-renewed': ['paused'],
-    ...DIES,
+    ...DIES_FENCED,
+    ...DELETED,
+  },
+  'storing-fenced': {
+    ...IDLY,
+    'request-arrived': ['storing-fenced', 'turn-away'],
+    'store-done': ['fenced-asleep'],
+    'store-failed': ['fenced-asleep'],
+    'lease-lost': 'stay',
+    'lease-renewed': ['storing'],
+    ...DIES_FENCED,
+    ...DELETED,
+  },
+  'releasing-fenced': {
+    ...IDLY,
+    'request-arrived': ['releasing-fenced', 'turn-away'],
+    'release-done': ['fenced-stored'],
+    'release-failed': ['releasing-fenced', 'release'],
+    'lease-lost': 'stay',
+    'lease-renewed': ['releasing'],
+    ...NOTHING_DIES,
+    ...DELETED,
+  },
+  'restoring-fenced': {
+    ...IDLY,
+    'request-arrived': ['restoring-fenced', 'turn-away'],
+    ...LATE,
+    'restore-done': ['fencing', 'pause'],
+    'restore-failed': ['fenced-stored'],
+    'lease-lost': 'stay',
+    'lease-renewed': ['restoring'],
+    ...NOTHING_DIES,
+    ...DELETED,
+  },
+  'fenced-stored': {
+    ...IDLY,
+    'request-arrived': ['fenced-stored', 'turn-away'],
+    ...LATE,
+    'lease-lost': 'stay',
+    'lease-renewed': ['stored'],
+    ...NOTHING_DIES,
     ...DELETED,
   },
   deleting: {
     'create-done': 'stay', // Deleted while it was made: the destruction waits in line behind the making.
     'create-failed': 'stay',
     'request-arrived': ['deleting', 'turn-away'],
-    'idle-passed': 'stay',
-    'pause-asked': 'stay',
+    ...IDLY,
     ...LATE,
     'lease-lost': 'stay',
     'lease-renewed': 'stay',
-    'process-died': 'stay',
+    ...NOTHING_DIES,
     'delete-asked': 'stay',
     'destroy-done': ['deleted'],
     'destroy-failed': ['deleting', 'destroy'],
   },
   deleted: {
     'request-arrived': ['deleted', 'turn-away'],
-    'idle-passed': 'stay',
-    'pause-asked': 'stay',
+    ...IDLY,
     ...LATE,
     'lease-lost': 'stay',
     'lease-renewed': 'stay',
-    'process-died': 'stay',
+    ...NOTHING_DIES,
     'delete-asked': 'stay',
   },
   failed: {
     'create-done': 'stay',
     'create-failed': 'stay',
     'request-arrived': ['failed', 'turn-away'],
-    'idle-passed': 'stay',
-    'pause-asked': 'stay',
+    ...IDLY,
     ...LATE,
     'lease-lost': 'stay',
     'lease-renewed': 'stay',
-    'process-died': 'stay',
+    ...NOTHING_DIES,
     ...DELETED,
   },
 };
@@ -239,14 +405,52 @@ export function reported(state: StandbyState): InstanceState {
     case 'fenced':
     case 'fenced-asleep':
       return 'paused';
+    case 'storing-then-wake':
+    case 'releasing':
+    case 'releasing-then-wake':
+    case 'storing-fenced':
+    case 'releasing-fenced':
+      return 'storing';
+    case 'fenced-stored':
+      return 'stored';
+    case 'restoring-fenced':
+      return 'restoring';
     case 'creating':
     case 'running':
     case 'pausing':
     case 'paused':
     case 'waking':
+    case 'storing':
+    case 'stored':
+    case 'restoring':
     case 'deleting':
     case 'deleted':
     case 'failed':
       return state;
   }
+}
+
+/** Whether all of it is in RAM, and so would be lost with its process. */
+export function isInRam(state: StandbyState): boolean {
+  switch (state) {
+    case 'running':
+    case 'pausing':
+    case 'pausing-then-wake':
+    case 'paused':
+    case 'waking':
+    case 'storing':
+    case 'storing-then-wake':
+    case 'fencing':
+    case 'fenced':
+    case 'fenced-asleep':
+    case 'storing-fenced':
+      return true;
+    default:
+      return false;
+  }
+}
+
+/** What does not fit into the words of the contracts: somebody waits for an operation that cannot be cut short. */
+export function hasQueuedWake(state: StandbyState): boolean {
+  return state === 'pausing-then-wake' || state === 'storing-then-wake' || state === 'releasing-then-wake';
 }

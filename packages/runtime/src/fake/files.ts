@@ -36,6 +36,25 @@ export class FakeFiles {
     for (const path of ['/', '/root', '/tmp', '/run', '/run/torpor', '/etc']) this.mkdir(path, '0755');
   }
 
+  /** The same files, from now on apart. */
+  copy(): FakeFiles {
+    const copy = new FakeFiles(this.#nowMs);
+    copy.#entries.clear();
+    for (const [path, entry] of this.#entries) copy.#entries.set(path, { ...entry });
+    return copy;
+  }
+
+  /** Tells whether two disks are the same. */
+  fingerprint(): string {
+    const rows = [...this.#entries].map(([path, { type, bytes, mode }]) => [
+      path,
+      type,
+      mode,
+      bytes.toString('base64'),
+    ]);
+    return JSON.stringify(rows.sort());
+  }
+
   stat(path: string): FakeFileFacts {
     const entry = this.#entry(path);
     return {

@@ -1,7 +1,9 @@
 import { Failure, systemClock, type Chance, type Clock } from '@torpor/kernel';
 import type { InstanceId } from '@torpor/contracts';
 import type { Death, InstanceFacts, InstanceUsage } from '../port.ts';
+import { FakeFiles } from './files.ts';
 import { Gate } from './gate.ts';
+import type { FakeImage, FakeMemory } from './image.ts';
 import { FakeMachine } from './machine.ts';
 import { FAKE_PROGRAMS, type FakeProgram } from './programs.ts';
 
@@ -20,6 +22,14 @@ export type FakeVerb =
   | 'sandbox.delete'
   | 'net.delete'
   | 'disk.delete'
+  | 'image.save'
+  | 'disk.snapshot'
+  | 'image.seal'
+  | 'image.verify'
+  | 'image.delete'
+  | 'image.list'
+  | 'sandbox.restore'
+  | 'disk.restore'
   | 'inventory';
 
 export interface FakeHostOptions {
@@ -34,12 +44,18 @@ export interface FakeHostOptions {
   readonly programs?: Readonly<Record<string, FakeProgram>>;
 }
 
+interface FakeDisk {
+  readonly mib: number;
+  usedMib: number;
+  readonly files: FakeFiles;
+}
+
 interface FakeSandbox {
   readonly pid: number;
   readonly startTicks: number;
   readonly memoryMib: number;
   readonly gate: Gate;
-  readonly machine: FakeMachine;
+  machine: FakeMachine;
   started: boolean;
   cpuUsageNs: number;
   oomKills: number;
@@ -53,7 +69,8 @@ interface FakeSandbox {
  */
 export class FakeHost {
   readonly clock: Clock;
-  readonly disks = new Map<InstanceId, { mib: number; usedMib: number }>();
+  readonly disks = new Map<InstanceId, FakeDisk>();
+  readonly images = new Map<string, FakeImage>();
   readonly nets = new Map<InstanceId, { slot: number }>();
   readonly sandboxes = new Map<InstanceId, FakeSandbox>();
   readonly #options: FakeHostOptions;
@@ -112,15 +129,23 @@ export class FakeHost {
     return result;
   }
 
+  /** An empty disk, unless it has one. */
+  createDisk(instanceId: InstanceId, mib: number): void {
+    const before = this.disks.get(instanceId);
+    const files = before?.files ?? new FakeFiles(() => this.clock.nowMs());
+    this.disks.set(instanceId, { mib, usedMib: before?.usedMib ?? 0, files });
+  }
+
   createSandbox(instanceId: InstanceId, bootToken: string, memoryMib: number): void {
     if (this.sandboxes.has(instanceId)) return;
-    if (!this.disks.has(instanceId) || !this.nets.has(instanceId)) {
+    const disk = this.disks.get(instanceId);
+    if (!disk || !this.nets.has(instanceId)) {
       throw new Failure('internal', `instance ${instanceId} has no disk or no network yet`);
     }
     const gate = new Gate();
     this.#pids += 1;
     const inside = { clock: this.clock, gate, spend: (ns: number) => void (sandbox.cpuUsageNs += ns) };
-    const machine = new FakeMachine(inside, bootToken, { ...FAKE_PROGRAMS, ...this.#options.programs });
+    const machine = new FakeMachine(inside, disk.files, { token: bootToken }, this.#programs());
     const sandbox: FakeSandbox = {
       pid: this.#pids,
       startTicks: this.#pids * 10,
@@ -134,6 +159,49 @@ export class FakeHost {
       rxBytes: 0,
     };
     this.sandboxes.set(instanceId, sandbox);
+  }
+
+  /** Makes a sandbox that was only created into what an image holds. Its disk must be what it was then. */
+  restoreSandbox(instanceId: InstanceId, name: string, key: string): void {
+    const sandbox = this.sandbox(instanceId);
+    const { memory, files } = this.readImage(name, key);
+    if (sandbox.started) throw new Failure('conflict', `sandbox ${instanceId} has been started already`);
+    if (sandbox.machine.files.fingerprint() !== files.fingerprint()) {
+      throw new Failure('internal', `the memory of image ${name} was to go on over a disk that has changed since`);
+    }
+    const { inside } = sandbox.machine;
+    sandbox.machine = new FakeMachine(inside, sandbox.machine.files, memory, this.#programs());
+    sandbox.started = true;
+  }
+
+  /** A sealed image, read whole. */
+  readImage(name: string, key: string): { memory: FakeMemory; files: FakeFiles } {
+    const image = this.images.get(name);
+    const isWhole = image?.manifest !== undefined && image.memory && image.files;
+    if (!isWhole || image.isDamaged || image.key !== key) {
+      throw new Failure('unprocessable', `image ${name} is not whole, or its key is another`, {
+        details: { image: 'damaged' },
+      });
+    }
+    return { memory: image.memory, files: image.files };
+  }
+
+  /** Adds what a step found to an image that is not sealed yet. */
+  addToImage(name: string, part: Partial<FakeImage>): void {
+    const before = this.images.get(name);
+    if (before?.manifest !== undefined) throw new Failure('conflict', `image ${name} is sealed`);
+    const nothing = { key: '', memory: undefined, files: undefined, manifest: undefined, isDamaged: false };
+    this.images.set(name, { ...nothing, ...before, ...part });
+  }
+
+  /** Somebody flips a byte of it. */
+  damage(name: string): void {
+    const image = this.images.get(name);
+    if (image) this.images.set(name, { ...image, isDamaged: true });
+  }
+
+  #programs(): Readonly<Record<string, FakeProgram>> {
+    return { ...FAKE_PROGRAMS, ...this.#options.programs };
   }
 
   sandbox(instanceId: InstanceId): FakeSandbox {

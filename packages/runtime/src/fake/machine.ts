@@ -1,7 +1,8 @@
 import { posix } from 'node:path';
 import { Duplex, duplexPair } from 'node:stream';
 import type { GuestIdentity } from '../guest.ts';
-import { FakeFiles, guestError } from './files.ts';
+import { guestError, type FakeFiles } from './files.ts';
+import type { FakeMemory } from './image.ts';
 import { afterInside, type Inside } from './inside.ts';
 import { FakeProcess, type FakeStart } from './process.ts';
 import type { FakeProgram, FakeProgramWorld } from './programs.ts';
@@ -9,7 +10,7 @@ import { runShell } from './shell.ts';
 
 const COMMAND_CPU_NS = 100_000;
 
-/** What is inside a fake instance: identity, files, processes, listeners. It lives in the FakeHost and outlives every driver. */
+/** What is inside a fake instance: identity, processes, listeners, and its disk. It lives in the FakeHost and outlives every driver. */
 export class FakeMachine {
   readonly inside: Inside;
   readonly files: FakeFiles;
@@ -21,12 +22,30 @@ export class FakeMachine {
   #identity: GuestIdentity | undefined;
   #processCount = 0;
 
-  constructor(inside: Inside, bootToken: string, programs: Readonly<Record<string, FakeProgram>>) {
+  /** `from`: a token for a machine that has run nothing yet, or the memory of one that had. */
+  constructor(
+    inside: Inside,
+    files: FakeFiles,
+    from: { token: string } | FakeMemory,
+    programs: Readonly<Record<string, FakeProgram>>,
+  ) {
     this.inside = inside;
-    this.#token = bootToken;
+    this.files = files;
+    this.#token = from.token;
     this.#programs = programs;
-    this.files = new FakeFiles(() => inside.clock.nowMs());
-    this.startedAtMs = inside.clock.nowMs();
+    this.startedAtMs = 'startedAtMs' in from ? from.startedAtMs : inside.clock.nowMs();
+    if ('processes' in from) this.#goOn(from);
+  }
+
+  /** What it is now, as values. */
+  memory(): FakeMemory {
+    return {
+      token: this.#token,
+      identity: structuredClone(this.#identity),
+      startedAtMs: this.startedAtMs,
+      processCount: this.#processCount,
+      processes: this.processes.map((process) => process.image()),
+    };
   }
 
   get identity(): GuestIdentity | undefined {
@@ -92,8 +111,7 @@ export class FakeMachine {
     this.#processCount += 1;
     const process = new FakeProcess(`p${this.#processCount}`, 100 + this.#processCount, start, clock.nowMs());
     this.processes.push(process);
-    void this.#run(process);
-    if (start.timeoutMs) void this.#limit(process, start.timeoutMs);
+    this.#begin(process);
     return process;
   }
 
@@ -115,6 +133,19 @@ export class FakeMachine {
 
   kill(): void {
     for (const process of this.running) process.exit(137, this.inside.clock.nowMs());
+  }
+
+  #goOn(memory: FakeMemory): void {
+    this.#identity = memory.identity;
+    this.#processCount = memory.processCount;
+    this.processes.push(...memory.processes.map((image) => FakeProcess.restored(image)));
+    for (const process of this.running) this.#begin(process);
+  }
+
+  #begin(process: FakeProcess): void {
+    void this.#run(process);
+    const { timeoutMs } = process.start;
+    if (timeoutMs) void this.#limit(process, process.startedAtMs + timeoutMs - this.inside.clock.nowMs());
   }
 
   async #run(process: FakeProcess): Promise<void> {
@@ -154,6 +185,8 @@ export class FakeMachine {
       hostname: identity?.hostname ?? 'pooled',
       files: this.files,
       process,
+      memory: process.memory,
+      nowMs: () => this.inside.clock.nowMs(),
       print: (text) => process.write('stdout', Buffer.from(text)),
       complain: (text) => process.write('stderr', Buffer.from(text)),
       sleep: (ms) => afterInside(this.inside, ms, process.stopped),

@@ -24,6 +24,19 @@ export interface FakeStart {
   readonly outputLimit?: number;
 }
 
+/** A process at one moment. */
+export interface FakeProcessImage {
+  readonly id: string;
+  readonly pid: number;
+  readonly start: FakeStart;
+  readonly startedAtMs: number;
+  readonly outputs: readonly FakeOutput[];
+  readonly input: readonly Buffer[];
+  readonly inputEnded: boolean;
+  readonly memory: Record<string, unknown>;
+  readonly exit: Pick<FakeProcess, 'exitCode' | 'exitSignal' | 'exitedAtMs' | 'endReason'>;
+}
+
 const SIGNALS: Readonly<Record<string, number>> = { HUP: 1, INT: 2, QUIT: 3, KILL: 9, USR1: 10, USR2: 12, TERM: 15 };
 
 /** One process of a fake instance: its output, its stdin and its end. What it does is a program's affair. */
@@ -34,6 +47,8 @@ export class FakeProcess {
   readonly startedAtMs: number;
   readonly outputs: FakeOutput[] = [];
   readonly changes = new Changes();
+  /** What its program knows, as JSON: a program that comes back from an image begins anew with this. */
+  readonly memory: Record<string, unknown>;
   readonly #sizes = { stdout: 0, stderr: 0 };
   readonly #stop = new AbortController();
   #input: Buffer[] = [];
@@ -43,12 +58,39 @@ export class FakeProcess {
   exitedAtMs: number | undefined;
   endReason: 'timeout' | 'signal' | undefined;
 
-  constructor(id: string, pid: number, start: FakeStart, startedAtMs: number) {
+  constructor(id: string, pid: number, start: FakeStart, startedAtMs: number, memory: Record<string, unknown> = {}) {
+    this.memory = memory;
     this.id = id;
     this.pid = pid;
     this.start = start;
     this.startedAtMs = startedAtMs;
     this.#inputEnded = !start.stdin && !start.pty;
+  }
+
+  static restored(image: FakeProcessImage): FakeProcess {
+    const { id, pid, start, startedAtMs, exit } = image;
+    const process = new FakeProcess(id, pid, start, startedAtMs, structuredClone(image.memory));
+    for (const { stream, data } of image.outputs) process.write(stream, data);
+    process.#input = [...image.input];
+    process.#inputEnded = image.inputEnded;
+    Object.assign(process, exit);
+    if (exit.exitCode !== undefined) process.#stop.abort(new Error('the process has ended'));
+    return process;
+  }
+
+  image(): FakeProcessImage {
+    const { id, pid, start, startedAtMs, exitCode, exitSignal, exitedAtMs, endReason } = this;
+    return {
+      id,
+      pid,
+      start,
+      startedAtMs,
+      outputs: [...this.outputs],
+      input: [...this.#input],
+      inputEnded: this.#inputEnded,
+      memory: structuredClone(this.memory),
+      exit: { exitCode, exitSignal, exitedAtMs, endReason },
+    };
   }
 
   get isRunning(): boolean {

@@ -10,6 +10,9 @@ export interface FakeProgramWorld {
   readonly hostname: string;
   readonly files: FakeFiles;
   readonly process: FakeProcess;
+  /** Kept in an image, as JSON, and given to the program when it begins anew. */
+  readonly memory: Record<string, unknown>;
+  nowMs(): number;
   /** Output that may be redirected to a file. */
   print(text: string): void;
   complain(text: string): void;
@@ -43,8 +46,9 @@ export const FAKE_PROGRAMS: Readonly<Record<string, FakeProgram>> = {
     for (const [name, value] of Object.entries(env)) print(`${name}=${value}\n`);
     return 0;
   },
-  sleep: async ({ args, sleep }) => {
-    await sleep(Number(args[0]) * 1000);
+  sleep: async ({ args, memory, nowMs, sleep }) => {
+    const untilMs = Number((memory['untilMs'] ??= nowMs() + Number(args[0]) * 1000));
+    await sleep(Math.max(0, untilMs - nowMs()));
     return 0;
   },
   cat: async ({ args, cwd, files, process, print, complain }) => {
@@ -63,9 +67,11 @@ export const FAKE_PROGRAMS: Readonly<Record<string, FakeProgram>> = {
     return 0;
   },
   /** `count N`: a line each N milliseconds, 1, 2, 3 …, until it is killed. */
-  count: async ({ args, print, sleep }) => {
-    for (let n = 1; ; n++) {
+  count: async ({ args, memory, print, sleep }) => {
+    for (;;) {
+      const n = Number(memory['n'] ?? 0) + 1;
       print(`${n}\n`);
+      memory['n'] = n;
       await sleep(Number(args[0] ?? 100));
     }
   },

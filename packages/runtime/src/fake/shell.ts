@@ -13,18 +13,31 @@ export async function runShell(
   const loop = /^\s*while true; do (.*); done\s*$/s.exec(line);
   if (loop) for (;;) await runShell(loop[1] ?? '', world, programs, spend);
 
-  let code = 0;
-  for (const { words, onlyAfterSuccess } of parse(line)) {
-    if (onlyAfterSuccess && code !== 0) continue;
+  // Where it stands is part of its memory, so that one that comes back from an image goes on from there.
+  const place: Place = (world.memory['shell'] ??= { at: 0, code: 0, program: {} }) as Place; // written by us alone
+  const commands = parse(line);
+  for (; place.at < commands.length; step(place)) {
+    const { words, onlyAfterSuccess } = commands[place.at] ?? { words: [], onlyAfterSuccess: false };
+    if (onlyAfterSuccess && place.code !== 0) continue;
     spend();
-    code = await runCommand(
-      words.map((word) => expand(word, world.env)),
-      world,
-      programs,
-    );
-    if (words[0]?.text === 'exit') return code;
+    const texts = words.map((word) => expand(word, world.env));
+    place.code = await runCommand(texts, { ...world, memory: place.program }, programs);
+    if (words[0]?.text === 'exit') break;
   }
-  return code;
+  delete world.memory['shell'];
+  return place.code;
+}
+
+interface Place {
+  at: number;
+  code: number;
+  /** The memory of the command that runs. */
+  program: Record<string, unknown>;
+}
+
+function step(place: Place): void {
+  place.at++;
+  place.program = {};
 }
 
 async function runCommand(

@@ -1,4 +1,4 @@
-import type { InstanceState, Sandbox } from '@torpor/contracts';
+import { isAsleep, type InstanceState, type Sandbox } from '@torpor/contracts';
 import { expiryOf } from '@torpor/policy';
 import { readExtra } from './sandbox-body.ts';
 
@@ -104,7 +104,7 @@ function envsOf(sandbox: Sandbox, secrets: readonly string[], context: ViewConte
 /** Said only when known: a state that nobody has looked at would be a guess. */
 function stateOf(standing: Standing, { instance }: ViewContext): { state?: 'RUNNING' | 'STANDBY' } {
   if (standing.status !== 'DEPLOYED' || !instance) return {};
-  return { state: instance.state === 'paused' || instance.state === 'pausing' ? 'STANDBY' : 'RUNNING' };
+  return { state: isAsleep(instance.state) ? 'STANDBY' : 'RUNNING' };
 }
 
 function expiresInOf(standing: Standing, nowMs: number): { expiresIn?: number } {

@@ -1,0 +1,96 @@
+/** Storing, letting go and restoring, as the table asks for them: each says how it ended; what follows from that is the table's. */
+import { explain } from '@torpor/kernel';
+import type { StoreFacts } from '@torpor/runtime';
+import { restoreOnHost, type CameBack } from '../images/restore.ts';
+import { GaveWay, releaseOnHost, storeOnHost, type Sleeper } from '../images/store.ts';
+import { retryPause } from '../life/destroy.ts';
+import type { Body, Parts } from '../parts.ts';
+import type { Vitals } from './vitals.ts';
+
+/** The first wait after a store that failed; each further one is twice as long. */
+const RETRY_MS = 60_000;
+const RETRY_MS_MAX = 3_600_000;
+
+export type Stored =
+  | { readonly kind: 'done'; readonly tookMs: number; readonly facts: Partial<StoreFacts> }
+  | { readonly kind: 'cut'; readonly tookMs: number }
+  | { readonly kind: 'failed'; readonly tookMs: number; readonly reason: string };
+
+export class Storing {
+  readonly #parts: Parts;
+  readonly #vitals: Vitals;
+  #giveWay = new AbortController();
+  #isUnderWay = false;
+  /** Stores, and then releases, that failed in a row. */
+  #troubles = 0;
+
+  constructor(parts: Parts, vitals: Vitals) {
+    this.#parts = parts;
+    this.#vitals = vitals;
+  }
+
+  /** Somebody waits for the sandbox. */
+  giveWay(): void {
+    this.#giveWay.abort();
+  }
+
+  async store(sleeper: Sleeper): Promise<Stored> {
+    const { clock } = this.#parts;
+    const sinceMs = clock.monotonicMs();
+    const took = () => clock.monotonicMs() - sinceMs;
+    try {
+      const facts = await this.#store(sleeper);
+      this.#troubles = 0;
+      return { kind: 'done', tookMs: took(), facts };
+    } catch (error) {
+      if (error instanceof GaveWay) return { kind: 'cut', tookMs: took() };
+      await this.#vitals.isGone();
+      this.#troubles++;
+      return { kind: 'failed', tookMs: took(), reason: explain(error) };
+    }
+  }
+
+  /** Its end says what a death meanwhile means: the image may hold all of it. */
+  get isUnderWay(): boolean {
+    return this.#isUnderWay;
+  }
+
+  async #store(sleeper: Sleeper): Promise<Partial<StoreFacts>> {
+    this.#isUnderWay = true;
+    try {
+      return await storeOnHost(this.#parts, sleeper, this.#giveWay.signal);
+    } finally {
+      this.#isUnderWay = false;
+    }
+  }
+
+  /** Must be called before the table's `store` begins, so that a wake that comes before it does is heard. */
+  begin(): void {
+    this.#giveWay = new AbortController();
+  }
+
+  async release(sleeper: Sleeper, isAwaited: () => boolean): Promise<Stored | { kind: 'carried over' }> {
+    const { clock, closing } = this.#parts;
+    if (this.#troubles > 0) await retryPause(this.#parts, this.#troubles);
+    if (closing.aborted) return { kind: 'carried over' }; // by the journal
+    const sinceMs = clock.monotonicMs();
+    try {
+      const done = await releaseOnHost(this.#parts, sleeper, isAwaited);
+      this.#troubles = 0;
+      return { kind: done ? 'done' : 'cut', tookMs: clock.monotonicMs() - sinceMs, facts: {} };
+    } catch (error) {
+      this.#troubles++;
+      return { kind: 'failed', tookMs: clock.monotonicMs() - sinceMs, reason: explain(error) };
+    }
+  }
+
+  restore(body: Body, sleeper: Sleeper): Promise<CameBack> {
+    return restoreOnHost(this.#parts, body, sleeper);
+  }
+
+  /** How long to sleep in RAM before it is tried: `afterMs`, and longer when it failed. */
+  dueAfterMs(afterMs: number): number {
+    if (this.#troubles === 0) return afterMs;
+    return Math.min(RETRY_MS * 2 ** (this.#troubles - 1), RETRY_MS_MAX);
+  }
+}
