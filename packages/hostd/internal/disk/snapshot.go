@@ -49,12 +49,12 @@ func (p *Pool) Snapshot(id names.ID, image names.Image) ([]KeptVolume, error) {
 	if err := p.keep(p.paths.Disk(id), diskIn(staged), ""); err != nil {
 		return nil, err
 	}
-	for volume, path := range attached {
-		name, err := filepath.Rel(filepath.Join(p.paths.Disk(id), "vol"), path)
+	for volume, at := range attached {
+		name, err := p.nameBelowVol(id, volume, at)
 		if err != nil {
 			return nil, err
 		}
-		err = p.pinned(path, func(_ int, _, there string) error { return p.keep(there, volumeIn(staged, volume), name) })
+		err = p.reach(at.number, func(there string) error { return p.keep(there, volumeIn(staged, volume), name) })
 		if err != nil {
 			return nil, err
 		}
@@ -66,6 +66,26 @@ func (p *Pool) Snapshot(id names.ID, image names.Image) ([]KeptVolume, error) {
 		return nil, spaceError(fmt.Errorf("syncing the snapshot set %s: %w", image, err))
 	}
 	return p.keptIn(set)
+}
+
+// nameBelowVol is where a volume was attached. One that the guest has moved away from there has no name that a restore could attach it by.
+func (p *Pool) nameBelowVol(id names.ID, volume string, at *attached) (string, error) {
+	found := ""
+	err := p.reachParent(at.nested, func(parent int, name string) error {
+		var vol, lies unix.Stat_t
+		if err := errors.Join(unix.Lstat(p.mounted(id, ""), &vol), unix.Fstat(parent, &lies)); err != nil {
+			return fmt.Errorf("looking where volume %s of instance %s lies: %w", volume, id, err)
+		}
+		if vol.Dev != lies.Dev || vol.Ino != lies.Ino {
+			return errElsewhere
+		}
+		found = name
+		return nil
+	})
+	if errors.Is(err, errElsewhere) {
+		return "", wire.Errorf(wire.Busy, "volume %s was moved about inside instance %s; put it back into its vol/ directory first", volume, id)
+	}
+	return found, err
 }
 
 // keep makes one read-only snapshot that has its source's limit, and the name where a volume was attached.
@@ -146,8 +166,10 @@ func (p *Pool) dropSnapshots(set string) error {
 
 // CreateVolumeOf makes a volume from one that an image keeps. One that exists, attached or not, gets the new limit.
 func (p *Pool) CreateVolumeOf(volume string, limitMib int64, image names.Image, kept string) error {
-	if at, err := p.attachment(volume); err != nil || at != "" {
-		return errors.Join(err, p.limitAt(at, limitMib))
+	if at, err := p.attachment(volume); err != nil {
+		return err
+	} else if at != nil {
+		return p.reach(at.number, func(there string) error { return p.limit(there, limitMib) })
 	}
 	return p.create(p.paths.Volume(volume), volumeIn(p.paths.Snapshot(image), kept), limitMib, func(staged string) error { return nameVolume(staged, volume) })
 }
