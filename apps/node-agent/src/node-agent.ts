@@ -73,6 +73,7 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     clock,
     ...(options.failpoints ? { failpoints: options.failpoints } : {}),
   });
+  const admission = new Admission({ driver, clock, watermarks: options.watermarks ?? WATERMARKS });
   const parts: Parts = {
     driver,
     journal,
@@ -80,13 +81,13 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     chance,
     events,
     slots: new Slots(),
+    admission,
     nodeKey: options.nodeKey,
     storeAfterMs: options.storeAfterMs,
     restores: new Turns(options.birthsAtOnce),
     recipeOf: options.recipeOf,
     closing,
   };
-  const admission = new Admission({ driver, clock, watermarks: options.watermarks ?? WATERMARKS });
   const pools = new Pools({
     parts,
     targets: options.pools,
@@ -97,7 +98,6 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
   const standby: Standby = new Standby({
     parts,
     pools,
-    admission,
     birthsAtOnce: options.birthsAtOnce,
     changed: (instance, before) => {
       meter.changed(instance);

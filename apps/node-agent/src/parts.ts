@@ -5,6 +5,7 @@ import type { NodeEvents } from './events.ts';
 import type { Journal } from './journal/index.ts';
 import type { NodeKey } from './images/node-key.ts';
 import type { Slots } from './life/slots.ts';
+import type { Admission } from './pools/admission.ts';
 
 /** How a sandbox of a template begins: part of its identity. */
 export interface Recipe {
@@ -23,6 +24,7 @@ export interface Parts {
   readonly chance: Chance;
   readonly events: NodeEvents;
   readonly slots: Slots;
+  readonly admission: Admission;
   readonly nodeKey: NodeKey;
   /** How long an instance sleeps in RAM before it is stored; 0: for ever. */
   readonly storeAfterMs: number;

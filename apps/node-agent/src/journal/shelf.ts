@@ -8,6 +8,8 @@ export interface KeptImage {
   /** When its save began, ms since the epoch: what happened later is not in it. */
   readonly atMs: number;
   readonly bytes: number;
+  /** What its memory takes in RAM. */
+  readonly memoryBytes: number;
 }
 
 export interface Shelf {
@@ -97,7 +99,8 @@ function ended(shelf: Shelf, line: Extract<Line, { kind: 'done' }>): Shelf {
   switch (line.operation) {
     case 'store': {
       if (!shelf.trying) return shelf;
-      return { ...shelf, images: [...shelf.images, { ...shelf.trying, bytes: line.bytes }], trying: undefined };
+      const { bytes, memoryBytes = bytes } = line;
+      return { ...shelf, images: [...shelf.images, { ...shelf.trying, bytes, memoryBytes }], trying: undefined };
     }
     case 'restore':
     case 'boot':
