@@ -1,7 +1,7 @@
 /** The room, put together: everything outside comes in as a parameter, so that a test or the simulator can give another. */
 import type { Wire } from '@torpor/bus';
 import type { Isolation, NodeId } from '@torpor/contracts';
-import { explain, Lifetime, type Chance, type Clock } from '@torpor/kernel';
+import { explain, Lifetime, Turns, type Chance, type Clock } from '@torpor/kernel';
 import type { InstanceDriver } from '@torpor/runtime';
 import type { Telemetry } from '@torpor/telemetry';
 import { serveCalls } from './calls.ts';
@@ -31,7 +31,7 @@ export interface NodeAgentOptions {
   readonly dataKey: string;
   readonly pools: readonly PoolTarget[];
   readonly refillCpuShare: number;
-  /** How many pooled instances are claimed side by side, and how many more born cold; the others wait, first come first served. */
+  /** How many pooled instances are claimed side by side, how many more born cold, and how many restored; the others wait, first come first served. */
   readonly birthsAtOnce: number;
   readonly watermarks?: Watermarks;
   recipeOf(template: string): Recipe;
@@ -73,6 +73,7 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     clock,
     ...(options.failpoints ? { failpoints: options.failpoints } : {}),
   });
+  const admission = new Admission({ driver, clock, watermarks: options.watermarks ?? WATERMARKS });
   const parts: Parts = {
     driver,
     journal,
@@ -80,12 +81,13 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     chance,
     events,
     slots: new Slots(),
+    admission,
     nodeKey: options.nodeKey,
     storeAfterMs: options.storeAfterMs,
+    restores: new Turns(options.birthsAtOnce),
     recipeOf: options.recipeOf,
     closing,
   };
-  const admission = new Admission({ driver, clock, watermarks: options.watermarks ?? WATERMARKS });
   const pools = new Pools({
     parts,
     targets: options.pools,
@@ -96,7 +98,6 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
   const standby: Standby = new Standby({
     parts,
     pools,
-    admission,
     birthsAtOnce: options.birthsAtOnce,
     changed: (instance, before) => {
       meter.changed(instance);

@@ -8,7 +8,7 @@ import {
   type InstanceState,
   type Shape,
 } from '@torpor/contracts';
-import { seededChance, type Clock } from '@torpor/kernel';
+import { seededChance, Turns, type Clock } from '@torpor/kernel';
 import { fakeDriver, FakeHost } from '@torpor/runtime';
 import { silentTelemetry } from '@torpor/telemetry';
 import { nodeEvents } from './events.ts';
@@ -97,6 +97,7 @@ export function rehearse(
   const life = { dead: false };
   const closing = new AbortController();
   const driver = mortal(fakeDriver(host), life);
+  const admission = new Admission({ driver, clock, watermarks: { memoryFreeMib: 256, diskFreeMib: 256 } });
   const parts: Parts = {
     driver,
     journal: new Journal({
@@ -108,12 +109,13 @@ export function rehearse(
     chance: seededChance(options.seed ?? Math.floor(clock.nowMs()) + host.calls.length),
     events: nodeEvents(silentTelemetry()),
     slots: new Slots(),
+    admission,
     nodeKey: new NodeKey(new Uint8Array(32)),
     storeAfterMs: options.storeAfterMs ?? 0,
+    restores: new Turns(4),
     recipeOf: (template) => ({ template, workdir: '/blaxel', user: 'root', env: { FROM: 'recipe' } }),
     closing: closing.signal,
   };
-  const admission = new Admission({ driver, clock, watermarks: { memoryFreeMib: 256, diskFreeMib: 256 } });
   const pools = new Pools({
     parts,
     targets: options.targets ?? [],
@@ -125,7 +127,7 @@ export function rehearse(
     changes.push(`${before} → ${instance.state}`);
     rehearsal.onChange?.(instance);
   };
-  const standby = new Standby({ parts, pools, admission, birthsAtOnce: 4, changed });
+  const standby = new Standby({ parts, pools, birthsAtOnce: 4, changed });
   const die = () => {
     life.dead = true;
     closing.abort(new Error('killed'));

@@ -3,7 +3,6 @@ import { explain, Turns } from '@torpor/kernel';
 import type { Shape } from '@torpor/contracts';
 import type { Claim } from '../journal/index.ts';
 import type { Body, Parts, Recipe } from '../parts.ts';
-import type { Admission } from '../pools/admission.ts';
 import type { Pools } from '../pools/pools.ts';
 import { claimOnHost, createOnHost, newBody, type Made } from './create.ts';
 import { destroySurely } from './destroy.ts';
@@ -20,7 +19,6 @@ export type UseBody = (body: Body | undefined) => void;
 export interface BirthsOptions {
   readonly parts: Parts;
   readonly pools: Pools;
-  readonly admission: Admission;
   /** Of a hundred asked for at once the first are ready soon: all side by side, each would be ready when the last one is. */
   readonly atOnce: number;
 }
@@ -28,15 +26,13 @@ export interface BirthsOptions {
 export class Births {
   readonly #parts: Parts;
   readonly #pools: Pools;
-  readonly #admission: Admission;
   /** Apart, so that what is ready waits for nobody's cold birth. */
   readonly #claims: Turns;
   readonly #cold: Turns;
 
-  constructor({ parts, pools, admission, atOnce }: BirthsOptions) {
+  constructor({ parts, pools, atOnce }: BirthsOptions) {
     this.#parts = parts;
     this.#pools = pools;
-    this.#admission = admission;
     this.#claims = new Turns(atOnce);
     this.#cold = new Turns(atOnce);
   }
@@ -65,7 +61,7 @@ export class Births {
   }
 
   async #fromNothing(ask: BirthAsk, use: UseBody): Promise<Made> {
-    await this.#admission.admit();
+    await this.#parts.admission.admit();
     const body = newBody(this.#parts);
     use(body);
     const made = await createOnHost(this.#parts, body, { template: ask.recipe.template, shape: ask.shape });

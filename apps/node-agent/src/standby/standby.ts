@@ -15,7 +15,6 @@ import { newToken } from '../life/create.ts';
 import { adoptAll } from '../life/adopt.ts';
 import type { Claim, Hint, Shelf } from '../journal/index.ts';
 import type { Body, Parts } from '../parts.ts';
-import type { Admission } from '../pools/admission.ts';
 import type { Pools } from '../pools/pools.ts';
 import { Instance } from './instance.ts';
 
@@ -35,7 +34,6 @@ export interface StandbyOptions {
   /** Claims of pooled instances, and as many cold births besides. */
   readonly birthsAtOnce: number;
   readonly pools: Pools;
-  readonly admission: Admission;
   /** Told after each change of an instance's state, and after the last. */
   readonly changed: (instance: Instance, before: InstanceState) => void;
 }
@@ -53,8 +51,8 @@ export class Standby {
     this.#parts = options.parts;
     this.#pools = options.pools;
     this.#changed = options.changed;
-    const { parts, pools, admission, birthsAtOnce } = options;
-    this.#births = new Births({ parts, pools, admission, atOnce: birthsAtOnce });
+    const { parts, pools, birthsAtOnce } = options;
+    this.#births = new Births({ parts, pools, atOnce: birthsAtOnce });
   }
 
   get size(): number {
