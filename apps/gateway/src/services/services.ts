@@ -1,6 +1,6 @@
 /** First-party services (packages/api) bound to one admitted caller. */
 import type { ApiContext, EventView, KeyView, SandboxView, Services } from '@torpor/api';
-import { isAsleep, SandboxName, type Sandbox, type SandboxAsk } from '@torpor/contracts';
+import { isAsleep, type Sandbox, type SandboxAsk } from '@torpor/contracts';
 import { DEFAULT_IMAGE, dataPlaneUrl, resolveBlaxelImage, standingOf } from '@torpor/dialects';
 import { Failure, type Chance, type Clock } from '@torpor/kernel';
 import { mayGrant } from '@torpor/policy';
