@@ -87,7 +87,7 @@ export function openReception(parts: {
           if (gone.signal.aborted) return { status: 499, outcome: 'caller gone' };
           if (!(error instanceof Failure)) events.broke({ plane: planeOf(target), id, error });
           else notes['problem'] = error.message;
-          return refuseUpgrade(socket, error, clock.nowMs());
+          return refuseUpgrade(socket, error, doors.sandbox.carrier);
         } finally {
           events.tunnels(-1);
         }

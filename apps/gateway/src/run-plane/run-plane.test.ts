@@ -335,6 +335,23 @@ describe('upgrades', () => {
     await vi.waitFor(() => expect(nodeSawEnd).toBe(1));
   });
 
+  it('lets nobody hold a connection whose upgrade it has refused', async () => {
+    const caller = connect({ port: stage.gateway.port, host: '127.0.0.1', allowHalfOpen: true });
+    let said = '';
+    caller.on('data', (bytes: Buffer) => (said += bytes.toString())).on('error', () => undefined);
+    caller.write(
+      'GET /main/sandboxes/box/terminal/ws HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n',
+    );
+    await vi.waitFor(
+      () => {
+        caller.write('still here');
+        expect(caller.destroyed).toBe(true);
+      },
+      { timeout: 10_000 },
+    );
+    expect(said).toMatch(/^HTTP\/1\.1 401 /);
+  });
+
   it('ends a connection that was closed by half', async () => {
     const upgrade = { connection: 'Upgrade', upgrade: 'websocket' };
     const { request } = raw('/main/sandboxes/box/terminal/ws', { headers: upgrade });

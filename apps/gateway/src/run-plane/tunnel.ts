@@ -65,6 +65,18 @@ export function headOf(status: number, reason: string, rawHeaders: readonly stri
   return `${lines.join('\r\n')}\r\n\r\n`;
 }
 
+/** When our half has closed, the caller's does within `linger`, whether the caller closes it or not. Whatever still comes by it is read away. */
+export function closeBehind(socket: Duplex, linger: { clock: Clock; ms: number }): void {
+  const closed = new AbortController();
+  socket.once('close', () => closed.abort()).resume();
+  socket.once('finish', () =>
+    linger.clock.after(linger.ms, closed.signal).then(
+      () => socket.destroy(),
+      () => undefined, // it has closed by itself
+    ),
+  );
+}
+
 /**
  * Joins both ends; resolves with the bytes that went each way when both have closed. An end that says no more leaves the other `lingerMs` to say
  * its last word: half a connection is worth little, and nobody should keep a sandbox awake by it.

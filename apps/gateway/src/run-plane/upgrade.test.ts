@@ -10,6 +10,8 @@ import { NodeConnections } from './node-connections.ts';
 import { beginning, listening, open, saying } from './raw-servers.ts';
 import { carryUpgrade } from './upgrade.ts';
 
+const HEAD = 'GET / HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n';
+
 /** As much of a gateway as carries upgrades; `endings` are theirs. */
 async function gateway(nodePort: number): Promise<{ port: number; endings: Ending[] }> {
   const endings: Ending[] = [];
@@ -45,7 +47,7 @@ async function upgrade(port: number, heard: (said: string) => void = () => {}) {
     .on('data', (bytes: Buffer) => heard((said += bytes.toString())))
     .once('end', () => (ended = 'ended'))
     .once('error', () => (ended = 'broken'));
-  caller.write('GET / HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n');
+  caller.write(HEAD);
   await expect.poll(() => ended).not.toBe('open');
   return { said, ended };
 }
@@ -65,6 +67,15 @@ it.each([
   const caller = await upgrade(port, (said) => said.includes('some') && some.resolve());
   expect(caller).toMatchObject({ ended: 'broken', said: expect.stringContaining('some') });
   await expect.poll(() => endings).toEqual([{ status: 200, outcome: 'broken' }]);
+});
+
+it('lets go of a caller that does not', async () => {
+  const no = saying('HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno', (socket) => socket.end());
+  const { port, endings } = await gateway(await listening(no));
+  const caller = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+  open.push(() => caller.destroy());
+  caller.write(HEAD);
+  await expect.poll(() => endings, { timeout: 10_000 }).toEqual([{ status: 403, outcome: 'answered' }]);
 });
 
 it.each([

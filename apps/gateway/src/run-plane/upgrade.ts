@@ -3,11 +3,11 @@ import { STATUS_CODES, type IncomingMessage } from 'node:http';
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { dataPlanePath, type Route } from '@torpor/contracts';
-import { Failure } from '@torpor/kernel';
+import { Failure, type Clock } from '@torpor/kernel';
 import { rawJson } from '../front/server.ts';
 import type { Ending, Exchange } from '../front/exchange.ts';
 import { passageOf, type Carrier, type Load } from './carry.ts';
-import { headOf, join, shakeHands, type Handshake } from './tunnel.ts';
+import { closeBehind, headOf, join, shakeHands, type Handshake } from './tunnel.ts';
 import { runRefusal } from './refusal.ts';
 
 const HANDSHAKE_MS = 30_000;
@@ -30,26 +30,33 @@ export async function carryUpgrade(carrier: Carrier, upgrade: Upgrade, load: Loa
         retryAfterS: 1,
       });
     case 'answered':
-      return passAnswer(upgrade, handshake.answer);
+      return passAnswer(upgrade, handshake.answer, lingerOf(carrier));
     case 'opened': {
       const { node, head, answer } = handshake;
       upgrade.socket.write(headOf(101, 'Switching Protocols', answer.rawHeaders));
       if (head.length > 0) upgrade.socket.write(head);
       if (upgrade.head.length > 0) node.write(upgrade.head);
-      Object.assign(
-        upgrade.notes,
-        await join(upgrade.socket, node, { clock: carrier.clock, ms: carrier.timers.lingerMs }),
-      );
+      Object.assign(upgrade.notes, await join(upgrade.socket, node, lingerOf(carrier)));
       return { status: 101, outcome: 'answered' };
     }
   }
 }
 
 /** Says no on a connection that has no response object. */
-export function refuseUpgrade(socket: Duplex, error: unknown, nowMs: number): Ending {
-  const { status, body } = runRefusal(error, nowMs);
+export function refuseUpgrade(socket: Duplex, error: unknown, carrier: Pick<Carrier, 'clock' | 'timers'>): Ending {
+  const { status, body } = runRefusal(error, carrier.clock.nowMs());
+  closeBehind(socket, lingerOf(carrier));
   socket.end(rawJson(status, STATUS_CODES[status] ?? 'Error', body));
   return { status, outcome: 'refused' };
+}
+
+interface Linger {
+  readonly clock: Clock;
+  readonly ms: number;
+}
+
+function lingerOf({ clock, timers }: Pick<Carrier, 'clock' | 'timers'>): Linger {
+  return { clock, ms: timers.lingerMs };
 }
 
 function tryWay(carrier: Carrier, upgrade: Upgrade, load: Load, route: Route, headers: string[]): Promise<Handshake> {
@@ -65,7 +72,7 @@ function tryWay(carrier: Carrier, upgrade: Upgrade, load: Load, route: Route, he
 }
 
 /** The program inside would not upgrade: its plain answer, as it is, and the end. */
-function passAnswer({ socket }: Upgrade, answer: IncomingMessage): Promise<Ending> {
+function passAnswer({ socket }: Upgrade, answer: IncomingMessage, linger: Linger): Promise<Ending> {
   const status = answer.statusCode ?? 502;
   const kept: string[] = [];
   for (let i = 0; i + 1 < answer.rawHeaders.length; i += 2) {
@@ -73,6 +80,7 @@ function passAnswer({ socket }: Upgrade, answer: IncomingMessage): Promise<Endin
     if (!/^(connection|keep-alive|transfer-encoding|upgrade)$/i.test(name)) kept.push(name, value);
   }
   socket.write(headOf(status, answer.statusMessage ?? '', [...kept, 'Connection', 'close']));
+  closeBehind(socket, linger);
   return new Promise((resolve) => {
     let outcome: Ending['outcome'] = 'caller gone';
     answer
