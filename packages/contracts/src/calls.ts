@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { defineCall, defineFact } from './call.ts';
 import { Generation, InstanceId, NodeId, SandboxName, WorkspaceName } from './ids.ts';
+import { SignedReceipt, WakeTier } from './receipt.ts';
 import { Expiry, IdlePolicy, InstanceState, Isolation, Port, Route, Sandbox, Shape } from './sandbox.ts';
 
 const Env = z.record(z.string(), z.string());
@@ -105,7 +106,8 @@ export const pauseInstance = defineCall({
 export const resumeInstance = defineCall({
   subject: 'node.{node}.instance.resume.v1',
   request: z.object({ instanceId: InstanceId, generation: Generation }),
-  reply: z.object({ state: InstanceState, tookMs: z.number() }),
+  /** `lost`: what this wake did not bring back. */
+  reply: z.object({ state: InstanceState, tookMs: z.number(), lost: z.string().optional() }),
   deadlineMs: 10_000,
 });
 
@@ -113,9 +115,38 @@ export const resumeInstance = defineCall({
 export const storeInstance = defineCall({
   subject: 'node.{node}.instance.store.v1',
   request: z.object({ instanceId: InstanceId, generation: Generation }),
-  reply: z.object({ state: InstanceState, tookMs: z.number() }),
+  /** `reason`: why it is not stored, where its node knows one. */
+  reply: z.object({ state: InstanceState, tookMs: z.number(), reason: z.string().optional() }),
   deadlineMs: 120_000,
 });
+
+/** What was measured of an instance's wakes from one tier, ms. */
+export const WakeRecord = z.object({
+  lastMs: z.number(),
+  /** To be expected of the next: what nine in ten of them did not exceed, the latest counting most. */
+  predictedMs: z.number(),
+  /** How many of the last ones this is learnt from. */
+  measured: z.number().int(),
+});
+export type WakeRecord = z.infer<typeof WakeRecord>;
+
+/** An instance's wakes by the tier that they came from; absent where none was measured yet. */
+export const Wakes = z.object({
+  paused: WakeRecord.optional(),
+  stored: WakeRecord.optional(),
+  files: WakeRecord.optional(),
+});
+export type Wakes = z.infer<typeof Wakes>;
+
+/** What a wake did not bring back. */
+export const Loss = z.object({
+  /** When it was found out. */
+  atMs: z.number(),
+  /** What came back: an older image, the files alone, or the newest image with something missing that no older one would have had either. */
+  to: z.enum(['image', 'files', 'flawed']),
+  reason: z.string(),
+});
+export type Loss = z.infer<typeof Loss>;
 
 /** What a node knows of one instance. */
 export const InstanceReport = z.object({
@@ -132,15 +163,21 @@ export const InstanceReport = z.object({
   idle: IdlePolicy.optional(),
   memoryMib: z.number().optional(),
   reason: z.string().optional(),
-  /** How deep it sleeps: in RAM, in an image on disk, or with its files alone because its memory was lost. Absent while it is awake. */
-  tier: z.enum(['paused', 'stored', 'files']).optional(),
+  /** How deep it sleeps. Absent while it is awake. */
+  tier: WakeTier.optional(),
   /** Somebody waits for what it does, which cannot be cut short. */
   queuedWake: z.boolean().optional(),
-  /** What its next wake, and its next store, may be expected to take, ms; learnt from the last ones. */
+  /** What its next wake from where it sleeps, and its next store, may be expected to take, ms; learnt from the last ones. Absent: none was measured yet. */
   wakeMs: z.number().optional(),
   storeMs: z.number().optional(),
-  /** What its newest image takes on disk. */
+  wakes: Wakes.optional(),
+  /** What all its images take on disk, and when the newest was made. */
   imageBytes: z.number().optional(),
+  imageAtMs: z.number().optional(),
+  /** Somebody asked for it to be stored, and nobody has used it since. */
+  storeAsked: z.boolean().optional(),
+  /** The last time that a wake did not bring back everything. */
+  lost: Loss.optional(),
   /** The name under which the host knows it: its cgroup, namespace and journal. A pooled instance has one before its id. */
   hostId: InstanceId.optional(),
 });
@@ -150,6 +187,22 @@ export const describeInstance = defineCall({
   subject: 'node.{node}.instance.describe.v1',
   request: z.object({ instanceId: InstanceId }),
   reply: z.object({ instance: InstanceReport.optional() }),
+  deadlineMs: 3_000,
+});
+
+/** gateway → node: the receipts of an instance's last wakes from disk, the oldest first. */
+export const listReceipts = defineCall({
+  subject: 'node.{node}.instance.receipts.v1',
+  request: z.object({ instanceId: InstanceId, generation: Generation }),
+  reply: z.object({ receipts: z.array(SignedReceipt) }),
+  deadlineMs: 5_000,
+});
+
+/** gateway → node: the public key that its receipts are signed by, base64. */
+export const receiptKey = defineCall({
+  subject: 'node.{node}.receipt-key.v1',
+  request: z.object({}),
+  reply: z.object({ key: z.string() }),
   deadlineMs: 3_000,
 });
 
@@ -189,11 +242,15 @@ export const UsageInterval = z.object({
   sequence: z.number().int().min(0),
   fromMs: z.number(),
   toMs: z.number(),
-  tier: z.enum(['running', 'paused']),
+  /** `stored`: it used disk alone. */
+  tier: z.enum(['running', 'paused', 'stored']),
   cpuMs: z.number(),
   memoryMibMs: z.number(),
   egressBytes: z.number(),
+  /** Its files and its images. */
   diskMib: z.number(),
+  /** The sleep ended with a wake, which brought back everything or did not. */
+  wake: z.enum(['whole', 'lost']).optional(),
 });
 export type UsageInterval = z.infer<typeof UsageInterval>;
 

@@ -1,5 +1,14 @@
 /** What every store keeps true. `memoryStore` and `pgStore` both pass it, so that tests and the simulator may use the quick one. */
-import { Expiry, Generation, InstanceId, NodeId, SandboxName, WorkspaceName, type Sandbox } from '@torpor/contracts';
+import {
+  Expiry,
+  Generation,
+  InstanceId,
+  NodeId,
+  SandboxName,
+  WorkspaceName,
+  type Sandbox,
+  type UsageInterval,
+} from '@torpor/contracts';
 import { Failure, systemChance } from '@torpor/kernel';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkKey, mintKey, readKey, tokenOpens } from './keys.ts';
@@ -660,7 +669,7 @@ export function describeStore(what: string, open: () => Promise<Store>): void {
       it('books each interval once, however often it is sent', async () => {
         const ws = fresh();
         const { instanceId, nodeId } = await insert(sandboxIn(ws.name));
-        const at = (sequence: number, tier: 'running' | 'paused') => ({
+        const at = (sequence: number, tier: UsageInterval['tier'], wake?: UsageInterval['wake']) => ({
           workspace: ws.name,
           instanceId,
           generation: Generation.parse(1),
@@ -672,12 +681,27 @@ export function describeStore(what: string, open: () => Promise<Store>): void {
           memoryMibMs: 5_120,
           egressBytes: 3_000_000_000,
           diskMib: 7,
+          ...(wake ? { wake } : {}),
         });
+        const woken = [at(3, 'stored', 'whole'), at(4, 'stored', 'lost'), at(5, 'stored')];
         expect(await store.usage.book(nodeId, [at(0, 'running'), at(1, 'paused')])).toEqual({ booked: 2, refused: [] });
         expect(await store.usage.book(nodeId, [at(1, 'paused'), at(2, 'running')])).toEqual({ booked: 1, refused: [] });
+        expect(await store.usage.book(nodeId, woken)).toEqual({ booked: 3, refused: [] });
+        const sums = (tier: UsageInterval['tier'], times: number, wakes = 0, wakesLost = 0) => ({
+          instanceId,
+          tier,
+          spanMs: 10 * times,
+          cpuMs: 2.5 * times,
+          memoryMibMs: 5_120 * times,
+          egressBytes: 3_000_000_000 * times,
+          diskMibMs: 70 * times,
+          wakes,
+          wakesLost,
+        });
         expect(await ws.usage.sum({ fromMs: T, toMs: T + 100 })).toEqual([
-          { instanceId, tier: 'paused', spanMs: 10, cpuMs: 2.5, memoryMibMs: 5_120, egressBytes: 3_000_000_000 },
-          { instanceId, tier: 'running', spanMs: 20, cpuMs: 5, memoryMibMs: 10_240, egressBytes: 6_000_000_000 },
+          sums('paused', 1),
+          sums('running', 2),
+          sums('stored', 3, 2, 1),
         ]);
         expect(await fresh().usage.sum({ fromMs: T, toMs: T + 100 })).toEqual([]);
       });

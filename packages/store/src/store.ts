@@ -249,11 +249,15 @@ export interface UsageBook {
 
 export interface UsageSum {
   readonly instanceId: InstanceId;
-  readonly tier: 'running' | 'paused';
+  readonly tier: UsageInterval['tier'];
   readonly spanMs: number;
   readonly cpuMs: number;
   readonly memoryMibMs: number;
   readonly egressBytes: number;
+  readonly diskMibMs: number;
+  /** How many of these sleeps ended with a wake, and how many of those did not bring back everything. */
+  readonly wakes: number;
+  readonly wakesLost: number;
 }
 
 // ---------------------------------------------------------------------------------------------------------------- the fleet

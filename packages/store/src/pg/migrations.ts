@@ -23,6 +23,11 @@ const MIGRATIONS: Record<string, Migration> = {
       for (const statement of RETENTION) await sql.raw(statement).execute(db);
     },
   },
+  '003-wakes': {
+    async up(db) {
+      await sql`alter table usage_intervals add column wake text check (wake in ('whole', 'lost'))`.execute(db);
+    },
+  },
 };
 
 const BEGINNING = [
