@@ -265,7 +265,7 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
         hostd.ask('sandbox.stats', { ids }, LOOK_MS),
         hostd.ask('disk.stats', { ids }, LOOK_MS),
       ]);
-      return new Map(ids.flatMap((id) => (stats[id] ? [[id, usageOf(stats[id], disks[id])] as const] : [])));
+      return new Map(ids.flatMap((id) => usageOf(stats[id], disks[id]).map((usage) => [id, usage] as const)));
     },
     async inventory() {
       const found = await hostd.ask('inventory', {}, LOOK_MS);
@@ -316,11 +316,15 @@ function factsOf(state: VerbResult<'sandbox.state'>): InstanceFacts {
   };
 }
 
+const NOTHING_RUNS = { memoryMib: 0, cpuUsageNs: 0, txBytes: 0, rxBytes: 0 };
+
+/** Of one that is stored there is a disk; of one that is not there, nothing. */
 function usageOf(
-  used: VerbResult<'sandbox.stats'>[string],
+  used: VerbResult<'sandbox.stats'>[string] | undefined,
   disk: VerbResult<'disk.stats'>[string] | undefined,
-): InstanceUsage {
-  return disk ? { ...used, diskMib: disk.usedMib } : used;
+): InstanceUsage[] {
+  if (!disk) return used ? [used] : [];
+  return [{ ...NOTHING_RUNS, ...used, diskMib: disk.usedMib }];
 }
 
 function deathOf({ cause, exitCode, signal, said }: NonNullable<VerbResult<'sandbox.state'>['death']>): Death {

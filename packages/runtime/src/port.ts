@@ -155,6 +155,7 @@ export interface InstanceDriver {
   /** Undoes `pause`. Resuming a running instance changes nothing. */
   resume(instanceId: InstanceId): Promise<{ tookMs: number }>;
   inspect(instanceId: InstanceId): Promise<InstanceFacts>;
+  /** Of each that exists. One of which nothing runs uses disk alone. */
   usage(instanceIds: readonly InstanceId[]): Promise<ReadonlyMap<InstanceId, InstanceUsage>>;
   /** Every instance of which anything exists on the host, and the slots in use. */
   inventory(): Promise<{ instanceIds: readonly InstanceId[]; slots: readonly number[] }>;
