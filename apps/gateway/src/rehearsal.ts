@@ -15,6 +15,7 @@ import {
   SandboxName,
   updateSandbox,
   WorkspaceName,
+  type InstanceReport,
   type Sandbox,
   type SandboxAsk,
 } from '@torpor/contracts';
@@ -37,6 +38,8 @@ export interface Rehearsal {
   readonly seen: { method: string; url: string; headers: IncomingMessage['headers'] }[];
   /** The node's way to answer; replaced at will. */
   answer: RequestListener;
+  /** What the node says of every instance, over what it says by itself. */
+  reported: Partial<InstanceReport>;
   readonly nodeServer: Server;
   readonly nodeUrl: string;
   call(path: string, init?: RequestInit & { key?: string | undefined }): Promise<Response>;
@@ -65,7 +68,8 @@ export async function rehearse({
   });
   const nodeUrl = `http://127.0.0.1:${portOf(nodeServer)}`;
   await hearOf(store, NODE, nodeUrl);
-  await serveScheduler(bus.as('scheduler'), bus.as('node'), store, nodeUrl);
+  await serveScheduler(bus.as('scheduler'), store, nodeUrl);
+  await serveNode(bus.as('node'), () => rehearsal.reported);
 
   const workspace = WorkspaceName.parse('main');
   const parts = { store, clock: systemClock, chance: systemChance };
@@ -98,6 +102,7 @@ export async function rehearse({
     nodeServer,
     nodeUrl,
     answer: (_request, response) => response.end('from the node'),
+    reported: {},
     call: (path, { key = apiKey, headers, ...init } = {}) =>
       fetch(url + path, {
         redirect: 'manual',
@@ -173,8 +178,8 @@ async function insert(store: Store, ask: SandboxAsk, nodeId: NodeId) {
   return { kind: 'inserted' as const, sandbox };
 }
 
-/** As much of a scheduler and a node as the gateway's tests need. */
-async function serveScheduler(scheduler: Wire, node: Wire, store: Store, nodeUrl: string): Promise<void> {
+/** As much of a scheduler as the gateway's tests need. */
+async function serveScheduler(scheduler: Wire, store: Store, nodeUrl: string): Promise<void> {
   await scheduler.serve(createSandbox, async (ask) => {
     const { kind, sandbox } = await insert(store, ask, NODE);
     if (kind === 'taken' && !ask.reuse) throw new Failure('conflict', `the sandbox "${sandbox.name}" exists already`);
@@ -196,6 +201,9 @@ async function serveScheduler(scheduler: Wire, node: Wire, store: Store, nodeUrl
     if (!sandbox) throw new Failure('not_found', `there is no sandbox "${name}"`);
     return { sandbox };
   });
+}
+
+async function serveNode(node: Wire, reported: () => Rehearsal['reported']): Promise<void> {
   await node.serve(
     describeInstance,
     async ({ instanceId }) => ({
@@ -208,6 +216,7 @@ async function serveScheduler(scheduler: Wire, node: Wire, store: Store, nodeUrl
         isolation: 'none' as const,
         lastUsedAtMs: 1_000,
         because: 'idle',
+        ...reported(),
       },
     }),
     { node: NODE },

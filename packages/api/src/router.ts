@@ -7,6 +7,7 @@ import { toTrpcError, viewOf } from './failures.ts';
 import type { ApiContext } from './services.ts';
 import {
   ByName,
+  ByNode,
   CallerView,
   CreateKeyInput,
   CreateSandboxInput,
@@ -15,12 +16,16 @@ import {
   ListInput,
   NewKeyView,
   NodeView,
+  ReceiptKeyView,
+  ReceiptsView,
+  ResumeView,
   RevokeKeyInput,
   SandboxPageView,
   SandboxView,
   StateView,
   StatsInput,
   StatsView,
+  StoreView,
   WorkspaceView,
 } from './shapes.ts';
 
@@ -75,8 +80,22 @@ export const apiRouter = t.router({
       .mutation(({ ctx, input }) => ctx.services.sandboxes.pause(input)),
     resume: taking('sandboxes:use')
       .input(ByName)
-      .output(StateView)
+      .output(ResumeView)
       .mutation(({ ctx, input }) => ctx.services.sandboxes.resume(input)),
+    store: taking('sandboxes:use')
+      .input(ByName)
+      .output(StoreView)
+      .mutation(({ ctx, input }) => ctx.services.sandboxes.store(input)),
+  }),
+  receipts: t.router({
+    list: taking('sandboxes:read')
+      .input(ByName)
+      .output(ReceiptsView)
+      .query(({ ctx, input }) => ctx.services.receipts.list(input)),
+    key: taking('sandboxes:read')
+      .input(ByNode)
+      .output(ReceiptKeyView)
+      .query(({ ctx, input }) => ctx.services.receipts.key(input)),
   }),
   keys: t.router({
     create: taking('keys:write')

@@ -12,10 +12,14 @@ import type {
   ListInput,
   NewKeyView,
   NodeView,
+  ReceiptKeyView,
+  ReceiptsView,
+  ResumeView,
   SandboxPageView,
   SandboxView,
   StateView,
   StatsView,
+  StoreView,
   WorkspaceView,
 } from './shapes.ts';
 
@@ -29,7 +33,12 @@ export interface Services {
     list(input: ListInput): Promise<SandboxPageView>;
     delete(which: Named): Promise<SandboxView>;
     pause(which: Named): Promise<StateView>;
-    resume(which: Named): Promise<StateView>;
+    resume(which: Named): Promise<ResumeView>;
+    store(which: Named): Promise<StoreView>;
+  };
+  readonly receipts: {
+    list(which: Named): Promise<ReceiptsView>;
+    key(which: { nodeId: NodeView['id'] }): Promise<ReceiptKeyView>;
   };
   readonly keys: {
     create(input: CreateKeyInput): Promise<NewKeyView>;

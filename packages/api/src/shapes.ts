@@ -6,10 +6,14 @@ import {
   InstanceId,
   InstanceState,
   Isolation,
+  Loss,
   NodeId,
   SandboxName,
   SandboxPhase,
   Shape,
+  SignedReceipt,
+  Wakes,
+  WakeTier,
   WorkspaceName,
 } from '@torpor/contracts';
 import { readScope } from '@torpor/policy';
@@ -68,6 +72,20 @@ export const SandboxView = z.object({
   /** How it is kept apart from the host, as its node says. */
   isolation: Isolation.optional(),
   memoryMib: z.number().optional(),
+  /** How deep it sleeps. Absent while it is awake. */
+  tier: WakeTier.optional(),
+  /** Somebody waits for what its node does to it, which cannot be cut short. */
+  queuedWake: z.boolean().optional(),
+  /** What its next wake from there, and its next store, may be expected to take, ms. Absent: none was measured yet. */
+  wakeMs: z.number().optional(),
+  storeMs: z.number().optional(),
+  wakes: Wakes.optional(),
+  /** What its images take on disk, and when the newest was made. */
+  imageBytes: z.number().optional(),
+  imageAtMs: z.number().optional(),
+  storeAsked: z.boolean().optional(),
+  /** The last time that a wake did not bring back everything. */
+  lost: Loss.optional(),
   /** Its name on the host (cgroup, namespace, journal): that of the pooled instance it was made from. */
   hostId: InstanceId.optional(),
   instanceId: InstanceId,
@@ -112,6 +130,24 @@ export const ByName = z.object({ name: SandboxName });
 /** What a pause or resume did. */
 export const StateView = z.object({ state: InstanceState, tookMs: z.number() });
 export type StateView = z.infer<typeof StateView>;
+
+/** What a resume did. `lost`: what the wake did not bring back. */
+export const ResumeView = StateView.extend({ lost: z.string().optional() });
+export type ResumeView = z.infer<typeof ResumeView>;
+
+/** The receipts of a sandbox's last wakes from disk, the oldest first. */
+export const ReceiptsView = z.array(SignedReceipt);
+export type ReceiptsView = z.infer<typeof ReceiptsView>;
+
+export const ByNode = z.object({ nodeId: NodeId });
+
+/** What a node signs receipts with: its public half, base64. */
+export const ReceiptKeyView = z.object({ key: z.string() });
+export type ReceiptKeyView = z.infer<typeof ReceiptKeyView>;
+
+/** What a store did. `reason`: why it is not stored, where its node knows one. */
+export const StoreView = StateView.extend({ reason: z.string().optional() });
+export type StoreView = z.infer<typeof StoreView>;
 
 export const CreateKeyInput = z.object({
   name: text(100).min(1),
@@ -201,10 +237,14 @@ export const StatsView = z.object({
   usage: z.object({
     runningMs: z.number(),
     pausedMs: z.number(),
+    storedMs: z.number(),
     cpuMs: z.number(),
     memoryMibMs: z.number(),
     egressBytes: z.number(),
+    diskMibMs: z.number(),
   }),
+  /** All wakes, from whichever tier, and those among them that did not bring back everything. */
+  wakes: z.object({ all: z.number(), lost: z.number() }),
 });
 export type StatsView = z.infer<typeof StatsView>;
 

@@ -1,6 +1,7 @@
 /** The unmodified SDK against the gateway: what it makes of our answers is the only judge of the dialect. */
+import { resumeInstance, storeInstance } from '@torpor/contracts';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { rehearse, type Rehearsal } from '../rehearsal.ts';
+import { NODE, rehearse, type Rehearsal } from '../rehearsal.ts';
 
 let stage: Rehearsal;
 let sdk: typeof import('@blaxel/core');
@@ -57,6 +58,20 @@ it('reaches ports, makes previews with tokens, and sessions', async () => {
   const session = await box.sessions.create({});
   expect(session.url).toContain('/preview/');
   expect(await box.sessions.list()).toHaveLength(1);
+});
+
+it('archives, and brings back', async () => {
+  const reply = (state: 'stored' | 'running') => async () => {
+    stage.reported = { state, storeAsked: state === 'stored' };
+    return { state, tookMs: 1 };
+  };
+  const node = stage.bus.as('node');
+  await node.serve(storeInstance, reply('stored'), { node: NODE });
+  await node.serve(resumeInstance, reply('running'), { node: NODE });
+  const box = await sdk.SandboxInstance.get('sdk');
+  expect((await box.archive()).status).toBe('ARCHIVED');
+  expect((await sdk.SandboxInstance.get('sdk')).status).toBe('ARCHIVED');
+  expect((await box.unarchive()).status).toBe('DEPLOYED');
 });
 
 it('is told plainly of what we lack, and deletes', async () => {

@@ -3,13 +3,18 @@ import type { Wire } from '@torpor/bus';
 import {
   createSandbox,
   deleteSandbox,
+  listReceipts,
   pauseInstance,
+  receiptKey,
   resumeInstance,
+  storeInstance,
   updateSandbox,
   type InstanceState,
+  type NodeId,
   type Sandbox,
   type SandboxAsk,
   type SandboxName,
+  type SignedReceipt,
   type WorkspaceName,
 } from '@torpor/contracts';
 import { standingOf } from '@torpor/dialects';
@@ -31,7 +36,13 @@ export interface Sandboxes {
   update(workspace: WorkspaceName, name: SandboxName, change: Change, traceparent: string): Promise<Sandbox>;
   delete(workspace: WorkspaceName, name: SandboxName, traceparent: string): Promise<Sandbox>;
   pause(sandbox: Sandbox, traceparent: string): Promise<{ state: InstanceState; tookMs: number }>;
-  resume(sandbox: Sandbox, traceparent: string): Promise<{ state: InstanceState; tookMs: number }>;
+  resume(sandbox: Sandbox, traceparent: string): Promise<z.infer<typeof resumeInstance.reply>>;
+  /** Of its last wakes from disk, the oldest first. */
+  receipts(sandbox: Sandbox, traceparent: string): Promise<SignedReceipt[]>;
+  /** What the node signs them with. */
+  receiptKey(nodeId: NodeId, traceparent: string): Promise<string>;
+  /** Resolves when its RAM has been let go, or it is known that it was not. */
+  store(sandbox: Sandbox, traceparent: string): Promise<z.infer<typeof storeInstance.reply>>;
 }
 
 export function openSandboxes(parts: {
@@ -82,6 +93,11 @@ export function openSandboxes(parts: {
       wire.ask(pauseInstance, { instanceId, generation }, { node: nodeId, traceparent }),
     resume: ({ instanceId, generation, nodeId }, traceparent) =>
       wire.ask(resumeInstance, { instanceId, generation }, { node: nodeId, traceparent }),
+    receipts: async ({ instanceId, generation, nodeId }, traceparent) =>
+      (await wire.ask(listReceipts, { instanceId, generation }, { node: nodeId, traceparent })).receipts,
+    receiptKey: async (nodeId, traceparent) => (await wire.ask(receiptKey, {}, { node: nodeId, traceparent })).key,
+    store: ({ instanceId, generation, nodeId }, traceparent) =>
+      wire.ask(storeInstance, { instanceId, generation }, { node: nodeId, traceparent }),
   };
 }
 

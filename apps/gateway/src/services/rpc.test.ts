@@ -1,5 +1,5 @@
 import type { ApiRouter } from '@torpor/api';
-import { Generation, instanceChanged, NodeId, SandboxName } from '@torpor/contracts';
+import { Generation, instanceChanged, NodeId, SandboxName, storeInstance } from '@torpor/contracts';
 import { createTRPCClient, httpBatchLink, httpSubscriptionLink, splitLink } from '@trpc/client';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { NODE, rehearse, type Rehearsal } from '../rehearsal.ts';
@@ -44,6 +44,21 @@ describe('first-party clients', () => {
     expect(await client.whoami.query()).toMatchObject({ workspace: 'main', role: 'admin' });
     expect(await client.nodes.list.query()).toMatchObject([{ id: NODE }]);
     expect(await client.stats.query({})).toMatchObject({ sandboxes: { living: expect.any(Number) } });
+  });
+
+  it('store sandboxes, and see where they sleep and what a wake took', async () => {
+    const client = clientOf();
+    await stage.plant('kept');
+    const reply = { state: 'paused', tookMs: 5, reason: 'the pool is full' } as const;
+    const served = await stage.bus.as('node').serve(storeInstance, async () => reply, { node: NODE });
+    expect(await client.sandboxes.store.mutate(named('kept'))).toEqual(reply);
+    await served.close();
+    const wakes = { stored: { lastMs: 140, predictedMs: 150, measured: 2 } };
+    const lost = { atMs: 1, to: 'image', reason: 'what happened after that was lost' } as const;
+    stage.reported = { state: 'stored', tier: 'stored', wakeMs: 150, wakes, imageBytes: 7, lost, reason: lost.reason };
+    expect(await client.sandboxes.get.query(named('kept'))).toMatchObject(stage.reported);
+    stage.reported = {};
+    expect(await client.stats.query({})).toMatchObject({ wakes: { all: 0, lost: 0 } });
   });
 
   it('make keys that open, and revoke them', async () => {

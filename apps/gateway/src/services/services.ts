@@ -110,6 +110,16 @@ function servicesFor(parts: ServicesParts, asked: Asked): Services {
           () => name,
           async () => sandboxes.resume(await sandboxes.living(workspace, name), traceparent),
         ),
+      store: ({ name }) =>
+        during(
+          'sandbox.store',
+          () => name,
+          async () => sandboxes.store(await sandboxes.living(workspace, name), traceparent),
+        ),
+    },
+    receipts: {
+      list: async ({ name }) => sandboxes.receipts(await sandboxes.living(workspace, name), traceparent),
+      key: async ({ nodeId }) => ({ key: await sandboxes.receiptKey(nodeId, traceparent) }),
     },
     keys: {
       create: (input) =>
@@ -232,18 +242,23 @@ async function statsOf({ store, live, clock }: ServicesParts, { caller }: Asked,
     usage: {
       runningMs: total((sum) => (sum.tier === 'running' ? sum.spanMs : 0)),
       pausedMs: total((sum) => (sum.tier === 'paused' ? sum.spanMs : 0)),
+      storedMs: total((sum) => (sum.tier === 'stored' ? sum.spanMs : 0)),
       cpuMs: total((sum) => sum.cpuMs),
       memoryMibMs: total((sum) => sum.memoryMibMs),
       egressBytes: total((sum) => sum.egressBytes),
+      diskMibMs: total((sum) => sum.diskMibMs),
     },
+    wakes: { all: total((sum) => sum.wakes), lost: total((sum) => sum.wakesLost) },
   };
 }
 
 function sandboxView(sandbox: Sandbox, publicUrl: string, live: LiveState | undefined): SandboxView {
   const { ports: _, extra: __, terminatedRetentionMs: ___, updatedAtMs: ____, ...rest } = sandbox;
+  const reason = sandbox.reason ?? live?.reason;
   return {
     ...rest,
     ...live,
+    ...(reason === undefined ? {} : { reason }),
     lastUsedAtMs: Math.max(sandbox.lastUsedAtMs, live?.lastUsedAtMs ?? 0),
     url: dataPlaneUrl(publicUrl, sandbox.workspace, sandbox.name),
   };
