@@ -2,7 +2,10 @@
 import type { CallContext, Subscription, Wire } from '@torpor/bus';
 import {
   describeInstance,
+  isAsleep,
+  listReceipts,
   pauseInstance,
+  receiptKey,
   resumeInstance,
   setInstancePolicy,
   startInstance,
@@ -15,6 +18,7 @@ import {
 import type { Clock } from '@torpor/kernel';
 import type { InstanceDriver } from '@torpor/runtime';
 import type { Telemetry } from '@torpor/telemetry';
+import type { Receipts } from './receipts/receipts.ts';
 import type { Instance } from './standby/instance.ts';
 import type { Standby } from './standby/standby.ts';
 
@@ -24,9 +28,10 @@ export async function serveCalls(room: {
   nodeId: NodeId;
   standby: Standby;
   driver: InstanceDriver;
+  receipts: Receipts;
   telemetry: Telemetry;
 }): Promise<Subscription> {
-  const { wire, clock, standby, driver, telemetry } = room;
+  const { wire, clock, standby, driver, receipts, telemetry } = room;
   const node = { node: room.nodeId };
 
   /** Goes on with the trace that the asking room began. */
@@ -66,12 +71,22 @@ export async function serveCalls(room: {
     }),
     serve(resumeInstance, async ({ instanceId, generation }, { signal }) => {
       const instance = standby.at(instanceId, generation);
-      return await timed(instance, instance.wake(signal));
+      const slept = isAsleep(instance.state);
+      const done = await timed(instance, instance.wake(signal));
+      const lost = slept ? instance.past.lastWakeLost?.reason : undefined;
+      return { ...done, ...(lost === undefined ? {} : { lost }) };
     }),
     serve(storeInstance, async ({ instanceId, generation }) => {
       const instance = standby.at(instanceId, generation);
-      return await timed(instance, instance.store('asked'));
+      const done = await timed(instance, instance.store('asked'));
+      const { reason } = instance;
+      return { ...done, ...(done.state === 'stored' || reason === undefined ? {} : { reason }) };
     }),
+    serve(listReceipts, async ({ instanceId, generation }) => {
+      const { body } = standby.at(instanceId, generation);
+      return { receipts: body ? await receipts.of(body.hostId) : [] };
+    }),
+    wire.serve(receiptKey, async () => ({ key: receipts.publicKey }), node),
     serve(describeInstance, async ({ instanceId }) => {
       const instance = standby.find(instanceId);
       return instance ? { instance: await described(driver, instance) } : {};

@@ -1,6 +1,6 @@
 /** The room, put together: everything outside comes in as a parameter, so that a test or the simulator can give another. */
 import type { Wire } from '@torpor/bus';
-import type { Isolation, NodeId } from '@torpor/contracts';
+import type { InstanceId, Isolation, NodeId } from '@torpor/contracts';
 import { explain, Lifetime, type Chance, type Clock } from '@torpor/kernel';
 import type { InstanceDriver } from '@torpor/runtime';
 import type { Telemetry } from '@torpor/telemetry';
@@ -17,6 +17,8 @@ import type { Note } from './note.ts';
 import type { Parts, Recipe } from './parts.ts';
 import { Admission, type Watermarks } from './pools/admission.ts';
 import { Pools, type PoolTarget } from './pools/pools.ts';
+import { Receipts } from './receipts/receipts.ts';
+import { Signer } from './receipts/signer.ts';
 import { makeRounds } from './standby/rounds.ts';
 import { Standby } from './standby/standby.ts';
 import { tellChange } from './standby/tell.ts';
@@ -81,6 +83,7 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     events,
     slots: new Slots(),
     nodeKey: options.nodeKey,
+    receipts: new Receipts({ nodeId, signer: new Signer(options.nodeKey.signing()), store: options.journalStore }),
     storeAfterMs: options.storeAfterMs,
     recipeOf: options.recipeOf,
     closing,
@@ -92,7 +95,8 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     cpuShare: options.refillCpuShare,
     hasRoom: () => admission.hasAmple(),
   });
-  const meter = new Meter({ parts, wire, nodeId, note: options.notes.metering });
+  const imageBytes = (instanceId: InstanceId) => standby.find(instanceId)?.imageBytes ?? 0;
+  const meter = new Meter({ parts, wire, nodeId, note: options.notes.metering, imageBytes });
   const standby: Standby = new Standby({
     parts,
     pools,
@@ -161,7 +165,7 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
       })
     : undefined;
   if (dataPlane) lifetime.own('the data plane', () => dataPlane.close());
-  const calls = await serveCalls({ wire, clock, nodeId, standby, driver, telemetry });
+  const calls = await serveCalls({ wire, clock, nodeId, standby, driver, receipts: parts.receipts, telemetry });
   lifetime.own('the calls', () => calls.close());
   inBackground('pools', pools.keepFull());
   inBackground('heartbeat', heartbeat.beat());

@@ -5,6 +5,7 @@ import type { NodeEvents } from './events.ts';
 import type { Journal } from './journal/index.ts';
 import type { NodeKey } from './images/node-key.ts';
 import type { Slots } from './life/slots.ts';
+import type { Receipts } from './receipts/receipts.ts';
 
 /** How a sandbox of a template begins: part of its identity. */
 export interface Recipe {
@@ -24,6 +25,7 @@ export interface Parts {
   readonly events: NodeEvents;
   readonly slots: Slots;
   readonly nodeKey: NodeKey;
+  readonly receipts: Receipts;
   /** How long an instance sleeps in RAM before it is stored; 0: for ever. */
   readonly storeAfterMs: number;
   recipeOf(template: string): Recipe;

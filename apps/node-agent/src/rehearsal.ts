@@ -3,6 +3,7 @@ import {
   Generation,
   IdlePolicy,
   InstanceId,
+  NodeId,
   SandboxName,
   WorkspaceName,
   type InstanceState,
@@ -19,6 +20,8 @@ import type { Parts } from './parts.ts';
 import { Admission } from './pools/admission.ts';
 import { Pools, type PoolTarget } from './pools/pools.ts';
 import type { Instance } from './standby/instance.ts';
+import { Receipts } from './receipts/receipts.ts';
+import { Signer } from './receipts/signer.ts';
 import { Standby, type StartAsk } from './standby/standby.ts';
 
 export const SHAPE: Shape = { memoryMib: 512, cpus: 1, diskMib: 1024, pids: 256 };
@@ -97,6 +100,7 @@ export function rehearse(
   const life = { dead: false };
   const closing = new AbortController();
   const driver = mortal(fakeDriver(host), life);
+  const nodeKey = new NodeKey(new Uint8Array(32));
   const parts: Parts = {
     driver,
     journal: new Journal({
@@ -108,7 +112,12 @@ export function rehearse(
     chance: seededChance(options.seed ?? Math.floor(clock.nowMs()) + host.calls.length),
     events: nodeEvents(silentTelemetry()),
     slots: new Slots(),
-    nodeKey: new NodeKey(new Uint8Array(32)),
+    nodeKey,
+    receipts: new Receipts({
+      nodeId: NodeId.parse('n1'),
+      signer: new Signer(nodeKey.signing()),
+      store: mortal(store, life),
+    }),
     storeAfterMs: options.storeAfterMs ?? 0,
     recipeOf: (template) => ({ template, workdir: '/blaxel', user: 'root', env: { FROM: 'recipe' } }),
     closing: closing.signal,

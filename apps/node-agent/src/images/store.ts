@@ -1,5 +1,6 @@
 /** Storing (DESIGN §4.4): an image of a sleeping instance is made and read back, and only then its RAM may be let go. Journaled step by step. */
 import type { InstanceId } from '@torpor/contracts';
+import type { Census } from '@torpor/policy';
 import type { Step, StoreFacts } from '@torpor/runtime';
 import type { Claim, Spec } from '../journal/index.ts';
 import type { Parts } from '../parts.ts';
@@ -16,11 +17,13 @@ export interface Sleeper {
   readonly claim: Claim;
   readonly spec: Spec;
   readonly shelving: Shelving;
+  /** What ran and listened when it fell asleep, if anybody could say. */
+  readonly census: Census | undefined;
 }
 
 /** Resolves when the image is whole. Throws GaveWay when `giveWay` aborts, as soon as the sandbox may be touched again. */
 export async function storeOnHost(parts: Parts, sleeper: Sleeper, giveWay: AbortSignal): Promise<Partial<StoreFacts>> {
-  const { hostId, claim, spec, shelving } = sleeper;
+  const { hostId, claim, spec, shelving, census } = sleeper;
   const image = `${hostId}-${shelving.shelf.count + 1}`;
   const key = parts.nodeKey.fresh();
   const sealedKey = parts.nodeKey.seal(claim.workspace, image, key);
@@ -30,7 +33,7 @@ export async function storeOnHost(parts: Parts, sleeper: Sleeper, giveWay: Abort
   const facts: Partial<StoreFacts> = {};
   const told = (found: Partial<StoreFacts>) => void Object.assign(facts, found);
   const steps = parts.driver.storeSteps({ instanceId: hostId, image, key, manifest }, told);
-  const { intent } = await shelving.intend({ operation: 'store', image, sealedKey }, steps);
+  const { intent } = await shelving.intend({ operation: 'store', image, sealedKey, census }, steps);
   await parts.journal.carryOut(
     intent,
     steps.map((step) => yielding(step, giveWay)),

@@ -7,6 +7,7 @@ import type { Clock } from '@torpor/kernel';
 import { runSteps, type Intent, type Step } from '@torpor/runtime';
 import { fold, type Entry } from './entry.ts';
 import { noFailpoints, type Failpoints } from './failpoints.ts';
+import { readHint, type Hint } from './hint.ts';
 import { readLines, type Claim, type DoneLine, type IntentLine, type Line, type Process, type Spec } from './lines.ts';
 import type { JournalStore } from './store.ts';
 
@@ -170,24 +171,6 @@ export class Journal {
 
   #append(hostId: InstanceId, line: Line, options: { durable: boolean; first: boolean }): Promise<void> {
     return this.#store.append(hostId, `${JSON.stringify(line)}\n`, options);
-  }
-}
-
-/** What is worth having after a restart, and may be lost: when it was last used, and how long its wakes take. */
-export interface Hint {
-  readonly lastUsedAtMs: number;
-  readonly wakeMs: number | undefined;
-}
-
-function readHint(text: string | undefined): Hint | undefined {
-  if (text === undefined) return undefined;
-  try {
-    const read: unknown = JSON.parse(text);
-    if (typeof read !== 'object' || read === null || !('lastUsedAtMs' in read)) return undefined;
-    const wakeMs = 'wakeMs' in read && typeof read.wakeMs === 'number' ? read.wakeMs : undefined;
-    return typeof read.lastUsedAtMs === 'number' ? { lastUsedAtMs: read.lastUsedAtMs, wakeMs } : undefined;
-  } catch {
-    return undefined; // A hint that is damaged is a hint that is lost.
   }
 }
 

@@ -4,6 +4,7 @@
  */
 import { Generation, IdlePolicy, InstanceId, SandboxName, Shape, WorkspaceName } from '@torpor/contracts';
 import { z } from 'zod';
+import { CensusShape } from '../receipts/census.ts';
 
 export const Spec = z.object({
   slot: z.number().int(),
@@ -50,6 +51,8 @@ export const Line = z.union([
     steps,
     image: z.string(),
     sealedKey: z.string(),
+    /** What ran and listened when it fell asleep. */
+    census: CensusShape.optional(),
   }),
   z.object({ kind: z.literal('intent'), operation: z.literal('release'), atMs, steps }),
   z.object({

@@ -1,4 +1,5 @@
 /** What is kept of one instance besides its RAM, as its journal's lines tell it: its images, and whether the newest is what it is now. */
+import type { Census } from '@torpor/policy';
 import type { Line } from './lines.ts';
 
 export interface KeptImage {
@@ -8,6 +9,8 @@ export interface KeptImage {
   /** When its save began, ms since the epoch: what happened later is not in it. */
   readonly atMs: number;
   readonly bytes: number;
+  /** What ran and listened, if anybody could say. */
+  readonly census?: Census | undefined;
 }
 
 export interface Shelf {
@@ -25,7 +28,7 @@ export interface Shelf {
    */
   readonly rests: 'elsewhere' | 'image' | 'image alone';
   /** What was begun and not ended when the journal ends. */
-  readonly trying: { readonly image: string; readonly sealedKey: string; readonly atMs: number } | undefined;
+  readonly trying: Omit<KeptImage, 'bytes'> | undefined;
   /** A wake that was begun and not ended. From an image, what runs is it; from files it may not yet know who it is. */
   readonly coming: 'from image' | 'from files' | undefined;
 }
@@ -66,9 +69,9 @@ export function shelfAfter(shelf: Shelf, line: Line): Shelf {
 function begun(shelf: Shelf, line: Extract<Line, { kind: 'intent' }>): Shelf {
   switch (line.operation) {
     case 'store': {
-      const { image, sealedKey, atMs } = line;
+      const { image, sealedKey, atMs, census } = line;
       const trash = shelf.trying ? [...shelf.trash, shelf.trying.image] : shelf.trash;
-      return { ...shelf, trash, count: shelf.count + 1, trying: { image, sealedKey, atMs } };
+      return { ...shelf, trash, count: shelf.count + 1, trying: { image, sealedKey, atMs, census } };
     }
     case 'release':
       return { ...shelf, rests: 'image' }; // Nothing happens in it from here on, unless a `lives` follows.

@@ -10,11 +10,12 @@ import {
   type NodeId,
 } from '@torpor/contracts';
 import { explain } from '@torpor/kernel';
+import type { InstanceUsage } from '@torpor/runtime';
 import { z } from 'zod';
 import type { Note } from '../note.ts';
 import type { Parts } from '../parts.ts';
 import type { Instance } from '../standby/instance.ts';
-import { closeInterval, firstPoint, type OpenPoint, type Tier } from './intervals.ts';
+import { closeInterval, firstPoint, type OpenPoint, type Reading, type Tier } from './intervals.ts';
 
 const MINUTE_MS = 60_000;
 const FLUSH_MS = 5_000;
@@ -29,7 +30,7 @@ const Point = z.object({
   hostId: InstanceId,
   sequence: z.number(),
   fromMs: z.number(),
-  tier: z.enum(['running', 'paused']),
+  tier: z.enum(['running', 'paused', 'stored']),
   cpuMs: z.number(),
   memoryMib: z.number(),
   egressBytes: z.number(),
@@ -38,11 +39,21 @@ const Point = z.object({
 type Point = z.infer<typeof Point>;
 const Kept = z.object({ points: z.array(Point), waiting: z.array(UsageInterval) });
 
+/** The end of one stretch, and how the next begins. */
+interface Turn {
+  readonly atMs: number;
+  readonly tier: Tier;
+  readonly reading?: Reading;
+  readonly wake?: UsageInterval['wake'];
+}
+
 export interface MeterOptions {
   readonly parts: Parts;
   readonly wire: Wire;
   readonly nodeId: NodeId;
   readonly note: Note;
+  /** What the images of an instance take on disk. */
+  imageBytes(instanceId: InstanceId): number;
 }
 
 export class Meter {
@@ -63,11 +74,14 @@ export class Meter {
     const alive = new Map([...living].map((instance) => [keyOf(instance.claim), instance]));
     for (const point of kept.points) {
       if (alive.has(keyOf(point))) this.#points.set(keyOf(point), point);
-      else this.#close(point, this.#options.parts.clock.nowMs(), undefined, point.tier, 'last');
+      else this.#close(point, { atMs: this.#options.parts.clock.nowMs(), tier: point.tier }, 'last');
     }
     for (const [key, instance] of alive) {
       const tier = tierOf(instance.state);
-      if (tier && !this.#points.has(key)) this.#open(instance, tier, undefined);
+      const point = this.#points.get(key);
+      if (tier && !point) this.#open(instance, tier, undefined);
+      // It fell asleep, or its host went down, while no node-agent saw it: in doubt, right after it was seen last.
+      else if (tier && point && tier !== point.tier) this.#close(point, { atMs: point.fromMs, tier });
     }
   }
 
@@ -82,7 +96,7 @@ export class Meter {
     if (tier === point.tier) return;
     if (instance.state === 'failed' || instance.state === 'deleting') return this.#endMetering(point);
     // Between tiers (pausing, waking) the old one goes on.
-    if (tier) this.#turn(point, tier);
+    if (tier) this.#turn(instance, point, tier);
   }
 
   /** Closes what is open, keeps it, has it booked; until the room closes. */
@@ -118,17 +132,19 @@ export class Meter {
     this.#isDirty = true;
   }
 
-  /** To sleep: the counters are read now that they stand still. Awake again: nothing was used meanwhile, so nothing is asked. */
-  #turn(point: Point, tier: Tier): void {
+  /** To sleep, or awake in a new body: the counters are read as they stand. Awake in the old one: nothing was used meanwhile, so nothing is asked. */
+  #turn(instance: Instance, point: Point, tier: Tier): void {
     const atMs = this.#options.parts.clock.nowMs();
-    if (tier === 'running') return this.#close(point, atMs, undefined, tier);
-    void this.#readAndClose(point, atMs, tier);
+    const wake = instance.past.lastWakeLost ? ('lost' as const) : ('whole' as const);
+    const turn: Turn = { atMs, tier, ...(tier === 'running' ? { wake } : {}) };
+    if (tier === 'running' && point.tier === 'paused') return this.#close(point, turn);
+    void this.#readAndClose(point, turn).then(() => this.changed(instance)); // what it did meanwhile
   }
 
-  async #readAndClose(point: Point, atMs: number, tier: Tier): Promise<void> {
+  async #readAndClose(point: Point, turn: Turn): Promise<void> {
     const readings = await this.#read([point]);
     const still = this.#points.get(keyOf(point));
-    if (still?.sequence === point.sequence) this.#close(still, atMs, readings.get(point.hostId), tier);
+    if (still?.sequence === point.sequence) this.#close(still, { ...turn, reading: readings.get(point.hostId) });
   }
 
   /** Its counters may be gone in a moment: read what there still is. */
@@ -136,7 +152,7 @@ export class Meter {
     const atMs = this.#options.parts.clock.nowMs();
     this.#points.delete(keyOf(point));
     void this.#read([point]).then((readings) =>
-      this.#close(point, atMs, readings.get(point.hostId), point.tier, 'last'),
+      this.#close(point, { atMs, tier: point.tier, reading: readings.get(point.hostId) }, 'last'),
     );
   }
 
@@ -146,26 +162,35 @@ export class Meter {
     const atMs = this.#options.parts.clock.nowMs();
     for (const point of points) {
       const still = this.#points.get(keyOf(point));
-      if (still?.sequence === point.sequence) this.#close(still, atMs, readings.get(point.hostId), still.tier);
+      const at = { atMs, tier: point.tier, reading: readings.get(point.hostId) };
+      if (still?.sequence === point.sequence) this.#close(still, at);
     }
   }
 
-  #close(point: Point, atMs: number, reading: Parameters<typeof firstPoint>[2], tier: Tier, last?: 'last'): void {
+  #close(point: Point, turn: Turn, last?: 'last'): void {
     const { workspace, instanceId, generation, hostId } = point;
-    const { interval, next } = closeInterval(point satisfies OpenPoint, { atMs, tier, reading });
+    const { interval, next } = closeInterval(point satisfies OpenPoint, { reading: undefined, ...turn });
     this.#waiting.push({ workspace, instanceId, generation, ...interval });
     if (!last) this.#points.set(keyOf(point), { workspace, instanceId, generation, hostId, ...next });
     this.#isDirty = true;
   }
 
-  async #read(points: readonly Point[]): Promise<Awaited<ReturnType<Parts['driver']['usage']>>> {
+  async #read(points: readonly Point[]): Promise<ReadonlyMap<InstanceId, InstanceUsage>> {
     if (points.length === 0) return new Map();
     try {
-      return await this.#options.parts.driver.usage(points.map(({ hostId }) => hostId));
+      const readings = await this.#options.parts.driver.usage(points.map(({ hostId }) => hostId));
+      return new Map(points.flatMap((point) => this.#withImages(point, readings.get(point.hostId))));
     } catch (error) {
       this.#options.parts.events.usageUnread({ reason: explain(error) });
       return new Map();
     }
+  }
+
+  #withImages({ instanceId, hostId }: Point, reading: Reading): [InstanceId, InstanceUsage][] {
+    if (!reading) return [];
+    const imagesMib = this.#options.imageBytes(instanceId) / 2 ** 20;
+    const diskMib = reading.diskMib === undefined ? undefined : reading.diskMib + imagesMib;
+    return [[hostId, { ...reading, ...(diskMib === undefined ? {} : { diskMib }) }]];
   }
 
   async #book(): Promise<void> {
@@ -196,7 +221,7 @@ export class Meter {
 }
 
 function tierOf(state: InstanceState): Tier | undefined {
-  return state === 'running' || state === 'paused' ? state : undefined;
+  return state === 'running' || state === 'paused' || state === 'stored' ? state : undefined;
 }
 
 function keyOf({ instanceId, generation }: { instanceId: string; generation: number }): string {

@@ -186,8 +186,7 @@ export class Standby {
       parts: this.#parts,
       claim,
       body,
-      lastUsedAtMs: hint?.lastUsedAtMs,
-      wakeMs: hint?.wakeMs,
+      hint,
       shelf,
       changed: (one, before) => {
         this.#changed(one, before);
