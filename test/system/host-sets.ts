@@ -49,8 +49,10 @@ export async function readHost({ scope, stateDir }: Pick<Stack, 'scope' | 'state
 export interface Journaled {
   readonly id: string;
   readonly slot: number;
-  /** Made, and neither half claimed nor being destroyed. */
+  /** Made, and neither half claimed, nor between sleep and waking, nor being destroyed. */
   readonly isSettled: boolean;
+  /** Nothing of it runs: it is an image and a disk. */
+  readonly isStored: boolean;
   readonly name: string | undefined;
   readonly process: { readonly pid: number; readonly startTicks: number } | undefined;
 }
@@ -80,25 +82,38 @@ function journaled(id: string, text: string): Journaled {
     .map((line) => JSON.parse(line) as JournalLine);
   const has = (kind: string, operation: string) =>
     lines.some((line) => line.kind === kind && line.operation === operation);
+  const tier = tierAfter(lines);
+  const isWhole = has('done', 'create') && has('intent', 'claim') === has('done', 'claim');
   return {
     id,
     slot: lines.find((line) => line.spec)?.spec?.slot ?? -1,
-    isSettled: has('done', 'create') && !has('intent', 'destroy') && has('intent', 'claim') === has('done', 'claim'),
+    isSettled: isWhole && tier !== 'between' && !has('intent', 'destroy'),
+    isStored: tier === 'stored',
     name: lines.find((line) => line.claim)?.claim?.name,
-    process: lines.find((line) => line.process)?.process,
+    process: lines.findLast((line) => line.process)?.process,
   };
+}
+
+/** Which of the two it is: in RAM, or let go. A death leaves what a wake clears away. */
+function tierAfter(lines: readonly JournalLine[]): 'in RAM' | 'between' | 'stored' {
+  const goes = new Set(['release', 'restore', 'boot']);
+  const last = lines.findLast(({ kind, operation = '' }) => kind === 'lives' || kind === 'died' || goes.has(operation));
+  if (last === undefined || last.kind === 'lives') return 'in RAM';
+  if (last.kind !== 'done') return 'between';
+  return last.operation === 'release' ? 'stored' : 'in RAM';
 }
 
 /** What the host must show when everything the journal says is true. */
 export function wantedHost(journal: readonly Journaled[]): HostSets {
-  const ids = sorted(journal.map(({ id }) => id));
+  const all = sorted(journal.map(({ id }) => id));
+  const ids = sorted(journal.flatMap(({ id, isStored }) => (isStored ? [] : [id])));
   const slots = sorted(journal.map(({ slot }) => String(slot)));
   return {
     runsc: ids,
     bundles: ids,
     mounts: ids,
     cgroups: ids,
-    subvolumes: ids,
+    subvolumes: all,
     netns: slots,
     veths: slots,
     nftables: slots,
@@ -132,7 +147,8 @@ export async function askInventory({ scope }: Pick<Stack, 'scope'>): Promise<Hos
   };
 }
 
-function askHostd<T>(scope: string, verb: string): Promise<T> {
+/** A verb without arguments, over its socket. */
+export function askHostd<T>(scope: string, verb: string): Promise<T> {
   return new Promise((resolve, reject) => {
     const socket = connect(`/run/torpor/${scope}/hostd.sock`);
     let text = '';

@@ -63,7 +63,9 @@ async function difference(stack: Node, mayBeUnsettled: (entry: Journaled) => boo
   const stuck = unsettled.filter((entry) => !mayBeUnsettled(entry));
   if (stuck.length > 0) return `the journal is in the middle of ${stuck.map(({ id }) => id).join(', ')}`;
   const settledOnes = journal.filter(({ isSettled }) => isSettled);
-  for (const { id, process } of settledOnes) if (!(await isProcess(process))) return `the process of ${id} is gone`;
+  for (const { id, process, isStored } of settledOnes) {
+    if ((await isProcess(process)) === isStored) return `the process of ${id} ${isStored ? 'still runs' : 'is gone'}`;
+  }
   const wanted = JSON.stringify(wantedHost(settledOnes));
   const shown = JSON.stringify(without(unsettled, host));
   if (shown !== wanted) return `the journal wants ${wanted}, the kernel shows ${shown}`;

@@ -1,7 +1,7 @@
 /** The room, put together: everything outside comes in as a parameter, so that a test or the simulator can give another. */
 import type { Wire } from '@torpor/bus';
 import type { InstanceId, Isolation, NodeId } from '@torpor/contracts';
-import { explain, Lifetime, type Chance, type Clock } from '@torpor/kernel';
+import { explain, Lifetime, Turns, type Chance, type Clock } from '@torpor/kernel';
 import type { InstanceDriver } from '@torpor/runtime';
 import type { Telemetry } from '@torpor/telemetry';
 import { serveCalls } from './calls.ts';
@@ -33,7 +33,7 @@ export interface NodeAgentOptions {
   readonly dataKey: string;
   readonly pools: readonly PoolTarget[];
   readonly refillCpuShare: number;
-  /** How many pooled instances are claimed side by side, and how many more born cold; the others wait, first come first served. */
+  /** How many pooled instances are claimed side by side, how many more born cold, and how many restored; the others wait, first come first served. */
   readonly birthsAtOnce: number;
   readonly watermarks?: Watermarks;
   recipeOf(template: string): Recipe;
@@ -85,6 +85,7 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     nodeKey: options.nodeKey,
     receipts: new Receipts({ nodeId, signer: new Signer(options.nodeKey.signing()), store: options.journalStore }),
     storeAfterMs: options.storeAfterMs,
+    restores: new Turns(options.birthsAtOnce),
     recipeOf: options.recipeOf,
     closing,
   };

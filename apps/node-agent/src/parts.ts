@@ -1,5 +1,5 @@
 import type { InstanceId } from '@torpor/contracts';
-import type { Chance, Clock } from '@torpor/kernel';
+import type { Chance, Clock, Turns } from '@torpor/kernel';
 import type { InstanceDriver } from '@torpor/runtime';
 import type { NodeEvents } from './events.ts';
 import type { Journal } from './journal/index.ts';
@@ -28,6 +28,8 @@ export interface Parts {
   readonly receipts: Receipts;
   /** How long an instance sleeps in RAM before it is stored; 0: for ever. */
   readonly storeAfterMs: number;
+  /** Wakes from the disk come in the order in which they were asked for: all at once, none would end in the time that a request is held. */
+  readonly restores: Turns;
   recipeOf(template: string): Recipe;
   /** Aborts when the room closes: retries stop, the journal knows what is left to do. */
   readonly closing: AbortSignal;

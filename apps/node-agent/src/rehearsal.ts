@@ -9,7 +9,7 @@ import {
   type InstanceState,
   type Shape,
 } from '@torpor/contracts';
-import { seededChance, type Clock } from '@torpor/kernel';
+import { seededChance, Turns, type Clock } from '@torpor/kernel';
 import { fakeDriver, FakeHost } from '@torpor/runtime';
 import { silentTelemetry } from '@torpor/telemetry';
 import { nodeEvents } from './events.ts';
@@ -119,6 +119,7 @@ export function rehearse(
       store: mortal(store, life),
     }),
     storeAfterMs: options.storeAfterMs ?? 0,
+    restores: new Turns(4),
     recipeOf: (template) => ({ template, workdir: '/blaxel', user: 'root', env: { FROM: 'recipe' } }),
     closing: closing.signal,
   };

@@ -82,6 +82,13 @@ export function isDamage(error: unknown): boolean {
   return error instanceof Failure && error.details?.['image'] === 'damaged';
 }
 
+/** Whether a restore failed at the image's own, and not at the place that is made for it beforehand: the host may be in trouble, or the image beyond gVisor. */
+export function isOfImage(error: unknown): boolean {
+  if (!(error instanceof Failure) || error.retryable) return false;
+  const verb = error.details?.['verb'];
+  return verb === undefined || verb === 'sandbox.restore';
+}
+
 /** What the host says of an instance now. `absent`: nothing of it runs. */
 export interface InstanceFacts {
   readonly state: 'absent' | 'starting' | 'running' | 'frozen';

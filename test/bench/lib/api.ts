@@ -6,6 +6,7 @@ export interface SandboxFacts {
   readonly name: string;
   readonly url: string;
   readonly instanceId: string;
+  readonly generation: number;
   readonly state?: string;
   readonly phase?: string;
   /** The name of its cgroup; a pooled instance was made before it became this sandbox. */

@@ -2,8 +2,8 @@
  * Making an instance run again that runs no more: from its newest image, when that will not do from an older one, and when there is none from its files.
  * Whatever is lost by that is said by what is answered, and never done for a host that is only in trouble: that wake fails and may be asked again.
  */
-import { explain, Failure } from '@torpor/kernel';
-import { isDamage, type Guest, type RestoreSpec } from '@torpor/runtime';
+import { explain } from '@torpor/kernel';
+import { isDamage, isOfImage, type Guest, type RestoreSpec } from '@torpor/runtime';
 import type { KeptImage, Shelf } from '../journal/index.ts';
 import type { Body, Parts } from '../parts.ts';
 import type { Sleeper } from './store.ts';
@@ -25,28 +25,33 @@ export async function restoreOnHost(parts: Parts, body: Body, sleeper: Sleeper):
     const { images, rests } = shelving.shelf;
     const image = images.at(-1);
     if (!image) return await boot(parts, body, sleeper, keep);
-    if (rests === 'elsewhere') keep ??= diskName(sleeper);
+    if (rests === 'elsewhere') keep ??= shelving.shelf.aside ?? diskName(parts, sleeper);
     const refused = await restoreFrom(parts, body, sleeper, image, keep);
     if (refused === undefined) {
       const lostSinceMs = rests === 'elsewhere' ? image.atMs : undefined;
       return { guest: guestOf(parts, body, sleeper.claim.token), from: 'image', image: image.image, lostSinceMs };
     }
-    parts.events.imageRefused({ ...whoIs(sleeper), image: image.image, reason: refused });
+    parts.events.imageRefused({ ...whoIs(sleeper), image: image.image, reason: refused.reason });
     await shelving.damaged(image.image, refused);
   }
 }
 
-/** `undefined` when it runs; else why this image will not do. Throws when it may, another time. */
+export interface Refused {
+  readonly reason: string;
+  /** Its bytes are what was written: another host, or gVisor, may make more of them. It is put aside and not removed. */
+  readonly isWhole: boolean;
+}
+
+/** `undefined` when it runs; else why this image will not do. Throws when it may, another time: under the key that it was sealed with, for one. */
 async function restoreFrom(
   parts: Parts,
   body: Body,
   sleeper: Sleeper,
   { image, sealedKey }: KeptImage,
   keep: string | undefined,
-): Promise<string | undefined> {
+): Promise<Refused | undefined> {
   const { spec, claim, shelving } = sleeper;
-  const key = openKey(parts, sleeper, image, sealedKey);
-  if (key instanceof Error) return explain(key);
+  const key = parts.nodeKey.open(claim.workspace, image, sealedKey);
   for (let attempt = 1; ; attempt++) {
     // One that failed half-way may have run for a moment, so the disk is as it was only before the first.
     const disk = diskFor(shelving.shelf.rests, keep);
@@ -58,10 +63,10 @@ async function restoreFrom(
     try {
       await parts.journal.carryOut(intent, steps);
     } catch (error) {
-      if (isDamage(error)) return explain(error);
+      if (isDamage(error)) return { reason: explain(error), isWhole: false };
       if (attempt < ATTEMPTS && !parts.closing.aborted) continue;
-      if (!(error instanceof Failure) || error.retryable || parts.closing.aborted) throw error;
-      return explain(error);
+      if (!isOfImage(error) || parts.closing.aborted) throw error;
+      return { reason: explain(error), isWhole: true };
     }
     await shelving.done({ operation: 'restore', process: await processOf(parts, body) }, { durable: true });
     return undefined;
@@ -95,14 +100,6 @@ async function boot(parts: Parts, body: Body, sleeper: Sleeper, keep: string | u
   return { guest: guestOf(parts, body, claim.token), from: 'files', image: undefined, lostSinceMs: 0 };
 }
 
-function openKey(parts: Parts, { claim }: Sleeper, image: string, sealedKey: string): Uint8Array | Error {
-  try {
-    return parts.nodeKey.open(claim.workspace, image, sealedKey);
-  } catch (error) {
-    return error instanceof Error ? error : new Error(String(error));
-  }
-}
-
 async function processOf(parts: Parts, { hostId }: Body) {
   const { pid, startTicks } = await parts.driver.inspect(hostId);
   return { ...(pid ? { pid } : {}), ...(startTicks ? { startTicks } : {}) };
@@ -112,10 +109,9 @@ function guestOf(parts: Parts, { hostId, slot }: Body, token: string): Guest {
   return parts.driver.guest(parts.driver.handle({ instanceId: hostId, slot }), token);
 }
 
-/** What the disk is kept as before it is replaced. A wake that goes on where one was cut short must not take the replaced one for it. */
-function diskName({ hostId, shelving: { shelf } }: Sleeper): string {
-  const before = shelf.coming === undefined ? undefined : shelf.disks.at(-1);
-  return before ?? `${hostId}-disk-${shelf.count}-${shelf.disks.length}`;
+/** What the disk is put aside under before it is replaced: no other was. */
+function diskName({ clock }: Parts, { hostId }: Sleeper): string {
+  return `${hostId}-disk-${clock.nowMs().toString(36)}`;
 }
 
 function isOn({ shelving }: Sleeper, name: string): boolean {

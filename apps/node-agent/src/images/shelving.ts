@@ -42,8 +42,8 @@ export class Shelving {
     this.#shelf = shelfAfter(this.#shelf, await this.#parts.journal.done(this.#hostId(), what, options));
   }
 
-  async damaged(image: string, reason: string): Promise<void> {
-    this.#shelf = shelfAfter(this.#shelf, await this.#parts.journal.damaged(this.#hostId(), image, reason));
+  async damaged(image: string, why: { reason: string; isWhole: boolean }): Promise<void> {
+    this.#shelf = shelfAfter(this.#shelf, await this.#parts.journal.damaged(this.#hostId(), image, why));
   }
 
   /** Of a node-agent that was cut short: a release or a restore of it had begun, and the host runs it all the same. */

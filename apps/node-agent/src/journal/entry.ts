@@ -15,7 +15,7 @@ export interface Entry {
   readonly createdAtMs: number | undefined;
   readonly destroying: string | undefined;
   readonly failed: string | undefined;
-  /** Why its process is gone, when there was an image to fall back to and no wake has done so yet. */
+  /** Why its process is gone, when it falls back to an image, or to its files, and no wake has done so yet. */
   readonly died: string | undefined;
   readonly shelf: Shelf;
 }

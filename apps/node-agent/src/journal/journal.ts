@@ -85,8 +85,12 @@ export class Journal {
     return line;
   }
 
-  async damaged(hostId: InstanceId, image: string, reason: string): Promise<Line> {
-    const line = { kind: 'damaged', atMs: this.#clock.nowMs(), image, reason } as const;
+  async damaged(
+    hostId: InstanceId,
+    image: string,
+    { reason, isWhole }: { reason: string; isWhole: boolean },
+  ): Promise<Line> {
+    const line = { kind: 'damaged', atMs: this.#clock.nowMs(), image, reason, isWhole } as const;
     await this.#append(hostId, line, { durable: true, first: false });
     return line;
   }

@@ -73,11 +73,17 @@ export const Line = z.union([
   z.object({ kind: z.literal('done'), operation: z.literal('release'), atMs }),
   z.object({ kind: z.literal('done'), operation: z.enum(['restore', 'boot']), atMs, process: Process }),
   z.object({ kind: z.literal('done'), operation: z.literal('forget'), atMs, images: z.array(z.string()) }),
-  /** An image that a restore refused. */
-  z.object({ kind: z.literal('damaged'), atMs, image: z.string(), reason: z.string() }),
+  /** An image that a restore refused. `isWhole`: its bytes are what was written, all the same. */
+  z.object({
+    kind: z.literal('damaged'),
+    atMs,
+    image: z.string(),
+    reason: z.string(),
+    isWhole: z.boolean().optional(),
+  }),
   /** It lives in RAM after all, although a release or a restore has begun: what the images hold is all of it no longer. `process`: as it was found. */
   z.object({ kind: z.literal('lives'), atMs, process: Process.optional() }),
-  /** Its process is gone, and there is an image to fall back to. */
+  /** Its process is gone, and it falls back to an image, or to its files when it died of being stored. */
   z.object({ kind: z.literal('died'), atMs, reason: z.string() }),
   z.object({ kind: z.literal('policy'), atMs, idle: IdlePolicy }),
   z.object({ kind: z.literal('failed'), atMs, reason: z.string() }),

@@ -18,7 +18,7 @@ export interface Shelf {
   readonly images: readonly KeptImage[];
   /** Names that may exist on the host and are good for nothing: cut short, failed, or found damaged. */
   readonly trash: readonly string[];
-  /** Disks as they were when a fall-back replaced them: snapshots without memory, the oldest first. */
+  /** What a fall-back has put aside, the oldest first: disks as they were, without memory, and images that are whole and would not do. */
   readonly disks: readonly string[];
   /** How many images were ever begun. */
   readonly count: number;
@@ -31,6 +31,8 @@ export interface Shelf {
   readonly trying: Omit<KeptImage, 'bytes'> | undefined;
   /** A wake that was begun and not ended. From an image, what runs is it; from files it may not yet know who it is. */
   readonly coming: 'from image' | 'from files' | undefined;
+  /** The name that this wake has put the disk aside under, which was all of the files that there is. */
+  readonly aside: string | undefined;
 }
 
 export const EMPTY_SHELF: Shelf = {
@@ -41,6 +43,7 @@ export const EMPTY_SHELF: Shelf = {
   rests: 'elsewhere',
   trying: undefined,
   coming: undefined,
+  aside: undefined,
 };
 
 /** Every name that must go when the instance does. */
@@ -56,14 +59,19 @@ export function shelfAfter(shelf: Shelf, line: Line): Shelf {
     case 'done':
       return ended(shelf, line);
     case 'damaged':
-      return { ...dropped(shelf, [line.image]), trash: [...shelf.trash, line.image], rests: 'elsewhere' };
+      return { ...refused(shelf, line), rests: 'elsewhere' };
     case 'died':
       return { ...shelf, rests: 'elsewhere' };
     case 'lives':
-      return { ...shelf, rests: 'elsewhere', coming: undefined };
+      return { ...shelf, rests: 'elsewhere', coming: undefined, aside: undefined };
     default:
       return shelf;
   }
+}
+
+function refused(shelf: Shelf, { image, isWhole = false }: Extract<Line, { kind: 'damaged' }>): Shelf {
+  const rest = dropped(shelf, [image]);
+  return isWhole ? { ...rest, disks: [...rest.disks, image] } : { ...rest, trash: [...rest.trash, image] };
 }
 
 function begun(shelf: Shelf, line: Extract<Line, { kind: 'intent' }>): Shelf {
@@ -79,7 +87,7 @@ function begun(shelf: Shelf, line: Extract<Line, { kind: 'intent' }>): Shelf {
       const disks = line.keep === undefined ? shelf.disks : [...shelf.disks, line.keep];
       const isNewest = line.image === shelf.images.at(-1)?.image;
       const rests = shelf.rests !== 'elsewhere' && isNewest ? 'image alone' : 'elsewhere';
-      return { ...shelf, disks, rests, coming: 'from image' };
+      return { ...shelf, disks, rests, coming: 'from image', aside: line.keep ?? shelf.aside };
     }
     case 'boot':
       return { ...shelf, rests: 'elsewhere', coming: 'from files' };
@@ -96,7 +104,7 @@ function ended(shelf: Shelf, line: Extract<Line, { kind: 'done' }>): Shelf {
     }
     case 'restore':
     case 'boot':
-      return { ...shelf, rests: 'elsewhere', coming: undefined };
+      return { ...shelf, rests: 'elsewhere', coming: undefined, aside: undefined };
     case 'forget':
       return dropped(shelf, line.images);
     default:
@@ -118,7 +126,7 @@ function dropped(shelf: Shelf, names: readonly string[]): Shelf {
 /** A wake from there proves an image; the one before it was kept until then. */
 const DISKS_KEPT = 2;
 
-/** What need not be kept: whatever is older than the image that a wake has proven, rubbish, and all but the last disks as at a death. */
+/** What need not be kept: whatever is older than the image that a wake has proven, rubbish, and all but the last that was put aside. */
 export function spare(shelf: Shelf, proven: string | undefined): string[] {
   const at = shelf.images.findIndex(({ image }) => image === proven);
   const older = at < 0 ? [] : shelf.images.slice(0, at).map(({ image }) => image);

@@ -512,7 +512,8 @@ export class Instance {
   #died(reason: string): void {
     if (this.#state === 'creating' || !isInRam(this.#state) || this.#storing.isUnderWay) return;
     this.#parts.events.died({ ...this.#who(), reason });
-    const fallsBack = this.#shelving.shelf.images.length > 0;
+    // One that dies of being stored does so by our doing: without an image it goes on from its files.
+    const fallsBack = this.#shelving.shelf.images.length > 0 || this.state === 'storing';
     if (fallsBack) this.#fallBack(reason);
     else this.#die(reason);
     const written = fallsBack ? this.#shelving.died(reason) : this.#parts.journal.failed(this.#hostId, reason);
@@ -520,7 +521,8 @@ export class Instance {
   }
 
   #fallBack(reason: string): void {
-    this.#reason = `${reason}; its next wake goes back to its last image`;
+    const to = this.#shelving.shelf.images.length > 0 ? 'goes back to its last image' : 'has its files only';
+    this.#reason = `${reason}; its next wake ${to}`;
     this.#lost = reason;
     this.#happen('died-with-image');
   }

@@ -2,6 +2,7 @@ import { InstanceId } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { rehearse, settle, stage, startAsk, StillClock, type Rehearsal, type Stage } from '../rehearsal.ts';
+import { NodeKey } from '../images/node-key.ts';
 import type { Instance } from './instance.ts';
 
 let clock: StillClock;
@@ -59,6 +60,14 @@ async function reborn(): Promise<Instance> {
 }
 
 const images = () => [...set.host.images.keys()];
+const disks = () => images().filter((name) => name.includes('-disk-'));
+
+async function diesAndFallsBack(instance: Instance): Promise<void> {
+  for (const hostId of set.host.sandboxes.keys()) set.host.kill(hostId);
+  await instance.check();
+  await go(instance.wake());
+  await clock.go(200);
+}
 
 describe('a sandbox that sleeps for long', () => {
   it('is stored by itself, uses no memory, and wakes as it was', async () => {
@@ -216,6 +225,66 @@ describe('an image that will not do', () => {
     ]);
   });
 
+  it('gives way to the files as they were last, not as an earlier fall-back has left them', async () => {
+    const instance = await started();
+    await busy(instance);
+    await stored(instance);
+    await go(instance.wake());
+    await diesAndFallsBack(instance);
+    await exec(instance, 'echo second > /root/file', { waitMs: 1_000 });
+    await stored(instance);
+    for (const name of images()) set.host.damage(name);
+    expect((await exec(instance, 'cat /root/file', { waitMs: 100 })).stdout).toBe('second\n');
+  });
+
+  it('leaves every disk that it replaces under a name of its own', async () => {
+    const instance = await started();
+    await stored(instance);
+    await go(instance.wake());
+    const seen = new Set<string>();
+    for (let death = 0; death < 4; death++) {
+      await diesAndFallsBack(instance);
+      for (const name of disks()) seen.add(name);
+    }
+    expect([seen.size, disks().length]).toEqual([4, 2]);
+  });
+
+  it('is put aside and not removed when it is whole, but gVisor makes nothing of it', async () => {
+    const instance = await started();
+    await busy(instance);
+    await stored(instance);
+    const [only = ''] = images();
+    for (let n = 0; n < 2; n++)
+      set.host.failNext(
+        'sandbox.restore',
+        'before',
+        new Failure('internal', 'gVisor gave up', { details: { verb: 'sandbox.restore' } }),
+      );
+    expect((await exec(instance, 'cat /root/file', { waitMs: 100 })).stdout).toBe('first\n');
+    expect(instance.reason).toMatch(/its memory was lost/);
+    await clock.go(1_000);
+    expect(images()).toContain(only);
+  });
+
+  it('is not given up for a place that cannot be made for it, nor under another key', async () => {
+    const instance = await started();
+    await busy(instance);
+    await stored(instance);
+    const refused = () => go(instance.wake().catch((error: unknown) => error));
+    for (let n = 0; n < 2; n++)
+      set.host.failNext(
+        'sandbox.create',
+        'before',
+        new Failure('internal', 'no room', { details: { verb: 'sandbox.create' } }),
+      );
+    expect(await refused()).toMatchObject({ code: 'unavailable' });
+    Object.assign(room.parts, { nodeKey: new NodeKey(new Uint8Array(32).fill(1)) });
+    expect(await refused()).toMatchObject({ message: expect.stringContaining("not sealed by this node's key") });
+    Object.assign(room.parts, { nodeKey: new NodeKey(new Uint8Array(32)) });
+    await go(instance.wake());
+    expect([instance.state, instance.reason]).toEqual(['running', undefined]);
+  });
+
   it('is not given up for a host that is in trouble', async () => {
     const instance = await started();
     await busy(instance);
@@ -272,11 +341,19 @@ describe('a process that dies while its image is read back', () => {
     expect(room.changes.join()).not.toContain('failed');
   });
 
-  it('has failed when that image is not to be had', async () => {
+  it('comes back to its files when that image is not to be had: it died by our doing', async () => {
     set.host.failNext('image.verify', 'after', new Failure('internal', 'damaged'));
     const instance = await dyingMeanwhile();
     await clock.go(1_000);
-    expect(instance.state).toBe('failed');
+    expect(instance.report()).toMatchObject({
+      state: 'stored',
+      tier: 'files',
+      reason: expect.stringContaining('files only'),
+    });
+    const next = await reborn();
+    expect(next.report()).toMatchObject({ state: 'stored', tier: 'files' });
+    expect((await exec(next, 'cat /root/file', { waitMs: 100 })).stdout).toBe('first\n');
+    expect(next.reason).toMatch(/its memory was lost/);
   });
 });
 

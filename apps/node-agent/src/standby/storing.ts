@@ -1,5 +1,5 @@
 /** Storing, letting go and restoring, as the table asks for them: each says how it ended; what follows from that is the table's. */
-import { explain } from '@torpor/kernel';
+import { explain, withDeadline } from '@torpor/kernel';
 import type { StoreFacts } from '@torpor/runtime';
 import { restoreOnHost, type CameBack } from '../images/restore.ts';
 import { GaveWay, releaseOnHost, storeOnHost, type Sleeper } from '../images/store.ts';
@@ -10,6 +10,7 @@ import type { Vitals } from './vitals.ts';
 /** The first wait after a store that failed; each further one is twice as long. */
 const RETRY_MS = 60_000;
 const RETRY_MS_MAX = 3_600_000;
+const PAUSE_MS = 10_000;
 
 export type Stored =
   | { readonly kind: 'done'; readonly tookMs: number; readonly facts: Partial<StoreFacts> }
@@ -44,9 +45,21 @@ export class Storing {
       return { kind: 'done', tookMs: took(), facts };
     } catch (error) {
       if (error instanceof GaveWay) return { kind: 'cut', tookMs: took() };
-      await this.#vitals.isGone();
       this.#troubles++;
-      return { kind: 'failed', tookMs: took(), reason: explain(error) };
+      const isGone = await this.#vitals.isGone();
+      const reason = isGone ? explain(error) : await this.#asleepAfter(error, sleeper);
+      return { kind: 'failed', tookMs: took(), reason };
+    }
+  }
+
+  /** hostd dies in the middle of a save, and the sandbox is left paused but thawed: its timers would run on. Answers what is to be said. */
+  async #asleepAfter(error: unknown, { hostId }: Sleeper): Promise<string> {
+    const { driver, clock } = this.#parts;
+    try {
+      await withDeadline({ name: 'pause after a store', ms: PAUSE_MS, clock }, () => driver.pause(hostId));
+      return explain(error);
+    } catch (second) {
+      return `${explain(error)}; and it could not be frozen again: ${explain(second)}`;
     }
   }
 
@@ -58,6 +71,8 @@ export class Storing {
   async #store(sleeper: Sleeper): Promise<Partial<StoreFacts>> {
     this.#isUnderWay = true;
     try {
+      // A save that hostd's death cut short, while no node-agent ran, has left it thawed.
+      await this.#parts.driver.pause(sleeper.hostId);
       return await storeOnHost(this.#parts, sleeper, this.#giveWay.signal);
     } finally {
       this.#isUnderWay = false;
@@ -85,7 +100,8 @@ export class Storing {
   }
 
   restore(body: Body, sleeper: Sleeper): Promise<CameBack> {
-    return restoreOnHost(this.#parts, body, sleeper);
+    const { restores, closing } = this.#parts;
+    return restores.run(() => restoreOnHost(this.#parts, body, sleeper), closing);
   }
 
   /** How long to sleep in RAM before it is tried: `afterMs`, and longer when it failed. */

@@ -84,7 +84,7 @@ export const HAPPENINGS = [
   'lease-renewed',
   /** Nothing of it is left but its files as they were then. */
   'process-died',
-  /** The same, but there is an image to fall back to. */
+  /** The same, but there is an image to fall back to, or it died of being stored: by our own doing. */
   'died-with-image',
   'delete-asked',
   'destroy-done',
