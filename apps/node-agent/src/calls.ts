@@ -83,8 +83,9 @@ export async function serveCalls(room: {
       return { ...done, ...(done.state === 'stored' || reason === undefined ? {} : { reason }) };
     }),
     serve(listReceipts, async ({ instanceId, generation }) => {
-      const { body } = standby.at(instanceId, generation);
-      return { receipts: body ? await receipts.of(body.hostId) : [] };
+      const instance = standby.at(instanceId, generation);
+      if (instance.state === 'running') await instance.settled; // the one of the wake just now
+      return { receipts: instance.body ? await receipts.of(instance.body.hostId) : [] };
     }),
     wire.serve(receiptKey, async () => ({ key: receipts.publicKey }), node),
     serve(describeInstance, async ({ instanceId }) => {

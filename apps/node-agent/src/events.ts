@@ -91,7 +91,7 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
     releaseFailed: (who: Who & { reason: string }) => log.warn('memory of a stored instance not let go yet', who),
     imageRefused: (who: Who & { image: string; reason: string }) => log.error('an image will not do', who),
     /** Something that was inside is lost. Never silently. */
-    fellBack: (who: Who & { to: 'image' | 'files'; lostSinceMs: number; reason: string }) => {
+    fellBack: (who: Who & Pick<Loss, 'to' | 'reason'>) => {
       fallBacks.add(1, { to: who.to });
       log.error('instance came back without its last state', who);
     },
@@ -103,6 +103,7 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
       const isBad = who.verdict === 'flawed' || who.verdict === 'fell back';
       log[isBad ? 'error' : 'info']('a wake from disk was checked', who);
     },
+    receiptUnwritten: (who: Who & { reason: string }) => log.error('no receipt of a wake could be kept', who),
     died: (who: Who & { reason: string }) => {
       deaths.add();
       log.error('instance died', who);

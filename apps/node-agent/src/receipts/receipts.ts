@@ -1,12 +1,13 @@
 /** The receipts of this node's wakes (DESIGN §4.8): signed, and the last of each instance kept beside its journal, to be read as long as it lives. */
-import { Receipt, SignedReceipt, type InstanceId, type NodeId } from '@torpor/contracts';
+import { SignedReceipt, type Check, type InstanceId, type Loss, type NodeId, type Receipt } from '@torpor/contracts';
 import { z } from 'zod';
 import type { JournalStore } from '../journal/index.ts';
 import type { Signer } from './signer.ts';
 
 const KEPT = 32;
 
-type Told = Omit<Receipt, 'version' | 'nodeId' | 'verdict'>;
+/** A wake, before this node has signed for it. */
+type Told = Omit<Receipt, 'version' | 'nodeId' | 'verdict' | 'lost'> & { readonly loss: Loss | undefined };
 
 export class Receipts {
   readonly #nodeId: NodeId;
@@ -24,8 +25,15 @@ export class Receipts {
   }
 
   /** Kept when it resolves. Wakes of one instance come one after another. */
-  async write(hostId: InstanceId, told: Told): Promise<Receipt> {
-    const receipt: Receipt = { version: 1, nodeId: this.#nodeId, ...told, verdict: verdictOf(told) };
+  async write(hostId: InstanceId, { loss, ...told }: Told): Promise<Receipt> {
+    const lost = loss ? { lost: loss.reason } : {};
+    const receipt: Receipt = {
+      version: 1,
+      nodeId: this.#nodeId,
+      ...told,
+      verdict: verdictOf(told.checks, loss),
+      ...lost,
+    };
     const all = [...(await this.of(hostId)), this.#signer.sign(receipt)].slice(-KEPT);
     await this.#store.putReceipts(hostId, JSON.stringify(all));
     return receipt;
@@ -38,8 +46,8 @@ export class Receipts {
   }
 }
 
-function verdictOf({ lost, checks }: Told): Receipt['verdict'] {
-  if (lost !== undefined) return 'fell back';
+function verdictOf(checks: readonly Check[], loss: Loss | undefined): Receipt['verdict'] {
+  if (loss && loss.to !== 'flawed') return 'fell back';
   if (checks.some(({ outcome }) => outcome === 'failed')) return 'flawed';
   return checks.some(({ outcome }) => outcome === 'not checked') ? 'unchecked' : 'whole';
 }

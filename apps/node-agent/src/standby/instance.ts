@@ -9,11 +9,14 @@ import {
   type InstanceReport,
   type InstanceState,
   type Loss,
+  type Receipt,
   type WakeTier,
 } from '@torpor/contracts';
 import { explain, Failure } from '@torpor/kernel';
 import { hasQueuedWake, isInRam, next, reported, type Effect, type Happening, type StandbyState } from '@torpor/policy';
 import type { Guest } from '@torpor/runtime';
+import { lossOf } from '../images/loss.ts';
+import type { CameBack } from '../images/restore.ts';
 import { Shelving } from '../images/shelving.ts';
 import type { Sleeper } from '../images/store.ts';
 import type { Claim, Hint, Process, Shelf, Spec } from '../journal/index.ts';
@@ -459,27 +462,50 @@ export class Instance {
     const { events, clock } = this.#parts;
     const { predictedMs } = this.past.wakes[this.#tier];
     try {
-      const { guest, from, image, lostSinceMs } = await this.#storing.restore(this.#knownBody, this.#sleeper);
+      const cameBack = await this.#storing.restore(this.#knownBody, this.#sleeper);
       const tookMs = clock.monotonicMs() - sinceMs;
+      const wokeAtMs = clock.nowMs();
       this.#guest?.close();
-      this.#guest = guest;
+      this.#guest = cameBack.guest;
       this.#because = 'request';
-      const why = this.#lost ?? 'its newest image would not do';
+      const loss = lossOf(cameBack, { atMs: wokeAtMs, died: this.#lost });
       this.#lost = undefined;
-      const lost = lostSinceMs === undefined ? undefined : lossOf(from, lostSinceMs, { atMs: clock.nowMs(), why });
-      this.#reason = lost?.reason;
-      const tier = from === 'image' ? 'stored' : 'files';
-      this.past.woke(tier, tookMs, lost);
-      if (lostSinceMs !== undefined) events.fellBack({ ...this.#who(), to: from, lostSinceMs, reason: why });
+      this.#reason = loss?.reason;
+      const tier = cameBack.from === 'image' ? 'stored' : 'files';
+      this.past.woke(tier, tookMs, loss);
+      if (loss) events.fellBack({ ...this.#who(), to: loss.to, reason: loss.reason });
       this.#happen('restore-done');
       events.woke({ ...this.#who(), tier, tookMs, predictedMs });
       this.#writeHint();
-      await this.#tidy(image);
+      await this.#giveReceipt(cameBack, { tier, wokeAtMs, tookMs, predictedMs, loss });
+      await this.#tidy(cameBack.image?.image);
     } catch (error) {
       const reason = explain(error);
       events.wakeFailed({ ...this.#who(), reason });
       this.#reason = `the last wake failed: ${reason}`;
       this.#happen('restore-failed');
+    }
+  }
+
+  async #giveReceipt(
+    { image, checks, refused }: CameBack,
+    wake: Pick<Receipt, 'tier' | 'wokeAtMs' | 'tookMs'> & { predictedMs: number | undefined; loss: Loss | undefined },
+  ): Promise<void> {
+    const { receipts, events } = this.#parts;
+    const { instanceId, generation, workspace, name } = this.claim;
+    const from = image ? { image: image.image, imageAtMs: image.atMs } : {};
+    const who = { instanceId, generation, workspace, name };
+    try {
+      const told = await receipts.write(this.#hostId, { ...who, ...wake, ...from, refused, checks: [...checks] });
+      events.receipt({
+        ...this.#who(),
+        verdict: told.verdict,
+        tier: told.tier,
+        tookMs: told.tookMs,
+        checks: told.checks,
+      });
+    } catch (error) {
+      events.receiptUnwritten({ ...this.#who(), reason: explain(error) });
     }
   }
 
@@ -616,12 +642,4 @@ export class Instance {
     const { instanceId, generation, workspace, name } = this.claim;
     return { instanceId, generation, workspace, name, ...(this.#body ? { hostId: this.#body.hostId } : {}) };
   }
-}
-
-function lossOf(to: Loss['to'], sinceMs: number, { atMs, why }: { atMs: number; why: string }): Loss {
-  const what =
-    to === 'files'
-      ? 'its memory was lost, only its files came back'
-      : `what happened after ${new Date(sinceMs).toISOString()} was lost`;
-  return { atMs, to, reason: `${what}: ${why}` };
 }
