@@ -34,8 +34,8 @@ import { Uses, type UseKind } from './uses.ts';
 import { Visits } from './visits.ts';
 import { Vitals } from './vitals.ts';
 
-/** How long a sleep waits for its census. */
-const NOTE_MS = 500;
+/** How long a sleep waits for its census. Requests are let in meanwhile. */
+const NOTE_MS = 3_000;
 
 /** What carries an instance and speaks to it. */
 export interface Hosted extends Body {
