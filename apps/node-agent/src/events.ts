@@ -19,6 +19,8 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
   const stores = histogram('torpor_store_ms', 'Time of a store, from its beginning to an image that was read back', [
     'outcome',
   ]);
+  const snapshots = histogram('torpor_snapshot_ms', 'Time of a snapshot, to an image that was read back');
+  const snapshotsFailed = counter('torpor_snapshots_failed_total', 'Snapshots that came to nothing');
   const fallBacks = counter('torpor_lost_state_total', 'Wakes that came back to less than was there', ['to']);
   const wakesFailed = counter('torpor_wakes_failed_total', 'Wakes that the driver refused');
   const pauses = histogram('torpor_pause_ms', 'Time of the pause itself', ['because']);
@@ -80,6 +82,21 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
       stores.observe(who.tookMs, { outcome: 'failed' });
       log.warn('instance not stored', who);
     },
+    /** `tookMs`: until it was sealed and read back; the instance waited `stallMs`. */
+    snapshotted: (
+      who: Who & { image: string; tookMs: number; bytes?: number | undefined; stallMs?: number | undefined },
+    ) => {
+      snapshots.observe(who.tookMs);
+      log.info('snapshot made', who);
+    },
+    snapshotFailed: (who: Who & { reason: string }) => {
+      snapshotsFailed.add();
+      log.error('snapshot not made', who);
+    },
+    rewound: (who: Who & { image: string; before: string | undefined }) =>
+      log.info('instance went back to a snapshot', who),
+    rewindFailed: (who: Who & { image: string; reason: string }) =>
+      log.error('instance would not go back to a snapshot; it is as it was', who),
     released: (who: Who & { tookMs: number }) => log.info('instance uses no memory any more', who),
     releaseFailed: (who: Who & { reason: string }) => log.warn('memory of a stored instance not let go yet', who),
     imageRefused: (who: Who & { image: string; reason: string }) => log.error('an image will not do', who),

@@ -9,6 +9,7 @@ import { serveDataPlane, type DataPlane } from './data-plane/server.ts';
 import { nodeEvents } from './events.ts';
 import { Heartbeat } from './heartbeat/heartbeat.ts';
 import type { NodeKey } from './images/node-key.ts';
+import { SNAPSHOT_POLICY } from './images/retention.ts';
 import { Journal, type Failpoints, type JournalStore } from './journal/index.ts';
 import { Lease } from './lease/lease.ts';
 import { Slots } from './life/slots.ts';
@@ -82,6 +83,7 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     slots: new Slots(),
     nodeKey: options.nodeKey,
     storeAfterMs: options.storeAfterMs,
+    snapshotPolicy: SNAPSHOT_POLICY,
     recipeOf: options.recipeOf,
     closing,
   };

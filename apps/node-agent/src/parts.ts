@@ -4,6 +4,7 @@ import type { InstanceDriver } from '@torpor/runtime';
 import type { NodeEvents } from './events.ts';
 import type { Journal } from './journal/index.ts';
 import type { NodeKey } from './images/node-key.ts';
+import type { SnapshotPolicy } from './images/retention.ts';
 import type { Slots } from './life/slots.ts';
 
 /** How a sandbox of a template begins: part of its identity. */
@@ -26,6 +27,7 @@ export interface Parts {
   readonly nodeKey: NodeKey;
   /** How long an instance sleeps in RAM before it is stored; 0: for ever. */
   readonly storeAfterMs: number;
+  readonly snapshotPolicy: SnapshotPolicy;
   recipeOf(template: string): Recipe;
   /** Aborts when the room closes: retries stop, the journal knows what is left to do. */
   readonly closing: AbortSignal;

@@ -28,6 +28,7 @@ export function roomPermissions(
           'node.*.instance.pause.v1',
           'node.*.instance.resume.v1',
           'node.*.instance.describe.v1',
+          'node.*.snapshot.>',
           'events.key.>',
           ...READ_HINTS,
         ],

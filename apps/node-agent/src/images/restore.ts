@@ -22,13 +22,14 @@ export async function restoreOnHost(parts: Parts, body: Body, sleeper: Sleeper):
   const { shelving } = sleeper;
   let keep: string | undefined;
   for (;;) {
-    const { images, rests } = shelving.shelf;
+    const { images, rests, rewound } = shelving.shelf;
     const image = images.at(-1);
     if (!image) return await boot(parts, body, sleeper, keep);
     if (rests === 'elsewhere') keep ??= diskName(sleeper);
     const refused = await restoreFrom(parts, body, sleeper, image, keep);
     if (refused === undefined) {
-      const lostSinceMs = rests === 'elsewhere' ? image.atMs : undefined;
+      const isAsked = rewound?.image === image.image; // somebody wants it back, and knows what that means
+      const lostSinceMs = rests === 'elsewhere' && !isAsked ? image.atMs : undefined;
       return { guest: guestOf(parts, body, sleeper.claim.token), from: 'image', image: image.image, lostSinceMs };
     }
     parts.events.imageRefused({ ...whoIs(sleeper), image: image.image, reason: refused });

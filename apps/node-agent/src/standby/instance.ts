@@ -15,6 +15,7 @@ import { Line } from './line.ts';
 import { Operations } from './operations.ts';
 import { refusalOf } from './refusal.ts';
 import { SleepWatch } from './sleep-watch.ts';
+import { Snapshots } from './snapshots.ts';
 import type { Stay } from './stay.ts';
 import { Storing } from './storing.ts';
 import { Uses, type UseKind } from './uses.ts';
@@ -47,6 +48,7 @@ export class Instance {
   readonly wakeTimes: WakeTimes;
   readonly restoreTimes = new WakeTimes();
   readonly storeTimes = new WakeTimes();
+  readonly snapshots: Snapshots;
   readonly #parts: Parts;
   readonly #visits: Visits;
   readonly #line = new Line();
@@ -86,6 +88,15 @@ export class Instance {
     this.#operations = new Operations(options.parts, this.#vitals);
     this.#storing = new Storing(options.parts, this.#vitals);
     this.#shelving = new Shelving(options.parts, () => this.#hostId, options.shelf);
+    this.snapshots = new Snapshots(options.parts, this.#shelving, {
+      line: this.#line,
+      state: () => this.#state,
+      sleeper: () => this.#sleeper,
+      who: () => this.#who(),
+      happen: (what) => this.#happen(what),
+      wake: (signal) => this.wake(signal),
+      refusal: () => this.#refusal(),
+    });
     this.uses = new Uses(options.parts.clock, options.lastUsedAtMs);
     this.wakeTimes = new WakeTimes(options.wakeMs);
     this.#visits = new Visits(options.parts.clock, this.uses, {
@@ -143,7 +154,9 @@ export class Instance {
   /** How deep it sleeps, and what its next wake may be expected to take. */
   #rest(): Pick<InstanceReport, 'tier' | 'queuedWake' | 'wakeMs' | 'storeMs' | 'imageBytes'> {
     const { images } = this.#shelving.shelf;
-    const tier = !isInRam(this.#state) ? (images.length > 0 ? 'stored' : 'files') : 'paused';
+    // One that is on its way to its first image still has everything in RAM.
+    const isWhole = isInRam(this.#state) || this.state === 'storing';
+    const tier = images.length > 0 && !isInRam(this.#state) ? 'stored' : isWhole ? 'paused' : 'files';
     const asleep = isAsleep(this.state);
     const wakeMs = asleep ? (tier === 'paused' ? this.wakeTimes : this.restoreTimes).predictedMs : undefined;
     const storeMs = this.storeTimes.predictedMs;
@@ -283,9 +296,18 @@ export class Instance {
     return this.#vitals.isSuspect;
   }
 
-  /** Resolves when the operation under way, if any, has ended. */
-  get settled(): Promise<void> {
-    return this.#line.settled;
+  /** Resolves when what is under way has ended. */
+  async settled(): Promise<void> {
+    await Promise.all([this.#line.settled, this.snapshots.settled()]);
+  }
+
+  /** What it was made of, and every image of it wants again. */
+  get spec(): Spec {
+    return this.#sleeper.spec;
+  }
+
+  get shelf(): Shelf {
+    return this.#shelving.shelf;
   }
 
   /** Lets go of everything without touching the host: the room closes, the instance goes on. */
@@ -333,6 +355,10 @@ export class Instance {
         const sinceMs = this.#parts.clock.monotonicMs();
         return this.#start(() => this.#restore(sinceMs));
       }
+      case 'snapshot':
+        return this.#start(() => this.#snapshot());
+      case 'rewind':
+        return this.#start(() => this.#rewind());
       case 'destroy':
         return this.#start(() => this.#destroy());
       case 'let-in':
@@ -406,6 +432,35 @@ export class Instance {
     }
   }
 
+  async #snapshot(): Promise<void> {
+    const ended = await this.#operations.pause(this.#hostId, { insists: false });
+    if (ended.kind === 'gone') return this.snapshots.refuse(this.#refusal());
+    if (ended.kind === 'failed') {
+      this.snapshots.refuse(
+        new Failure('unavailable', `it could not be put to sleep: ${ended.reason}`, { retryable: true }),
+      );
+      return this.#happen('pause-failed');
+    }
+    const isSaved = await this.snapshots.take();
+    if (!isSaved && (await this.#vitals.isGone())) return;
+    this.#happen('pause-done');
+  }
+
+  async #rewind(): Promise<void> {
+    const ended = await this.#operations.pause(this.#hostId, { insists: false });
+    if (ended.kind !== 'done') {
+      const reason = ended.kind === 'failed' ? ended.reason : 'its process is gone';
+      this.snapshots.refuse(new Failure('unavailable', `it could not be put to sleep: ${reason}`, { retryable: true }));
+      return this.#happen('release-cut');
+    }
+    const rewound = await this.snapshots.goBack();
+    if (rewound === 'release-done') {
+      this.#guest?.close();
+      this.#guest = undefined;
+    }
+    this.#happen(rewound);
+  }
+
   async #release(): Promise<void> {
     const ended = await this.#storing.release(this.#sleeper, () => this.#state === 'releasing-then-wake');
     switch (ended.kind) {
@@ -432,6 +487,7 @@ export class Instance {
       const tookMs = clock.monotonicMs() - sinceMs;
       this.#guest?.close();
       this.#guest = guest;
+      this.snapshots.cameFrom(image);
       this.restoreTimes.add(tookMs);
       this.#because = 'request';
       const lost = this.#lost ?? 'its newest image would not do';
@@ -452,6 +508,7 @@ export class Instance {
   /** Images that a wake has made superfluous; those that could not be removed now are so after the next one. */
   async #tidy(proven: string | undefined): Promise<void> {
     try {
+      await this.snapshots.retire();
       await this.#shelving.tidy(proven);
     } catch (error) {
       this.#parts.events.untidy({ ...this.#who(), reason: explain(error) });
@@ -459,6 +516,7 @@ export class Instance {
   }
 
   async #destroy(): Promise<void> {
+    await this.snapshots.giveUp();
     const what = { dead: () => this.#dead.resolve(), images: this.#shelving.names };
     const ended = await this.#operations.destroy(this.#body, this.#reason ?? 'deleted', what);
     switch (ended.kind) {
