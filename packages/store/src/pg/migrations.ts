@@ -23,6 +23,11 @@ const MIGRATIONS: Record<string, Migration> = {
       for (const statement of RETENTION) await sql.raw(statement).execute(db);
     },
   },
+  '003-forks': {
+    async up(db) {
+      await sql.raw(`alter table sandboxes add column origin jsonb`).execute(db);
+    },
+  },
 };
 
 const BEGINNING = [
