@@ -7,17 +7,23 @@ import { toTrpcError, viewOf } from './failures.ts';
 import type { ApiContext } from './services.ts';
 import {
   ByName,
+  BySnapshot,
   CallerView,
   CreateKeyInput,
   CreateSandboxInput,
   EventView,
+  ForkInput,
+  ForksView,
   KeyView,
   ListInput,
+  MakeSnapshotInput,
   NewKeyView,
   NodeView,
+  RestoredView,
   RevokeKeyInput,
   SandboxPageView,
   SandboxView,
+  SnapshotView,
   StateView,
   StatsInput,
   StatsView,
@@ -77,6 +83,28 @@ export const apiRouter = t.router({
       .input(ByName)
       .output(StateView)
       .mutation(({ ctx, input }) => ctx.services.sandboxes.resume(input)),
+    fork: taking('sandboxes:write')
+      .input(ForkInput)
+      .output(ForksView)
+      .mutation(({ ctx, input }) => ctx.services.sandboxes.fork(input)),
+  }),
+  snapshots: t.router({
+    create: taking('sandboxes:write')
+      .input(MakeSnapshotInput)
+      .output(SnapshotView)
+      .mutation(({ ctx, input }) => ctx.services.snapshots.create(input)),
+    list: taking('sandboxes:read')
+      .input(ByName)
+      .output(z.array(SnapshotView))
+      .query(({ ctx, input }) => ctx.services.snapshots.list(input)),
+    restore: taking('sandboxes:write')
+      .input(BySnapshot)
+      .output(RestoredView)
+      .mutation(({ ctx, input }) => ctx.services.snapshots.restore(input)),
+    delete: taking('sandboxes:write')
+      .input(BySnapshot)
+      .output(SnapshotView)
+      .mutation(({ ctx, input }) => ctx.services.snapshots.delete(input)),
   }),
   keys: t.router({
     create: taking('keys:write')

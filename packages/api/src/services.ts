@@ -4,16 +4,22 @@
  */
 import type { Action } from '@torpor/policy';
 import type {
+  BySnapshot,
   CallerView,
   CreateKeyInput,
   CreateSandboxInput,
   EventView,
+  ForkInput,
+  ForksView,
   KeyView,
   ListInput,
+  MakeSnapshotInput,
   NewKeyView,
   NodeView,
+  RestoredView,
   SandboxPageView,
   SandboxView,
+  SnapshotView,
   StateView,
   StatsView,
   WorkspaceView,
@@ -30,6 +36,13 @@ export interface Services {
     delete(which: Named): Promise<SandboxView>;
     pause(which: Named): Promise<StateView>;
     resume(which: Named): Promise<StateView>;
+    fork(input: ForkInput): Promise<ForksView>;
+  };
+  readonly snapshots: {
+    create(input: MakeSnapshotInput): Promise<SnapshotView>;
+    list(which: Named): Promise<SnapshotView[]>;
+    restore(which: BySnapshot): Promise<RestoredView>;
+    delete(which: BySnapshot): Promise<SnapshotView>;
   };
   readonly keys: {
     create(input: CreateKeyInput): Promise<NewKeyView>;

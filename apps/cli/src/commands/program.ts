@@ -8,6 +8,7 @@ import { addKeyCommands } from './key.ts';
 import { addNodeCommands } from './node.ts';
 import { addSandboxCommands } from './sandbox.ts';
 import { addSetupCommand } from './setup.ts';
+import { addSnapshotCommands } from './snapshot.ts';
 import { addStackCommands } from './stack.ts';
 import { addTestCommand } from './test.ts';
 
@@ -20,6 +21,7 @@ export function program(): Command {
   addStackCommands(torpor);
   addDemoCommand(torpor);
   addSandboxCommands(torpor);
+  addSnapshotCommands(torpor);
   addKeyCommands(torpor);
   addNodeCommands(torpor);
   addDoctorCommand(torpor);
