@@ -14,7 +14,6 @@ import { silentTelemetry } from '@torpor/telemetry';
 import { nodeEvents } from './events.ts';
 import { Journal, MemoryJournalStore, type Failpoints } from './journal/index.ts';
 import { NodeKey } from './images/node-key.ts';
-import { SNAPSHOT_POLICY } from './images/retention.ts';
 import { Slots } from './life/slots.ts';
 import type { Parts } from './parts.ts';
 import { Admission } from './pools/admission.ts';
@@ -111,7 +110,7 @@ export function rehearse(
     slots: new Slots(),
     nodeKey: new NodeKey(new Uint8Array(32)),
     storeAfterMs: options.storeAfterMs ?? 0,
-    snapshotPolicy: SNAPSHOT_POLICY,
+    snapshotPolicy: { automaticMax: 3 },
     recipeOf: (template) => ({ template, workdir: '/blaxel', user: 'root', env: { FROM: 'recipe' } }),
     closing: closing.signal,
   };

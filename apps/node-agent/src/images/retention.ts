@@ -3,16 +3,14 @@ import type { KeptSnapshot } from '../journal/index.ts';
 
 /** Of one instance. Absent: no such limit. */
 export interface SnapshotPolicy {
-  /** How many of those that were made by themselves. */
+  /** How many of those that were made by themselves; at least one, which may be about to be used. */
   readonly automaticMax: number;
   readonly automaticMs?: number | undefined;
-  /** The same, and the bytes of all together, of those that were asked for. */
+  /** The same of those that were asked for; and the bytes of all of them together, of which the newest stays in any case. */
   readonly askedMax?: number | undefined;
   readonly askedMs?: number | undefined;
   readonly askedBytes?: number | undefined;
 }
-
-export const SNAPSHOT_POLICY: SnapshotPolicy = { automaticMax: 3 };
 
 /** The oldest first; each kind by its own limits. */
 export function outlived(snapshots: readonly KeptSnapshot[], policy: SnapshotPolicy, nowMs: number): KeptSnapshot[] {

@@ -27,7 +27,8 @@ export function foundAs(entry: Entry, facts: InstanceFacts): Found {
   const how = howItEnded(facts);
   if (!entry.claim) return { kind: 'gone', how };
   if (shelf.rests !== 'elsewhere') return { kind: 'stored', lost: undefined };
-  if (shelf.images.length > 0 || shelf.coming !== undefined || isLostWithHost(facts)) {
+  const isKept = shelf.images.length > 0 || shelf.snapshots.length > 0;
+  if (isKept || shelf.coming !== undefined || isLostWithHost(facts)) {
     return { kind: 'stored', lost: entry.died ?? `${how}, while no node-agent ran` };
   }
   return { kind: 'gone', how };

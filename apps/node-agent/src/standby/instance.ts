@@ -536,15 +536,17 @@ export class Instance {
   #died(reason: string): void {
     if (this.#state === 'creating' || !isInRam(this.#state) || this.#storing.isUnderWay) return;
     this.#parts.events.died({ ...this.#who(), reason });
-    const fallsBack = this.#shelving.shelf.images.length > 0;
-    if (fallsBack) this.#fallBack(reason);
+    const { images, snapshots } = this.#shelving.shelf;
+    // With snapshots alone it comes back as its files are, and they stay to be gone back to.
+    const fallsBack = images.length > 0 || snapshots.length > 0;
+    if (fallsBack) this.#fallBack(reason, images.length > 0 ? 'its last image' : 'its files; its snapshots are kept');
     else this.#die(reason);
     const written = fallsBack ? this.#shelving.died(reason) : this.#parts.journal.failed(this.#hostId, reason);
     written.catch((error: unknown) => this.#parts.events.bug({ where: 'journal of a death', reason: explain(error) }));
   }
 
-  #fallBack(reason: string): void {
-    this.#reason = `${reason}; its next wake goes back to its last image`;
+  #fallBack(reason: string, to: string): void {
+    this.#reason = `${reason}; its next wake goes back to ${to}`;
     this.#lost = reason;
     this.#happen('died-with-image');
   }

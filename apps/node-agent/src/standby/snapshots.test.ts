@@ -202,6 +202,27 @@ describe('a snapshot', () => {
     expect([images(), set.host.disks.size, await set.store.readAll()]).toEqual([[], 0, []]);
   });
 
+  it.each(['while a node-agent runs', 'while none does'])(
+    'outlives the process of its sandbox, which dies %s',
+    async (when) => {
+      let instance = await started();
+      await busy(instance);
+      await go(instance.snapshots.make({ ...ASKED, name: 'then' }));
+      await write(instance, 'second');
+      if (when === 'while none does') room.die();
+      for (const hostId of set.host.sandboxes.keys()) set.host.kill(hostId, { cause: 'memory' });
+      if (when === 'while none does') instance = await reborn();
+      else await instance.check();
+      expect(instance.report()).toMatchObject({ state: 'stored', tier: 'files' });
+      expect([await read(instance), instance.reason]).toEqual([
+        'second\n',
+        expect.stringContaining('its memory was lost'),
+      ]);
+      await go(instance.snapshots.rewind('then'));
+      expect([await read(instance), await status(instance, 'counter')]).toEqual(['first\n', 'running']);
+    },
+  );
+
   it('half made when the node-agent is killed is told as failed by the next one, and removed', async () => {
     const instance = await started();
     await busy(instance);
