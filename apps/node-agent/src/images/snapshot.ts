@@ -57,7 +57,7 @@ export async function assertRoom({ driver }: Parts, { hostId }: Sleeper): Promis
   if (diskFreeMib >= neededMib) return;
   throw new Failure(
     'no_space',
-    `a snapshot of it may take ${neededMib} MiB, and the node has ${Math.floor(diskFreeMib)} MiB of disk free; deleting snapshots frees some`,
+    `an image of it may take ${neededMib} MiB, and the node has ${Math.floor(diskFreeMib)} MiB of disk free; deleting snapshots frees some`,
   );
 }
 

@@ -199,6 +199,7 @@ export class Instance {
     if (found === 'found-frozen') this.#because = 'idle';
     this.#happen(found);
     this.#meetHeld();
+    this.snapshots.clearUp();
   }
 
   /** Those who came before it was known how it is. */
@@ -214,6 +215,7 @@ export class Instance {
     this.#lost = lost;
     this.#happen('found-stored');
     this.#meetHeld();
+    this.snapshots.clearUp();
   }
 
   /**

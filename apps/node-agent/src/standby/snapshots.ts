@@ -63,11 +63,11 @@ export class Snapshots {
 
   /** Resolves when it is whole: saved, sealed, and read back. A running instance waits for the save alone. */
   async make(note: SnapshotNote): Promise<KeptSnapshot> {
-    this.#assertFree(note.name);
     return await this.#whenItRests(async (state) => {
+      this.#assertFree(note.name);
       if (state === 'stored') return await this.#keepNewest(note);
-      await assertRoom(this.#parts, this.#host.sleeper());
-      if (this.#host.state() !== 'running' && this.#host.state() !== 'paused') return undefined;
+      if (!(await this.#hasRoom())) return undefined;
+      this.#assertFree(note.name); // somebody else may have been quicker
       const made = Promise.withResolvers<KeptSnapshot>();
       this.#asked = { note, made };
       this.#host.happen('snapshot-asked');
@@ -79,10 +79,14 @@ export class Snapshots {
    * Back to what a snapshot holds; what it was is kept as another one. Resolves when it is awake again. Rejects when that snapshot will not do, or what it
    * is now could not be stored: then it is as it was.
    */
-  async rewind(which: string, signal?: AbortSignal): Promise<{ to: KeptSnapshot; before: KeptSnapshot | undefined }> {
-    const to = this.known(which);
+  rewind(which: string, signal?: AbortSignal): Promise<{ to: KeptSnapshot; before: KeptSnapshot | undefined }> {
+    return this.lend(which, (to) => this.#rewindTo(to, signal));
+  }
+
+  async #rewindTo(to: KeptSnapshot, signal: AbortSignal | undefined) {
     const gone = await this.#whenItRests(async (state) => {
       if (state === 'stored') return await this.#rewindStored(to);
+      if (!(await this.#hasRoom())) return undefined;
       const asked = Promise.withResolvers<KeptSnapshot | undefined>();
       this.#rewind = { to, gone: asked };
       this.#host.happen('rewind-asked');
@@ -101,11 +105,9 @@ export class Snapshots {
   async remove(which: string): Promise<KeptSnapshot> {
     const gone = this.known(which);
     const { image } = gone;
-    if (this.#lent.has(image)) {
-      throw new Failure('conflict', `a fork is being made of the snapshot "${nameOf(gone)}"`, { retryable: true });
-    }
-    if (this.#shelving.shelf.rewound?.image === image) {
-      throw new Failure('conflict', `the sandbox is going back to the snapshot "${nameOf(gone)}"`, { retryable: true });
+    if (this.#isInUse(image)) {
+      const use = 'a fork is being made of it, or the sandbox is going back to it';
+      throw new Failure('conflict', `the snapshot "${nameOf(gone)}" is in use: ${use}`, { retryable: true });
     }
     await this.#shelving.unkeep(image);
     await this.#shelving.sweep();
@@ -222,9 +224,17 @@ export class Snapshots {
   async retire(): Promise<void> {
     const { snapshotPolicy, clock } = this.#parts;
     for (const { image } of outlived(this.#shelving.shelf.snapshots, snapshotPolicy, clock.nowMs())) {
-      const isInUse = this.#lent.has(image) || this.#shelving.shelf.rewound?.image === image;
-      if (!isInUse) await this.#shelving.unkeep(image);
+      if (!this.#isInUse(image)) await this.#shelving.unkeep(image);
     }
+  }
+
+  /** What a node-agent before this one left half made is removed. */
+  clearUp(): void {
+    if (this.#shelving.shelf.trash.length > 0) this.#inBackground(this.#shelving.sweep());
+  }
+
+  #isInUse(image: string): boolean {
+    return this.#lent.has(image) || this.#shelving.shelf.rewound?.image === image;
   }
 
   /** Does it as soon as the instance runs, sleeps in RAM, or is stored. `undefined`: it was not so any more, look again. */
@@ -243,6 +253,13 @@ export class Snapshots {
       retryable: true,
       retryAfterS: 1,
     });
+  }
+
+  /** Throws when the disk has none. False: meanwhile it has begun something else. */
+  async #hasRoom(): Promise<boolean> {
+    await assertRoom(this.#parts, this.#host.sleeper());
+    const state = this.#host.state();
+    return state === 'running' || state === 'paused';
   }
 
   /** What it is asleep as is an image already. */
