@@ -218,11 +218,10 @@ function dropped(shelf: Shelf, names: readonly string[]): Shelf {
 /** A wake from there proves an image; the one before it was kept until then. */
 const DISKS_KEPT = 2;
 
-/** What need not be kept: whatever is older than the image that a wake has proven and no snapshot, rubbish, and all but the last disks as at a death. */
+/** What need not be kept: whatever is older than the image that a wake has proven (snapshots are not, see `provenNewest`), rubbish, and all but the last disks as at a death. */
 export function spare(shelf: Shelf, proven: string | undefined): string[] {
   const at = shelf.images.findIndex(({ image }) => image === proven);
   const older = at < 0 ? [] : shelf.images.slice(0, at).map(({ image }) => image);
-  const isKept = (name: string) => shelf.snapshots.some(({ image }) => image === name);
   const trying = shelf.trying ? [shelf.trying.image] : [];
-  return [...older.filter((name) => !isKept(name)), ...shelf.trash, ...trying, ...shelf.disks.slice(0, -DISKS_KEPT)];
+  return [...older, ...shelf.trash, ...trying, ...shelf.disks.slice(0, -DISKS_KEPT)];
 }

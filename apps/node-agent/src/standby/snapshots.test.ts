@@ -254,7 +254,10 @@ describe('a restore in place', () => {
 
   it('makes it what it was then, and keeps what it was before', async () => {
     const instance = await changedSince();
+    const made = () => set.host.calls.filter(({ verb }) => verb === 'sandbox.create').length;
+    const madeBefore = made();
     const { before } = await go(instance.snapshots.rewind('then'));
+    expect(made()).toBe(madeBefore + 1); // over the right disk at the first try
     expect([instance.state, instance.reason, await read(instance)]).toEqual(['running', undefined, 'first\n']);
     expect(await status(instance, 'counter')).toBe('running');
     expect(await failing(status(instance, 'later'))).toMatchObject({ code: 'not_found' });
@@ -281,6 +284,23 @@ describe('a restore in place', () => {
     }
     await clock.go(500);
     expect(seen(instance).filter((one) => one.startsWith('then'))).toEqual(['then ready']);
+  });
+
+  it('is forgotten by a newer image: nobody falls back to the snapshot', async () => {
+    const instance = await changedSince();
+    await go(instance.snapshots.rewind('then'));
+    await write(instance, 'third');
+    await go(instance.store('asked'));
+    await go(instance.wake());
+    await clock.go(500);
+    set.host.damage(instance.shelf.images.at(-1)?.image ?? '');
+    for (const hostId of set.host.sandboxes.keys()) set.host.kill(hostId);
+    await instance.check();
+    expect([await read(instance), instance.reason]).toEqual([
+      'third\n',
+      expect.stringContaining('its memory was lost'),
+    ]);
+    expect(seen(instance)).toContain('then ready');
   });
 
   it('lets requests that come meanwhile wait, and shows them what it was then', async () => {
