@@ -8,16 +8,22 @@ import { MemoryBus, type Wire } from '@torpor/bus';
 import {
   createSandbox,
   deleteSandbox,
+  deleteSnapshot,
   describeInstance,
+  forkSandbox,
   Generation,
+  listSnapshots,
+  makeSnapshot,
   newInstanceId,
   NodeId,
+  restoreSnapshot,
   SandboxName,
   updateSandbox,
   WorkspaceName,
   type InstanceReport,
   type Sandbox,
   type SandboxAsk,
+  type Snapshot,
 } from '@torpor/contracts';
 import { Failure, Lifetime, randomWord, systemChance, systemClock } from '@torpor/kernel';
 import { memoryStore, type Store } from '@torpor/store';
@@ -157,7 +163,7 @@ async function plant(store: Store, name: SandboxName, workspace: WorkspaceName, 
   return made.sandbox;
 }
 
-async function insert(store: Store, ask: SandboxAsk, nodeId: NodeId) {
+async function insert(store: Store, ask: SandboxAsk & Pick<Sandbox, 'origin'>, nodeId: NodeId) {
   const { reuse: _, env, ...rest } = ask;
   const atMs = Date.now();
   const creating: Sandbox = {
@@ -201,9 +207,22 @@ async function serveScheduler(scheduler: Wire, store: Store, nodeUrl: string): P
     if (!sandbox) throw new Failure('not_found', `there is no sandbox "${name}"`);
     return { sandbox };
   });
+  await scheduler.serve(forkSandbox, async ({ workspace, name, as, snapshot = 'made-1', env, createdBy }) => {
+    const parent = await store.wanted.living(workspace, name);
+    if (!parent) throw new Failure('not_found', `there is no sandbox "${name}"`);
+    const { instanceId, template, image, shape, ports, labels, idle, expiry, terminatedRetentionMs, extra } = parent;
+    const kept = { template, image, shape, ports, labels, idle, expiry, terminatedRetentionMs, extra };
+    const ask = { workspace, ...(as ? { name: as } : {}), reuse: false, ...kept, env, createdBy };
+    const made = await insert(store, { ...ask, origin: { instanceId, name, snapshot } }, NODE);
+    if (made.kind === 'taken') throw new Failure('conflict', `the sandbox "${as}" exists already`);
+    const { sandbox } = made;
+    const route = { instanceId: sandbox.instanceId, generation: sandbox.generation, nodeId: NODE, nodeUrl };
+    return { sandbox, route, snapshot };
+  });
 }
 
 async function serveNode(node: Wire, reported: () => Rehearsal['reported']): Promise<void> {
+  await serveSnapshots(node);
   await node.serve(
     describeInstance,
     async ({ instanceId }) => ({
@@ -220,6 +239,43 @@ async function serveNode(node: Wire, reported: () => Rehearsal['reported']): Pro
       },
     }),
     { node: NODE },
+  );
+}
+
+/** Snapshots that hold nothing. */
+async function serveSnapshots(node: Wire): Promise<void> {
+  const kept = new Map<string, Snapshot[]>();
+  const of = (instanceId: string) => kept.get(instanceId) ?? [];
+  const known = ({ instanceId, snapshot }: { instanceId: string; snapshot: string }) => {
+    const found = of(instanceId).find(({ id, name }) => id === snapshot || name === snapshot);
+    if (!found) throw new Failure('not_found', `this sandbox has no snapshot "${snapshot}"`);
+    return found;
+  };
+  const at = { node: NODE };
+  await node.serve(
+    makeSnapshot,
+    async ({ instanceId, because, name, by }) => {
+      const given = { ...(name ? { name } : {}), ...(by ? { by } : {}) };
+      const id = `made-${of(instanceId).length + 1}`;
+      const snapshot = { id, ...given, because, state: 'ready' as const, atMs: Date.now(), bytes: 1_048_576 };
+      kept.set(instanceId, [...of(instanceId), snapshot]);
+      return { snapshot };
+    },
+    at,
+  );
+  await node.serve(listSnapshots, async ({ instanceId }) => ({ snapshots: of(instanceId) }), at);
+  await node.serve(restoreSnapshot, async (ask) => ({ snapshot: known(ask), tookMs: 1 }), at);
+  await node.serve(
+    deleteSnapshot,
+    async (ask) => {
+      const snapshot = known(ask);
+      kept.set(
+        ask.instanceId,
+        of(ask.instanceId).filter((one) => one !== snapshot),
+      );
+      return { snapshot };
+    },
+    at,
   );
 }
 

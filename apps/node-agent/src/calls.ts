@@ -1,11 +1,15 @@
 /** What this node does for other rooms: the calls of packages/contracts, in terms of the standby engine. */
 import type { CallContext, Subscription, Wire } from '@torpor/bus';
 import {
+  deleteSnapshot,
   describeInstance,
   isAsleep,
   listReceipts,
+  listSnapshots,
+  makeSnapshot,
   pauseInstance,
   receiptKey,
+  restoreSnapshot,
   resumeInstance,
   setInstancePolicy,
   startInstance,
@@ -19,6 +23,7 @@ import type { Clock } from '@torpor/kernel';
 import type { InstanceDriver } from '@torpor/runtime';
 import type { Telemetry } from '@torpor/telemetry';
 import type { Receipts } from './receipts/receipts.ts';
+import { asSnapshot, snapshotsOf } from './standby/snapshot-report.ts';
 import type { Instance } from './standby/instance.ts';
 import type { Standby } from './standby/standby.ts';
 
@@ -88,6 +93,22 @@ export async function serveCalls(room: {
       return { receipts: instance.body ? await receipts.of(instance.body.hostId) : [] };
     }),
     wire.serve(receiptKey, async () => ({ key: receipts.publicKey }), node),
+    serve(makeSnapshot, async ({ instanceId, generation, name, because, by }) => {
+      const note = { because, ...(name === undefined ? {} : { name }), ...(by === undefined ? {} : { by }) };
+      return { snapshot: asSnapshot(await standby.at(instanceId, generation).snapshots.make(note)) };
+    }),
+    serve(listSnapshots, async ({ instanceId, generation }) => ({
+      snapshots: snapshotsOf(standby.at(instanceId, generation).shelf),
+    })),
+    serve(restoreSnapshot, async ({ instanceId, generation, snapshot }, { signal }) => {
+      const since = clock.monotonicMs();
+      const { to, before } = await standby.at(instanceId, generation).snapshots.rewind(snapshot, signal);
+      const tookMs = clock.monotonicMs() - since;
+      return { snapshot: asSnapshot(to), ...(before ? { before: asSnapshot(before) } : {}), tookMs };
+    }),
+    serve(deleteSnapshot, async ({ instanceId, generation, snapshot }) => ({
+      snapshot: asSnapshot(await standby.at(instanceId, generation).snapshots.remove(snapshot)),
+    })),
     serve(describeInstance, async ({ instanceId }) => {
       const instance = standby.find(instanceId);
       return instance ? { instance: await described(driver, instance) } : {};

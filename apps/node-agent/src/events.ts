@@ -22,6 +22,8 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
   const wakesDone = counter('torpor_wakes_total', 'Wakes that ended well: what torpor_lost_state_total is a part of', [
     'tier',
   ]);
+  const snapshots = histogram('torpor_snapshot_ms', 'Time of a snapshot, to an image that was read back');
+  const snapshotsFailed = counter('torpor_snapshots_failed_total', 'Snapshots that came to nothing');
   const fallBacks = counter('torpor_lost_state_total', 'Wakes that came back to less than was there', ['to']);
   for (const tier of WakeTier.options) wakesDone.add(0, { tier });
   for (const to of Loss.shape.to.options) fallBacks.add(0, { to }); // that nothing was lost is worth reading too
@@ -87,6 +89,21 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
       stores.observe(who.tookMs, { outcome: 'failed' });
       log.warn('instance not stored', who);
     },
+    /** `tookMs`: until it was sealed and read back; the instance waited `stallMs`. */
+    snapshotted: (
+      who: Who & { image: string; tookMs: number; bytes?: number | undefined; stallMs?: number | undefined },
+    ) => {
+      snapshots.observe(who.tookMs);
+      log.info('snapshot made', who);
+    },
+    snapshotFailed: (who: Who & { reason: string }) => {
+      snapshotsFailed.add();
+      log.error('snapshot not made', who);
+    },
+    rewound: (who: Who & { image: string; before: string | undefined }) =>
+      log.info('instance went back to a snapshot', who),
+    rewindFailed: (who: Who & { image: string; reason: string }) =>
+      log.error('instance would not go back to a snapshot; it is as it was', who),
     released: (who: Who & { tookMs: number }) => log.info('instance uses no memory any more', who),
     releaseFailed: (who: Who & { reason: string }) => log.warn('memory of a stored instance not let go yet', who),
     imageRefused: (who: Who & { image: string; reason: string }) => log.error('an image will not do', who),

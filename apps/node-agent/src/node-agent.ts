@@ -9,6 +9,7 @@ import { serveDataPlane, type DataPlane } from './data-plane/server.ts';
 import { nodeEvents } from './events.ts';
 import { Heartbeat } from './heartbeat/heartbeat.ts';
 import type { NodeKey } from './images/node-key.ts';
+import type { SnapshotPolicy } from './images/retention.ts';
 import { Journal, type Failpoints, type JournalStore } from './journal/index.ts';
 import { Lease } from './lease/lease.ts';
 import { Slots } from './life/slots.ts';
@@ -44,6 +45,7 @@ export interface NodeAgentOptions {
   readonly nodeKey: NodeKey;
   /** How long an instance sleeps in RAM before it is stored; 0: for ever. */
   readonly storeAfterMs: number;
+  readonly snapshotPolicy: SnapshotPolicy;
   readonly telemetry: Telemetry;
   readonly journalStore: JournalStore;
   /** What outlives the process besides the journal. */
@@ -86,6 +88,7 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     receipts: new Receipts({ nodeId, signer: new Signer(options.nodeKey.signing()), store: options.journalStore }),
     storeAfterMs: options.storeAfterMs,
     restores: new Turns(options.birthsAtOnce),
+    snapshotPolicy: options.snapshotPolicy,
     recipeOf: options.recipeOf,
     closing,
   };

@@ -120,6 +120,7 @@ export function rehearse(
     }),
     storeAfterMs: options.storeAfterMs ?? 0,
     restores: new Turns(4),
+    snapshotPolicy: { automaticMax: 3 },
     recipeOf: (template) => ({ template, workdir: '/blaxel', user: 'root', env: { FROM: 'recipe' } }),
     closing: closing.signal,
   };

@@ -8,20 +8,26 @@ import type { ApiContext } from './services.ts';
 import {
   ByName,
   ByNode,
+  BySnapshot,
   CallerView,
   CreateKeyInput,
   CreateSandboxInput,
   EventView,
+  ForkInput,
+  ForksView,
   KeyView,
   ListInput,
+  MakeSnapshotInput,
   NewKeyView,
   NodeView,
   ReceiptKeyView,
   ReceiptsView,
   ResumeView,
+  RestoredView,
   RevokeKeyInput,
   SandboxPageView,
   SandboxView,
+  SnapshotView,
   StateView,
   StatsInput,
   StatsView,
@@ -86,6 +92,10 @@ export const apiRouter = t.router({
       .input(ByName)
       .output(StoreView)
       .mutation(({ ctx, input }) => ctx.services.sandboxes.store(input)),
+    fork: taking('sandboxes:write')
+      .input(ForkInput)
+      .output(ForksView)
+      .mutation(({ ctx, input }) => ctx.services.sandboxes.fork(input)),
   }),
   receipts: t.router({
     list: taking('sandboxes:read')
@@ -96,6 +106,24 @@ export const apiRouter = t.router({
       .input(ByNode)
       .output(ReceiptKeyView)
       .query(({ ctx, input }) => ctx.services.receipts.key(input)),
+  }),
+  snapshots: t.router({
+    create: taking('sandboxes:write')
+      .input(MakeSnapshotInput)
+      .output(SnapshotView)
+      .mutation(({ ctx, input }) => ctx.services.snapshots.create(input)),
+    list: taking('sandboxes:read')
+      .input(ByName)
+      .output(z.array(SnapshotView))
+      .query(({ ctx, input }) => ctx.services.snapshots.list(input)),
+    restore: taking('sandboxes:write')
+      .input(BySnapshot)
+      .output(RestoredView)
+      .mutation(({ ctx, input }) => ctx.services.snapshots.restore(input)),
+    delete: taking('sandboxes:write')
+      .input(BySnapshot)
+      .output(SnapshotView)
+      .mutation(({ ctx, input }) => ctx.services.snapshots.delete(input)),
   }),
   keys: t.router({
     create: taking('keys:write')

@@ -4,19 +4,25 @@
  */
 import type { Action } from '@torpor/policy';
 import type {
+  BySnapshot,
   CallerView,
   CreateKeyInput,
   CreateSandboxInput,
   EventView,
+  ForkInput,
+  ForksView,
   KeyView,
   ListInput,
+  MakeSnapshotInput,
   NewKeyView,
   NodeView,
   ReceiptKeyView,
   ReceiptsView,
   ResumeView,
+  RestoredView,
   SandboxPageView,
   SandboxView,
+  SnapshotView,
   StateView,
   StatsView,
   StoreView,
@@ -35,10 +41,17 @@ export interface Services {
     pause(which: Named): Promise<StateView>;
     resume(which: Named): Promise<ResumeView>;
     store(which: Named): Promise<StoreView>;
+    fork(input: ForkInput): Promise<ForksView>;
   };
   readonly receipts: {
     list(which: Named): Promise<ReceiptsView>;
     key(which: { nodeId: NodeView['id'] }): Promise<ReceiptKeyView>;
+  };
+  readonly snapshots: {
+    create(input: MakeSnapshotInput): Promise<SnapshotView>;
+    list(which: Named): Promise<SnapshotView[]>;
+    restore(which: BySnapshot): Promise<RestoredView>;
+    delete(which: BySnapshot): Promise<SnapshotView>;
   };
   readonly keys: {
     create(input: CreateKeyInput): Promise<NewKeyView>;

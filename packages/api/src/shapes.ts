@@ -8,12 +8,15 @@ import {
   Isolation,
   Loss,
   NodeId,
+  Origin,
   SandboxName,
   SandboxPhase,
   Shape,
   SignedReceipt,
   Wakes,
   WakeTier,
+  Snapshot,
+  SnapshotName,
   WorkspaceName,
 } from '@torpor/contracts';
 import { readScope } from '@torpor/policy';
@@ -26,6 +29,16 @@ const text = (signsMax: number) =>
     .regex(/^[^\0]*$/, 'expected no NUL');
 const label = text(1024);
 
+const Env = z
+  .record(
+    z
+      .string()
+      .regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'expected letters, digits and underscores, not starting with a digit')
+      .max(256),
+    text(131_072),
+  )
+  .default({});
+
 export const CreateSandboxInput = z.object({
   /** Absent: one is found. */
   name: SandboxName.optional(),
@@ -36,15 +49,7 @@ export const CreateSandboxInput = z.object({
   memoryMib: z.number().int().min(128).max(65_536).optional(),
   cpus: z.number().min(0.1).max(64).optional(),
   diskMib: z.number().int().min(64).max(1_048_576).optional(),
-  env: z
-    .record(
-      z
-        .string()
-        .regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'expected letters, digits and underscores, not starting with a digit')
-        .max(256),
-      text(131_072),
-    )
-    .default({}),
+  env: Env,
   labels: z.record(label, label).default({}),
   displayName: text(63).optional(),
   idle: IdlePolicy.optional(),
@@ -95,6 +100,8 @@ export const SandboxView = z.object({
   template: z.string(),
   shape: Shape,
   labels: z.record(z.string(), z.string()),
+  /** Of a fork: whose snapshot it was made from. */
+  origin: Origin.optional(),
   envNames: z.array(z.string()),
   idle: IdlePolicy,
   expiry: Expiry,
@@ -148,6 +155,39 @@ export type ReceiptKeyView = z.infer<typeof ReceiptKeyView>;
 /** What a store did. `reason`: why it is not stored, where its node knows one. */
 export const StoreView = StateView.extend({ reason: z.string().optional() });
 export type StoreView = z.infer<typeof StoreView>;
+export const MakeSnapshotInput = z.object({ name: SandboxName, snapshot: SnapshotName.optional() });
+export type MakeSnapshotInput = z.infer<typeof MakeSnapshotInput>;
+
+/** A snapshot of a sandbox, by its id or its name. */
+export const BySnapshot = z.object({ name: SandboxName, snapshot: SnapshotName });
+export type BySnapshot = z.infer<typeof BySnapshot>;
+
+export const SnapshotView = Snapshot;
+export type SnapshotView = Snapshot;
+
+/** `before`: a snapshot of what the sandbox was until then. */
+export const RestoredView = z.object({ snapshot: SnapshotView, before: SnapshotView.optional(), tookMs: z.number() });
+export type RestoredView = z.infer<typeof RestoredView>;
+
+export const ForkInput = z.object({
+  name: SandboxName,
+  /** By id or name; absent: one is made, and all are forks of it. */
+  snapshot: SnapshotName.optional(),
+  /** Of the fork; of several, what their names begin with. */
+  as: SandboxName.optional(),
+  count: z.number().int().min(1).max(100).default(1),
+  /** Added to the parent's, for what is started in them from now on. */
+  env: Env,
+});
+export type ForkInput = z.infer<typeof ForkInput>;
+
+/** `failed`: of several, those that could not be made. */
+export const ForksView = z.object({
+  snapshot: z.string(),
+  forks: z.array(SandboxView),
+  failed: z.array(z.object({ name: z.string().optional(), code: z.string(), message: z.string() })),
+});
+export type ForksView = z.infer<typeof ForksView>;
 
 export const CreateKeyInput = z.object({
   name: text(100).min(1),

@@ -31,6 +31,7 @@ export function roomPermissions(
           'node.*.instance.describe.v1',
           'node.*.instance.receipts.v1',
           'node.*.receipt-key.v1',
+          'node.*.snapshot.>',
           'events.key.>',
           ...READ_HINTS,
         ],

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { defineCall, defineFact } from './call.ts';
 import { Generation, InstanceId, NodeId, SandboxName, WorkspaceName } from './ids.ts';
 import { SignedReceipt, WakeTier } from './receipt.ts';
-import { Expiry, IdlePolicy, InstanceState, Isolation, Port, Route, Sandbox, Shape } from './sandbox.ts';
+import { Expiry, IdlePolicy, InstanceState, Isolation, Port, Route, Sandbox, Shape, SnapshotName } from './sandbox.ts';
 
 const Env = z.record(z.string(), z.string());
 
@@ -76,8 +76,10 @@ export const startInstance = defineCall({
     shape: Shape,
     env: Env,
     idle: IdlePolicy,
+    /** Makes it a fork: of this snapshot of an instance that is on the same node. Template and shape are its parent's, the generation is a greater one. */
+    from: z.object({ instanceId: InstanceId, snapshot: z.string() }).optional(),
   }),
-  reply: z.object({ from: z.enum(['pool', 'cold', 'existing']), isolation: Isolation, tookMs: z.number() }),
+  reply: z.object({ from: z.enum(['pool', 'cold', 'fork', 'existing']), isolation: Isolation, tookMs: z.number() }),
   deadlineMs: 45_000,
 });
 
@@ -147,6 +149,88 @@ export const Loss = z.object({
   reason: z.string(),
 });
 export type Loss = z.infer<typeof Loss>;
+/** A point of one instance that can be gone back to, and forked: its files, memory and processes at one moment. */
+export const Snapshot = z.object({
+  /** Never reused. */
+  id: z.string(),
+  name: z.string().optional(),
+  /** `fork`, `restore`: made by itself, to make a fork of, or of what a restore replaced; the oldest of these go by themselves. */
+  because: z.enum(['asked', 'fork', 'restore']),
+  /** Only `ready` ones can be used. `failed` ones came to nothing, and are told of for a while. */
+  state: z.enum(['making', 'ready', 'failed']),
+  reason: z.string().optional(),
+  /** Of what it holds. */
+  atMs: z.number(),
+  /** What its memory takes on disk. */
+  bytes: z.number().optional(),
+  by: z.string().optional(),
+});
+export type Snapshot = z.infer<typeof Snapshot>;
+
+const OneSnapshot = z.object({
+  instanceId: InstanceId,
+  generation: Generation,
+  /** Its id or its name. */
+  snapshot: SnapshotName,
+});
+
+/** gateway or scheduler → node: make one, of an instance that runs, sleeps or is stored. Answers when it was saved, sealed and read back. */
+export const makeSnapshot = defineCall({
+  subject: 'node.{node}.snapshot.make.v1',
+  request: z.object({
+    instanceId: InstanceId,
+    generation: Generation,
+    name: SnapshotName.optional(),
+    because: z.enum(['asked', 'fork']),
+    by: z.string().optional(),
+  }),
+  reply: z.object({ snapshot: Snapshot }),
+  deadlineMs: 120_000,
+});
+
+/** All that there are, the oldest first. */
+export const listSnapshots = defineCall({
+  subject: 'node.{node}.snapshot.list.v1',
+  request: z.object({ instanceId: InstanceId, generation: Generation }),
+  reply: z.object({ snapshots: z.array(Snapshot) }),
+  deadlineMs: 5_000,
+});
+
+/** Back to what it holds, in place. `before` is the snapshot of what was there. Answers when the instance runs again. */
+export const restoreSnapshot = defineCall({
+  subject: 'node.{node}.snapshot.restore.v1',
+  request: OneSnapshot,
+  reply: z.object({ snapshot: Snapshot, before: Snapshot.optional(), tookMs: z.number() }),
+  deadlineMs: 180_000,
+});
+
+/** Answers the one that is gone, when the space that only it needed is free. */
+export const deleteSnapshot = defineCall({
+  subject: 'node.{node}.snapshot.delete.v1',
+  request: OneSnapshot,
+  reply: z.object({ snapshot: Snapshot }),
+  deadlineMs: 60_000,
+});
+
+/**
+ * gateway → scheduler: another sandbox with the memory, processes and files of this one, as they are now or as a snapshot holds them. It runs on the same
+ * node under a name, token, generation, host name and machine id of its own. `env` is added to its parent's.
+ */
+export const forkSandbox = defineCall({
+  subject: 'scheduler.sandbox.fork.v1',
+  request: z.object({
+    workspace: WorkspaceName,
+    name: SandboxName,
+    /** Its id or its name. Absent: one is made. */
+    snapshot: SnapshotName.optional(),
+    /** Of the fork. Absent: the scheduler finds one. */
+    as: SandboxName.optional(),
+    env: Env,
+    createdBy: z.string(),
+  }),
+  reply: z.object({ sandbox: Sandbox, route: Route, snapshot: z.string() }),
+  deadlineMs: 180_000,
+});
 
 /** What a node knows of one instance. */
 export const InstanceReport = z.object({

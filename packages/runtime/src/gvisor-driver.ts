@@ -88,8 +88,9 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
     const { lower } = template;
     const limits = { memoryMib: shape.memoryMib, cpus: shape.cpus, pids: shape.pids, nofile: OPEN_FILES_MAX };
     const nameserver = hostAddress(settings.subnet, slot);
-    const argv = ['/torpor/guest', '--listen', `0.0.0.0:${settings.guestPort}`, '--nameserver', nameserver];
-    const env = [`PATH=${PATH}`, `TORPOR_BOOT_TOKEN=${bootToken}`];
+    // The same for all: an image is restored only under the argv that it was made with, and in a fork slot and token are others.
+    const argv = ['/torpor/guest', '--listen', `0.0.0.0:${settings.guestPort}`];
+    const env = [`PATH=${PATH}`, `TORPOR_BOOT_TOKEN=${bootToken}`, `TORPOR_NAMESERVER=${nameserver}`];
     return { id, slot, lower, hostname: id, limits, argv, env, volumeDir: true };
   }
 
@@ -220,7 +221,14 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
   }
 
   function handle({ instanceId, slot }: { instanceId: InstanceId; slot: number }): InstanceHandle {
-    return { instanceId, slot, host: instanceAddress(settings.subnet, slot), port: settings.guestPort };
+    const { subnet, guestPort } = settings;
+    return {
+      instanceId,
+      slot,
+      host: instanceAddress(subnet, slot),
+      port: guestPort,
+      nameserver: hostAddress(subnet, slot),
+    };
   }
 
   async function inspect(id: InstanceId): Promise<InstanceFacts> {

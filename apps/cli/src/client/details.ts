@@ -36,6 +36,7 @@ function rowsOf(view: SandboxView, nowMs: number): readonly (readonly [string, s
     ['sleeps', view.idle.kind === 'never' ? 'only when told to' : `after ${span(view.idle.idleMs)} without use`],
     ['ends', endingOf(view.expiry, nowMs)],
     ['image', view.image],
+    ['forked from', view.origin && `${view.origin.name}, ${view.origin.snapshot}`],
     ['template', view.template === view.image.replace(/:[^:/]*$/, '') ? undefined : view.template],
     ['environment', view.envNames.length === 0 ? undefined : view.envNames.join(', ')],
     ['labels', pairs(view.labels)],

@@ -9,6 +9,7 @@ import { addNodeCommands } from './node.ts';
 import { addReceiptCommands } from './receipt.ts';
 import { addSandboxCommands } from './sandbox.ts';
 import { addSetupCommand } from './setup.ts';
+import { addSnapshotCommands } from './snapshot.ts';
 import { addStackCommands } from './stack.ts';
 import { addStatsCommand } from './stats.ts';
 import { addStoreCommand } from './store.ts';
@@ -23,6 +24,7 @@ export function program(): Command {
   addStackCommands(torpor);
   addDemoCommand(torpor);
   addStoreCommand(addSandboxCommands(torpor));
+  addSnapshotCommands(torpor);
   addReceiptCommands(torpor);
   addKeyCommands(torpor);
   addNodeCommands(torpor);

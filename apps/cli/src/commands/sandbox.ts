@@ -242,11 +242,11 @@ export function print(json: boolean | undefined, value: unknown, say: () => stri
 }
 
 /** The gateway judges names; a branded type here would only repeat it. */
-function asName(name: string): View['name'] {
+export function asName(name: string): View['name'] {
   return name as View['name'];
 }
 
-function wholeNumber(text: string): number {
+export function wholeNumber(text: string): number {
   if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('expected a whole number');
   return Number(text);
 }
@@ -256,7 +256,7 @@ export function collect(value: string, earlier: readonly string[] | undefined): 
   return [...(earlier ?? []), value];
 }
 
-function pairs(option: string, entries: readonly string[] | undefined): Record<string, string> {
+export function pairs(option: string, entries: readonly string[] | undefined): Record<string, string> {
   return Object.fromEntries(
     (entries ?? []).map((entry) => {
       const at = entry.indexOf('=');

@@ -74,6 +74,25 @@ it('archives, and brings back', async () => {
   expect((await box.unarchive()).status).toBe('DEPLOYED');
 });
 
+it('makes snapshots, goes back to them, forks, and lets them go', async () => {
+  const box = await sdk.SandboxInstance.get('sdk');
+  const made = await box.snapshot('one');
+  expect(made).toMatchObject({ name: 'one', status: 'READY', sandboxName: 'sdk', workspace: 'main' });
+  const other = await box.snapshots.create('two');
+  expect([other.name, other.source]).toEqual(['two', { kind: 'sandbox', name: 'sdk', deleted: false }]);
+  expect((await box.listSnapshots()).map(({ name }) => name)).toEqual(['one', 'two']);
+  expect(await box.restore(made.id)).toEqual({ name: 'sdk', snapshotId: made.id });
+  await expect(box.restore('nothing')).rejects.toMatchObject({ code: 404 });
+  const fork = await box.fork('forked', { snapshotId: made.id, envs: [{ name: 'A', value: '1' }] });
+  expect(fork).toEqual({ name: 'forked', snapshotId: made.id, type: 'sandbox' });
+  expect((await sdk.SandboxInstance.get('forked')).spec.runtime?.envs).toEqual([{ name: 'A', value: '1' }]);
+  await expect(box.fork('forked')).rejects.toMatchObject({ code: 409 });
+  await expect(box.fork('app', { targetType: 'application' })).rejects.toMatchObject({ code: 501 });
+  await box.deleteSnapshot(made.id);
+  await box.snapshots.delete('two');
+  expect(await box.listSnapshots()).toEqual([]);
+});
+
 it('is told plainly of what we lack, and deletes', async () => {
   const box = await sdk.SandboxInstance.get('sdk');
   await expect(sdk.VolumeInstance.list()).rejects.toMatchObject({ code: 501 });

@@ -61,6 +61,26 @@ describe('first-party clients', () => {
     expect(await client.stats.query({})).toMatchObject({ wakes: { all: 0, lost: 0 } });
   });
 
+  it('make snapshots, go back to them, and forks of them', async () => {
+    const client = clientOf();
+    await client.sandboxes.create.mutate(named('parent'));
+    const made = await client.snapshots.create.mutate({ ...named('parent'), snapshot: 'one' });
+    expect(made).toMatchObject({ name: 'one', state: 'ready', because: 'asked' });
+    expect(await client.snapshots.list.query(named('parent'))).toEqual([made]);
+    const restored = await client.snapshots.restore.mutate({ ...named('parent'), snapshot: 'one' });
+    expect(restored.snapshot.id).toBe(made.id);
+    await client.sandboxes.create.mutate(named('fork-2'));
+    const ask = { ...named('parent'), as: SandboxName.parse('fork'), count: 3, snapshot: 'one', env: { A: '1' } };
+    const { forks, failed } = await client.sandboxes.fork.mutate(ask);
+    expect(forks.map(({ name, origin }) => `${name} of ${origin?.name}`).sort()).toEqual([
+      'fork-1 of parent',
+      'fork-3 of parent',
+    ]);
+    expect(failed).toMatchObject([{ name: 'fork-2', code: 'conflict' }]);
+    await client.snapshots.delete.mutate({ ...named('parent'), snapshot: made.id });
+    expect(await client.snapshots.list.query(named('parent'))).toEqual([]);
+  });
+
   it('make keys that open, and revoke them', async () => {
     const client = clientOf();
     const { key, text } = await client.keys.create.mutate({ name: 'ci', role: 'member', scopes: ['sandboxes:read'] });

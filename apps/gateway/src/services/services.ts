@@ -13,6 +13,7 @@ import { once } from '../control/idempotency.ts';
 import type { LiveState, LiveStates } from '../sandboxes/live-states.ts';
 import type { Offers } from '../sandboxes/offer.ts';
 import type { Sandboxes } from '../sandboxes/sandboxes.ts';
+import { forksOf } from './forks.ts';
 import { watchEvents } from './watch-events.ts';
 
 export interface ServicesParts {
@@ -116,10 +117,43 @@ function servicesFor(parts: ServicesParts, asked: Asked): Services {
           () => name,
           async () => sandboxes.store(await sandboxes.living(workspace, name), traceparent),
         ),
+      fork: (input) =>
+        during(
+          'sandbox.fork',
+          () => input.name,
+          async () => {
+            const { made, ...rest } = await forksOf(sandboxes, asked, input);
+            return { ...rest, forks: made.map((sandbox) => show(sandbox)) };
+          },
+        ),
     },
     receipts: {
       list: async ({ name }) => sandboxes.receipts(await sandboxes.living(workspace, name), traceparent),
       key: async ({ nodeId }) => ({ key: await sandboxes.receiptKey(nodeId, traceparent) }),
+    },
+    snapshots: {
+      create: ({ name, snapshot }) =>
+        during(
+          'snapshot.create',
+          () => name,
+          async () => {
+            const how = { by: key.subject, ...(snapshot === undefined ? {} : { name: snapshot }) };
+            return sandboxes.snapshot(await sandboxes.living(workspace, name), how, traceparent);
+          },
+        ),
+      list: async ({ name }) => [...(await sandboxes.snapshots(await sandboxes.living(workspace, name), traceparent))],
+      restore: ({ name, snapshot }) =>
+        during(
+          'snapshot.restore',
+          () => name,
+          async () => sandboxes.restore(await sandboxes.living(workspace, name), snapshot, traceparent),
+        ),
+      delete: ({ name, snapshot }) =>
+        during(
+          'snapshot.delete',
+          () => name,
+          async () => sandboxes.deleteSnapshot(await sandboxes.living(workspace, name), snapshot, traceparent),
+        ),
     },
     keys: {
       create: (input) =>

@@ -30,13 +30,14 @@ export async function restoreOnHost(parts: Parts, body: Body, sleeper: Sleeper):
   const refused: Receipt['refused'] = [];
   let keep: string | undefined;
   for (;;) {
-    const { images, rests } = shelving.shelf;
+    const { images, rests, rewound } = shelving.shelf;
     const image = images.at(-1);
     if (!image) return { ...(await boot(parts, body, sleeper, keep)), refused };
     if (rests === 'elsewhere') keep ??= shelving.shelf.aside ?? diskName(parts, sleeper);
     const tried = await restoreFrom(parts, body, sleeper, image, keep);
     if (tried.kind === 'runs') {
-      const lostSinceMs = rests === 'elsewhere' ? image.atMs : undefined;
+      const isAsked = rewound?.image === image.image; // somebody wants it back, and knows what that means
+      const lostSinceMs = rests === 'elsewhere' && !isAsked ? image.atMs : undefined;
       return { guest: tried.guest, from: 'image', image, lostSinceMs, checks: tried.checks, refused };
     }
     const { reason } = tried;

@@ -23,7 +23,19 @@ export interface Sleeper {
 
 /** Resolves when the image is whole. Throws GaveWay when `giveWay` aborts, as soon as the sandbox may be touched again. */
 export async function storeOnHost(parts: Parts, sleeper: Sleeper, giveWay: AbortSignal): Promise<Partial<StoreFacts>> {
-  const { hostId, claim, spec, shelving, census } = sleeper;
+  const { shelving } = sleeper;
+  const { image, sealedKey, steps, facts } = nextImage(parts, sleeper);
+  const { intent } = await shelving.intend({ operation: 'store', image, sealedKey, census: sleeper.census }, steps);
+  await parts.journal.carryOut(
+    intent,
+    steps.map((step) => yielding(step, giveWay)),
+  );
+  await shelving.done({ operation: 'store', bytes: facts.bytes ?? 0 }, { durable: false }); // letting go fsyncs
+  return facts;
+}
+
+/** An image of what it is now, under the next name: the steps that make it, and what they find out on the way. */
+export function nextImage(parts: Parts, { hostId, claim, spec, shelving }: Sleeper) {
   const image = `${hostId}-${shelving.shelf.count + 1}`;
   const key = parts.nodeKey.fresh();
   const sealedKey = parts.nodeKey.seal(claim.workspace, image, key);
@@ -33,13 +45,7 @@ export async function storeOnHost(parts: Parts, sleeper: Sleeper, giveWay: Abort
   const facts: Partial<StoreFacts> = {};
   const told = (found: Partial<StoreFacts>) => void Object.assign(facts, found);
   const steps = parts.driver.storeSteps({ instanceId: hostId, image, key, manifest }, told);
-  const { intent } = await shelving.intend({ operation: 'store', image, sealedKey, census }, steps);
-  await parts.journal.carryOut(
-    intent,
-    steps.map((step) => yielding(step, giveWay)),
-  );
-  await shelving.done({ operation: 'store', bytes: facts.bytes ?? 0 }, { durable: false }); // letting go fsyncs
-  return facts;
+  return { image, sealedKey, steps, facts };
 }
 
 /** False when somebody came before anything was let go. */
@@ -59,7 +65,8 @@ export async function releaseOnHost(
   return true;
 }
 
-function yielding(step: Step, giveWay: AbortSignal): Step {
+/** Throws GaveWay before a step, or in the middle of one that only concerns the image. */
+export function yielding(step: Step, giveWay: AbortSignal): Step {
   return {
     ...step,
     async run(intent) {

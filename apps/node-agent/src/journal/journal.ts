@@ -8,11 +8,20 @@ import { runSteps, type Intent, type Step } from '@torpor/runtime';
 import { fold, type Entry } from './entry.ts';
 import { noFailpoints, type Failpoints } from './failpoints.ts';
 import { readHint, type Hint } from './hint.ts';
-import { readLines, type Claim, type DoneLine, type IntentLine, type Line, type Process, type Spec } from './lines.ts';
+import {
+  readLines,
+  type Claim,
+  type DoneLine,
+  type IntentLine,
+  type Line,
+  type Process,
+  type SnapshotNote,
+  type Spec,
+} from './lines.ts';
 import type { JournalStore } from './store.ts';
 
 /** What is done to an instance that somebody has: no birth, and not its end. */
-type Keeping = 'store' | 'release' | 'restore' | 'boot' | 'forget';
+type Keeping = 'store' | 'snapshot' | 'release' | 'restore' | 'boot' | 'forget';
 type KeepingIntent = Extract<IntentLine, { operation: Keeping }>;
 type Without<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
 type KeepingDone = Exclude<DoneLine, { operation: 'create' | 'claim' }>;
@@ -91,6 +100,30 @@ export class Journal {
     { reason, isWhole }: { reason: string; isWhole: boolean },
   ): Promise<Line> {
     const line = { kind: 'damaged', atMs: this.#clock.nowMs(), image, reason, isWhole } as const;
+    await this.#append(hostId, line, { durable: true, first: false });
+    return line;
+  }
+
+  async unmade(hostId: InstanceId, image: string, reason: string): Promise<Line> {
+    const line = { kind: 'unmade', atMs: this.#clock.nowMs(), image, reason } as const;
+    await this.#append(hostId, line, { durable: true, first: false });
+    return line;
+  }
+
+  async kept(hostId: InstanceId, image: string, note: SnapshotNote): Promise<Line> {
+    const line = { kind: 'kept', atMs: this.#clock.nowMs(), image, note } as const;
+    await this.#append(hostId, line, { durable: true, first: false });
+    return line;
+  }
+
+  async unkept(hostId: InstanceId, image: string): Promise<Line> {
+    const line = { kind: 'unkept', atMs: this.#clock.nowMs(), image } as const;
+    await this.#append(hostId, line, { durable: true, first: false });
+    return line;
+  }
+
+  async rewound(hostId: InstanceId, image: string): Promise<Line> {
+    const line = { kind: 'rewound', atMs: this.#clock.nowMs(), image } as const;
     await this.#append(hostId, line, { durable: true, first: false });
     return line;
   }

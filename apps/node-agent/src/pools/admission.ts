@@ -18,6 +18,7 @@ export class Admission {
   readonly #watermarks: Watermarks;
   #seen: { capacity: DriverCapacity; atMs: number } | undefined;
   #looking: Promise<DriverCapacity> | undefined;
+  /** What was admitted since the last look, MiB. */
   #since = 0;
 
   constructor(options: { driver: InstanceDriver; clock: Clock; watermarks: Watermarks }) {
@@ -43,23 +44,23 @@ export class Admission {
     return this.#looking;
   }
 
-  /** Throws `no_capacity` when another instance would cross a watermark. Counts it otherwise. */
-  async admit(): Promise<void> {
+  /** Throws `no_capacity` when another instance, reckoned to take so much, would cross a watermark. Counts it otherwise. */
+  async admit(mib: number = INSTANCE_MIB): Promise<void> {
     if (!this.#seen || this.#clock.monotonicMs() - this.#seen.atMs > STALE_MS) await this.look();
-    const lack = this.#lack();
+    const lack = this.#lack({ mib: mib - INSTANCE_MIB });
     if (lack) throw new Failure('no_capacity', `this node is full: ${lack}`, { retryable: true, retryAfterS: 5 });
-    this.#since++;
+    this.#since += mib;
   }
 
   /** For the background: whether pools may be refilled, by what was seen last, at twice the watermark. */
   hasAmple(): boolean {
-    return this.#seen === undefined || this.#lack(2) === undefined;
+    return this.#seen === undefined || this.#lack({ factor: 2 }) === undefined;
   }
 
-  #lack(factor = 1): string | undefined {
+  #lack({ factor = 1, mib = 0 }: { factor?: number; mib?: number }): string | undefined {
     if (!this.#seen) return undefined;
     const { memoryFreeMib, diskFreeMib } = this.#seen.capacity;
-    const memory = memoryFreeMib - this.#since * INSTANCE_MIB;
+    const memory = memoryFreeMib - this.#since - mib;
     if (memory < this.#watermarks.memoryFreeMib * factor) {
       return `${Math.round(memory)} MiB of memory are free, ${this.#watermarks.memoryFreeMib} are kept`;
     }

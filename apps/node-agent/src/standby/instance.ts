@@ -28,6 +28,7 @@ import { Operations } from './operations.ts';
 import { Past } from './past.ts';
 import { refusalOf } from './refusal.ts';
 import { SleepWatch } from './sleep-watch.ts';
+import { Snapshots } from './snapshots.ts';
 import type { Stay } from './stay.ts';
 import { Storing } from './storing.ts';
 import { Uses, type UseKind } from './uses.ts';
@@ -60,6 +61,7 @@ export class Instance {
   readonly claim: Claim;
   readonly uses: Uses;
   readonly past: Past;
+  readonly snapshots: Snapshots;
   readonly #parts: Parts;
   readonly #visits: Visits;
   readonly #line = new Line();
@@ -99,6 +101,15 @@ export class Instance {
     this.#operations = new Operations(options.parts, this.#vitals);
     this.#storing = new Storing(options.parts, this.#vitals);
     this.#shelving = new Shelving(options.parts, () => this.#hostId, options.shelf);
+    this.snapshots = new Snapshots(options.parts, this.#shelving, {
+      line: this.#line,
+      state: () => this.#state,
+      sleeper: () => this.#sleeper,
+      who: () => this.#who(),
+      happen: (what) => this.#happen(what),
+      wake: (signal) => this.wake(signal),
+      refusal: () => this.#refusal(),
+    });
     this.uses = new Uses(options.parts.clock, options.hint?.lastUsedAtMs);
     this.past = new Past(options.hint);
     this.#visits = new Visits(options.parts.clock, this.uses, {
@@ -170,7 +181,8 @@ export class Instance {
   /** Where its next wake comes from. */
   get #tier(): WakeTier {
     if (isInRam(this.#state)) return 'paused';
-    return this.#shelving.shelf.images.length > 0 ? 'stored' : 'files';
+    if (this.#shelving.shelf.images.length > 0) return 'stored';
+    return this.state === 'storing' ? 'paused' : 'files'; // one that is on its way to its first image still has everything in RAM
   }
 
   /** What its images take on the disk. */
@@ -207,6 +219,7 @@ export class Instance {
     if (found === 'found-frozen') this.#because = 'idle';
     this.#happen(found);
     this.#meetHeld();
+    this.snapshots.clearUp();
   }
 
   /** Those who came before it was known how it is. */
@@ -222,6 +235,7 @@ export class Instance {
     this.#lost = lost;
     this.#happen('found-stored');
     this.#meetHeld();
+    this.snapshots.clearUp();
   }
 
   /**
@@ -311,9 +325,18 @@ export class Instance {
     return this.#vitals.isSuspect;
   }
 
-  /** Resolves when the operation under way, if any, has ended. */
-  get settled(): Promise<void> {
-    return this.#line.settled;
+  /** Resolves when what is under way has ended. */
+  async settled(): Promise<void> {
+    await Promise.all([this.#line.settled, this.snapshots.settled()]);
+  }
+
+  /** What it was made of, and every image of it wants again. */
+  get spec(): Spec {
+    return this.#sleeper.spec;
+  }
+
+  get shelf(): Shelf {
+    return this.#shelving.shelf;
   }
 
   /** Lets go of everything without touching the host: the room closes, the instance goes on. */
@@ -364,6 +387,10 @@ export class Instance {
         const sinceMs = this.#parts.clock.monotonicMs();
         return this.#start(() => this.#restore(sinceMs));
       }
+      case 'snapshot':
+        return this.#start(() => this.#snapshot());
+      case 'rewind':
+        return this.#start(() => this.#rewind());
       case 'destroy':
         return this.#start(() => this.#destroy());
       case 'let-in':
@@ -439,6 +466,35 @@ export class Instance {
     }
   }
 
+  async #snapshot(): Promise<void> {
+    const ended = await this.#operations.pause(this.#hostId, { insists: false });
+    if (ended.kind === 'gone') return this.snapshots.refuse(this.#refusal());
+    if (ended.kind === 'failed') {
+      this.snapshots.refuse(
+        new Failure('unavailable', `it could not be put to sleep: ${ended.reason}`, { retryable: true }),
+      );
+      return this.#happen('pause-failed');
+    }
+    const isSaved = await this.snapshots.take();
+    if (!isSaved && (await this.#vitals.isGone())) return;
+    this.#happen('pause-done');
+  }
+
+  async #rewind(): Promise<void> {
+    const ended = await this.#operations.pause(this.#hostId, { insists: false });
+    if (ended.kind !== 'done') {
+      const reason = ended.kind === 'failed' ? ended.reason : 'its process is gone';
+      this.snapshots.refuse(new Failure('unavailable', `it could not be put to sleep: ${reason}`, { retryable: true }));
+      return this.#happen('release-cut');
+    }
+    const rewound = await this.snapshots.goBack();
+    if (rewound === 'release-done') {
+      this.#guest?.close();
+      this.#guest = undefined;
+    }
+    this.#happen(rewound);
+  }
+
   async #release(): Promise<void> {
     const ended = await this.#storing.release(this.#sleeper, () => this.#state === 'releasing-then-wake');
     switch (ended.kind) {
@@ -467,6 +523,7 @@ export class Instance {
       const wokeAtMs = clock.nowMs();
       this.#guest?.close();
       this.#guest = cameBack.guest;
+      this.snapshots.cameFrom(cameBack.image?.image);
       this.#because = 'request';
       const loss = lossOf(cameBack, { atMs: wokeAtMs, died: this.#lost });
       this.#lost = undefined;
@@ -512,6 +569,7 @@ export class Instance {
   /** Images that a wake has made superfluous; those that could not be removed now are so after the next one. */
   async #tidy(proven: string | undefined): Promise<void> {
     try {
+      await this.snapshots.retire();
       await this.#shelving.tidy(proven);
     } catch (error) {
       this.#parts.events.untidy({ ...this.#who(), reason: explain(error) });
@@ -519,6 +577,7 @@ export class Instance {
   }
 
   async #destroy(): Promise<void> {
+    await this.snapshots.giveUp();
     const what = { dead: () => this.#dead.resolve(), images: this.#shelving.names };
     const ended = await this.#operations.destroy(this.#body, this.#reason ?? 'deleted', what);
     switch (ended.kind) {
@@ -538,8 +597,9 @@ export class Instance {
   #died(reason: string): void {
     if (this.#state === 'creating' || !isInRam(this.#state) || this.#storing.isUnderWay) return;
     this.#parts.events.died({ ...this.#who(), reason });
-    // One that dies of being stored does so by our doing: without an image it goes on from its files.
-    const fallsBack = this.#shelving.shelf.images.length > 0 || this.state === 'storing';
+    const { images, snapshots } = this.#shelving.shelf;
+    // One that dies of being stored does so by our doing. Without an image it goes on from its files; snapshots stay to be gone back to.
+    const fallsBack = images.length > 0 || snapshots.length > 0 || this.state === 'storing';
     if (fallsBack) this.#fallBack(reason);
     else this.#die(reason);
     const written = fallsBack ? this.#shelving.died(reason) : this.#parts.journal.failed(this.#hostId, reason);
@@ -547,8 +607,9 @@ export class Instance {
   }
 
   #fallBack(reason: string): void {
-    const to = this.#shelving.shelf.images.length > 0 ? 'goes back to its last image' : 'has its files only';
-    this.#reason = `${reason}; its next wake ${to}`;
+    const { images, snapshots } = this.#shelving.shelf;
+    const toFiles = snapshots.length > 0 ? 'goes back to its files; its snapshots are kept' : 'has its files only';
+    this.#reason = `${reason}; its next wake ${images.length > 0 ? 'goes back to its last image' : toFiles}`;
     this.#lost = reason;
     this.#happen('died-with-image');
   }

@@ -103,6 +103,7 @@ export interface SandboxTable {
   display_name: string | null;
   external_id: string | null;
   labels: Json<Record<string, string>>;
+  origin: Json<object> | null;
   template: string;
   image: string;
   shape: Json<object>;
