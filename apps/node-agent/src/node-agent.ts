@@ -77,6 +77,7 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     clock,
     ...(options.failpoints ? { failpoints: options.failpoints } : {}),
   });
+  const admission = new Admission({ driver, clock, watermarks: options.watermarks ?? WATERMARKS });
   const parts: Parts = {
     driver,
     journal,
@@ -84,6 +85,7 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     chance,
     events,
     slots: new Slots(),
+    admission,
     nodeKey: options.nodeKey,
     receipts: new Receipts({ nodeId, signer: new Signer(options.nodeKey.signing()), store: options.journalStore }),
     storeAfterMs: options.storeAfterMs,
@@ -92,7 +94,6 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     recipeOf: options.recipeOf,
     closing,
   };
-  const admission = new Admission({ driver, clock, watermarks: options.watermarks ?? WATERMARKS });
   const pools = new Pools({
     parts,
     targets: options.pools,
@@ -104,7 +105,6 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
   const standby: Standby = new Standby({
     parts,
     pools,
-    admission,
     birthsAtOnce: options.birthsAtOnce,
     changed: (instance, before) => {
       meter.changed(instance);

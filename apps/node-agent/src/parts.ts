@@ -6,6 +6,7 @@ import type { Journal } from './journal/index.ts';
 import type { NodeKey } from './images/node-key.ts';
 import type { SnapshotPolicy } from './images/retention.ts';
 import type { Slots } from './life/slots.ts';
+import type { Admission } from './pools/admission.ts';
 import type { Receipts } from './receipts/receipts.ts';
 
 /** How a sandbox of a template begins: part of its identity. */
@@ -25,6 +26,7 @@ export interface Parts {
   readonly chance: Chance;
   readonly events: NodeEvents;
   readonly slots: Slots;
+  readonly admission: Admission;
   readonly nodeKey: NodeKey;
   readonly receipts: Receipts;
   /** How long an instance sleeps in RAM before it is stored; 0: for ever. */

@@ -101,6 +101,7 @@ export function rehearse(
   const closing = new AbortController();
   const driver = mortal(fakeDriver(host), life);
   const nodeKey = new NodeKey(new Uint8Array(32));
+  const admission = new Admission({ driver, clock, watermarks: { memoryFreeMib: 256, diskFreeMib: 256 } });
   const parts: Parts = {
     driver,
     journal: new Journal({
@@ -112,6 +113,7 @@ export function rehearse(
     chance: seededChance(options.seed ?? Math.floor(clock.nowMs()) + host.calls.length),
     events: nodeEvents(silentTelemetry()),
     slots: new Slots(),
+    admission,
     nodeKey,
     receipts: new Receipts({
       nodeId: NodeId.parse('n1'),
@@ -124,7 +126,6 @@ export function rehearse(
     recipeOf: (template) => ({ template, workdir: '/blaxel', user: 'root', env: { FROM: 'recipe' } }),
     closing: closing.signal,
   };
-  const admission = new Admission({ driver, clock, watermarks: { memoryFreeMib: 256, diskFreeMib: 256 } });
   const pools = new Pools({
     parts,
     targets: options.targets ?? [],
@@ -136,7 +137,7 @@ export function rehearse(
     changes.push(`${before} → ${instance.state}`);
     rehearsal.onChange?.(instance);
   };
-  const standby = new Standby({ parts, pools, admission, birthsAtOnce: 4, changed });
+  const standby = new Standby({ parts, pools, birthsAtOnce: 4, changed });
   const die = () => {
     life.dead = true;
     closing.abort(new Error('killed'));

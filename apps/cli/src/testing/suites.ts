@@ -92,9 +92,9 @@ export function suites(at: {
       ...common,
       name: 'soak',
       tiers: ['soak'],
-      command: [...vitest('system'), 'test/system/restart.test.ts'],
+      command: [...vitest('system'), ...['restart', 'stored', 'reboot'].map((name) => `test/system/${name}.test.ts`)],
       read: 'vitest',
-      deadlineMs: 40 * MINUTE,
+      deadlineMs: 70 * MINUTE,
     },
   ];
 }

@@ -4,7 +4,7 @@ import { outlived, type SnapshotPolicy } from './retention.ts';
 
 const NOW_MS = 1_000;
 const kept = (image: string, because: KeptSnapshot['because'], atMs: number, bytes = 10): KeptSnapshot => {
-  return { image, because, atMs, bytes, sealedKey: '' };
+  return { image, because, atMs, bytes, memoryBytes: bytes, sealedKey: '' };
 };
 const SNAPSHOTS = [
   kept('asked-1', 'asked', 100),

@@ -30,7 +30,8 @@ export async function storeOnHost(parts: Parts, sleeper: Sleeper, giveWay: Abort
     intent,
     steps.map((step) => yielding(step, giveWay)),
   );
-  await shelving.done({ operation: 'store', bytes: facts.bytes ?? 0 }, { durable: false }); // letting go fsyncs
+  const { bytes = 0, memoryBytes = bytes } = facts;
+  await shelving.done({ operation: 'store', bytes, memoryBytes }, { durable: false }); // letting go fsyncs
   return facts;
 }
 

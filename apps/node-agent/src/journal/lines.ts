@@ -87,7 +87,13 @@ export const Line = z.union([
   z.object({ kind: z.literal('step'), operation: z.string(), atMs, step: z.string() }),
   z.object({ kind: z.literal('done'), operation: z.literal('create'), atMs, process: Process }),
   z.object({ kind: z.literal('done'), operation: z.literal('claim'), atMs }),
-  z.object({ kind: z.literal('done'), operation: z.literal('store'), atMs, bytes: z.number() }),
+  z.object({
+    kind: z.literal('done'),
+    operation: z.literal('store'),
+    atMs,
+    bytes: z.number(),
+    memoryBytes: z.number().optional(),
+  }),
   z.object({
     kind: z.literal('done'),
     operation: z.literal('snapshot'),

@@ -12,16 +12,15 @@ export interface KeptImage {
   /** When its save began, ms since the epoch: what happened later is not in it. */
   readonly atMs: number;
   readonly bytes: number;
+  /** What its memory takes in RAM. */
+  readonly memoryBytes: number;
   /** What ran and listened, if anybody could say. */
   readonly census?: Census | undefined;
 }
 
-export interface KeptSnapshot extends KeptImage, SnapshotNote {
-  /** What its memory took in RAM; unknown of one that was made by sleeping. */
-  readonly memoryBytes?: number | undefined;
-}
+export interface KeptSnapshot extends KeptImage, SnapshotNote {}
 
-type Begun = Omit<KeptImage, 'bytes'>;
+type Begun = Omit<KeptImage, 'bytes' | 'memoryBytes'>;
 
 export interface Shelf {
   /** Whole ones, read back and compared, the oldest first. */
@@ -173,7 +172,8 @@ function ended(shelf: Shelf, line: Extract<Line, { kind: 'done' }>): Shelf {
   switch (line.operation) {
     case 'store': {
       if (!shelf.trying) return shelf;
-      return { ...shelf, images: [...shelf.images, { ...shelf.trying, bytes: line.bytes }], trying: undefined };
+      const { bytes, memoryBytes = bytes } = line;
+      return { ...shelf, images: [...shelf.images, { ...shelf.trying, bytes, memoryBytes }], trying: undefined };
     }
     case 'snapshot': {
       const made = shelf.making.find(({ image }) => image === line.image);

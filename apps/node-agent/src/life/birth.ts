@@ -3,7 +3,6 @@ import { explain, Turns } from '@torpor/kernel';
 import type { Shape } from '@torpor/contracts';
 import type { Claim } from '../journal/index.ts';
 import type { Body, Parts, Recipe } from '../parts.ts';
-import type { Admission } from '../pools/admission.ts';
 import type { Pools } from '../pools/pools.ts';
 import { claimOnHost, createOnHost, forkOnHost, newBody, type Made, type Origin } from './create.ts';
 import { destroySurely } from './destroy.ts';
@@ -22,7 +21,6 @@ export type UseBody = (body: Body | undefined) => void;
 export interface BirthsOptions {
   readonly parts: Parts;
   readonly pools: Pools;
-  readonly admission: Admission;
   /** Of a hundred asked for at once the first are ready soon: all side by side, each would be ready when the last one is. */
   readonly atOnce: number;
 }
@@ -30,15 +28,13 @@ export interface BirthsOptions {
 export class Births {
   readonly #parts: Parts;
   readonly #pools: Pools;
-  readonly #admission: Admission;
   /** Apart, so that what is ready waits for nobody's cold birth. */
   readonly #claims: Turns;
   readonly #cold: Turns;
 
-  constructor({ parts, pools, admission, atOnce }: BirthsOptions) {
+  constructor({ parts, pools, atOnce }: BirthsOptions) {
     this.#parts = parts;
     this.#pools = pools;
-    this.#admission = admission;
     this.#claims = new Turns(atOnce);
     this.#cold = new Turns(atOnce);
   }
@@ -73,7 +69,7 @@ export class Births {
   }
 
   async #fromNothing(ask: BirthAsk, use: UseBody): Promise<Made> {
-    await this.#admission.admit();
+    await this.#parts.admission.admit();
     const body = newBody(this.#parts);
     use(body);
     const made = await createOnHost(this.#parts, body, { template: ask.recipe.template, shape: ask.shape });
@@ -82,7 +78,7 @@ export class Births {
   }
 
   async #fromSnapshot(ask: BirthAsk, origin: Origin, use: UseBody): Promise<Made> {
-    await this.#admission.admit(origin.memoryMib);
+    await this.#parts.admission.admit(origin.memoryMib);
     const body = newBody(this.#parts);
     use(body);
     const made = await forkOnHost(this.#parts, body, origin);

@@ -15,7 +15,6 @@ import { newToken, type Origin } from '../life/create.ts';
 import { adoptAll } from '../life/adopt.ts';
 import type { Claim, Hint, KeptSnapshot, Shelf } from '../journal/index.ts';
 import type { Body, Parts } from '../parts.ts';
-import type { Admission } from '../pools/admission.ts';
 import type { Pools } from '../pools/pools.ts';
 import { Instance } from './instance.ts';
 
@@ -39,7 +38,6 @@ export interface StandbyOptions {
   /** Claims of pooled instances, and as many cold births besides. */
   readonly birthsAtOnce: number;
   readonly pools: Pools;
-  readonly admission: Admission;
   /** Told after each change of an instance's state, and after the last. */
   readonly changed: (instance: Instance, before: InstanceState) => void;
 }
@@ -57,8 +55,8 @@ export class Standby {
     this.#parts = options.parts;
     this.#pools = options.pools;
     this.#changed = options.changed;
-    const { parts, pools, admission, birthsAtOnce } = options;
-    this.#births = new Births({ parts, pools, admission, atOnce: birthsAtOnce });
+    const { parts, pools, birthsAtOnce } = options;
+    this.#births = new Births({ parts, pools, atOnce: birthsAtOnce });
   }
 
   get size(): number {
@@ -225,7 +223,7 @@ export class Standby {
 }
 
 /** A fork is made of what its parent was made of. */
-function originOf(parts: Parts, parent: Instance, { image, sealedKey, memoryBytes = 0 }: KeptSnapshot): Origin {
+function originOf(parts: Parts, parent: Instance, { image, sealedKey, memoryBytes }: KeptSnapshot): Origin {
   const { template, shape } = parent.spec;
   const { workspace, token } = parent.claim;
   const key = parts.nodeKey.open(workspace, image, sealedKey);

@@ -305,6 +305,28 @@ describe('an image that will not do', () => {
   });
 });
 
+describe('a host that has no room for its memory', () => {
+  it('refuses the wake for a while, kills nobody for it, and gives nothing up', async () => {
+    set = stage(clock, { memoryMib: 310 });
+    room = rehearse(set, { storeAfterMs: 60_000 });
+    const instance = await started();
+    await stored(instance);
+    const other = startAsk({ id: 'ibbbbbbbbbbb' });
+    await go(room.standby.start(other));
+    await clock.go(2_000);
+    await expect(go(instance.wake())).rejects.toMatchObject({
+      code: 'unavailable',
+      retryable: true,
+      message: expect.stringContaining('MiB of memory are free'),
+    });
+    expect([instance.state, images().length]).toEqual(['stored', 1]);
+    await go(room.standby.stop(other.instanceId, other.generation, 'asked'));
+    await clock.go(2_000);
+    await go(instance.wake());
+    expect([instance.state, instance.reason]).toEqual(['running', undefined]);
+  });
+});
+
 describe('a process that dies', () => {
   it('while there is an image falls back to it at the next request, and says so', async () => {
     const instance = await started();

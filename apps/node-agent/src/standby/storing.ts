@@ -11,6 +11,7 @@ import type { Vitals } from './vitals.ts';
 const RETRY_MS = 60_000;
 const RETRY_MS_MAX = 3_600_000;
 const PAUSE_MS = 10_000;
+const MIB = 1 << 20;
 
 export type Stored =
   | { readonly kind: 'done'; readonly tookMs: number; readonly facts: Partial<StoreFacts> }
@@ -99,9 +100,15 @@ export class Storing {
     }
   }
 
+  /** Refused where there is no room for its memory: nothing that runs is to be killed for it. */
   restore(body: Body, sleeper: Sleeper): Promise<CameBack> {
-    const { restores, closing } = this.#parts;
-    return restores.run(() => restoreOnHost(this.#parts, body, sleeper), closing);
+    const { restores, admission, closing } = this.#parts;
+    const { memoryBytes = 0 } = sleeper.shelving.shelf.images.at(-1) ?? {};
+    const work = async () => {
+      await admission.admitWake(memoryBytes / MIB);
+      return await restoreOnHost(this.#parts, body, sleeper);
+    };
+    return restores.run(work, closing);
   }
 
   /** How long to sleep in RAM before it is tried: `afterMs`, and longer when it failed. */
