@@ -2,6 +2,8 @@
 import {
   createSandbox,
   deleteSandbox,
+  forkSandbox,
+  makeSnapshot,
   pauseInstance,
   storeInstance,
   SandboxName,
@@ -51,7 +53,9 @@ export class Client {
       if (dice < 0.3) await this.#attempt('create', name, () => this.#create(name));
       else if (dice < 0.75) await this.#attempt('use', name, () => this.#useAtOnce(name));
       else if (dice < 0.8) await this.#attempt('pause', name, () => this.#pause(name));
-      else if (dice < 0.84) await this.#attempt('store', name, () => this.#store(name));
+      else if (dice < 0.83) await this.#attempt('store', name, () => this.#store(name));
+      else if (dice < 0.85) await this.#attempt('snapshot', name, () => this.#snapshot(name));
+      else if (dice < 0.87) await this.#attempt('fork', name, () => this.#fork(name));
       else if (dice < 0.9) await this.#attempt('update', name, () => this.#update(name));
       else await this.#attempt('delete', name, () => this.#delete(name));
     }
@@ -175,6 +179,34 @@ export class Client {
     const { instanceId, generation, nodeId } = await this.#recorded(name);
     const { state } = await this.#wire().ask(storeInstance, { instanceId, generation }, { node: nodeId });
     return state;
+  }
+
+  async #snapshot(name: SandboxName): Promise<string> {
+    const { instanceId, generation, nodeId } = await this.#recorded(name);
+    const ask = { instanceId, generation, because: 'asked' as const };
+    const { snapshot } = await this.#wire().ask(makeSnapshot, ask, { node: nodeId });
+    return snapshot.id;
+  }
+
+  /** Under any of the names: what its parent held when it was asked for, it must hold. */
+  async #fork(name: SandboxName): Promise<string> {
+    const as = this.#pick(NAMES);
+    const { instanceId, generation } = await this.#recorded(name);
+    const held = [...(this.#ledger.files.get(`${instanceId}/${generation}`) ?? [])];
+    const askedAtMs = this.#world.clock.nowMs();
+    this.#ledger.asks.push({ name: as, askedAtMs });
+    const ask = { workspace: WORKSPACE, name, as, env: {}, createdBy: this.#name };
+    const { sandbox, route } = await this.#wire().ask(forkSandbox, ask);
+    this.#ledger.creates.push({ sandbox, askedAtMs });
+    if (this.#stragglerMs() > 0) this.#ledger.asks.push({ name: as, askedAtMs: askedAtMs + this.#stragglerMs() });
+    this.#routes.set(as, route);
+    if (sandbox.origin?.instanceId === instanceId) {
+      // What the parent lost meanwhile by the host's fault the fork cannot have.
+      const kept = this.#ledger.files.get(`${instanceId}/${generation}`) ?? [];
+      const inherited = held.filter((file) => kept.includes(file));
+      for (const file of inherited) this.#ledger.wrote(`${sandbox.instanceId}/${sandbox.generation}`, file, askedAtMs);
+    }
+    return `${sandbox.instanceId}/${sandbox.generation} on ${route.nodeId}`;
   }
 
   async #update(name: SandboxName): Promise<string> {

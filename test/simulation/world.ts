@@ -130,6 +130,7 @@ export class World implements Stage {
         refillCpuShare: 0.5,
         nodeKey: new NodeKey(new Uint8Array(32)),
         storeAfterMs: 20_000,
+        snapshotPolicy: { automaticMax: 3 },
         birthsAtOnce: 4,
         recipeOf: (template) => ({ template, workdir: '/blaxel', user: 'root', env: {} }),
         clock,

@@ -150,8 +150,6 @@ describe('the control plane', () => {
   it.each([
     ['GET', '/v0/volumes'],
     ['POST', '/v0/oauth/token'],
-    ['POST', '/v0/sandboxes/demo/snapshots'],
-    ['POST', '/v0/sandboxes/demo/archive'],
     ['GET', '/v0/sandboxes/demo/schedules'],
     ['POST', '/v0/jobs/j/executions'],
     ['GET', '/v0/models/gpt'],

@@ -88,7 +88,7 @@ export async function openGateway(parts: GatewayParts): Promise<Gateway> {
     events,
     doors: {
       control: {
-        rows: controlRows({ ...shared, book, idKey: secrets.sealingKey }),
+        rows: controlRows({ ...shared, book, idKey: secrets.sealingKey, onTrouble }),
         admission,
         store,
         audit,

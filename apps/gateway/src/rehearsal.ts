@@ -8,15 +8,22 @@ import { MemoryBus, type Wire } from '@torpor/bus';
 import {
   createSandbox,
   deleteSandbox,
+  deleteSnapshot,
   describeInstance,
+  forkSandbox,
   Generation,
+  listSnapshots,
+  makeSnapshot,
   newInstanceId,
   NodeId,
+  restoreSnapshot,
   SandboxName,
   updateSandbox,
   WorkspaceName,
+  type InstanceReport,
   type Sandbox,
   type SandboxAsk,
+  type Snapshot,
 } from '@torpor/contracts';
 import { Failure, Lifetime, randomWord, systemChance, systemClock } from '@torpor/kernel';
 import { memoryStore, type NodeRecord, type Store } from '@torpor/store';
@@ -37,6 +44,8 @@ export interface Rehearsal {
   readonly seen: { method: string; url: string; headers: IncomingMessage['headers'] }[];
   /** The node's way to answer; replaced at will. */
   answer: RequestListener;
+  /** What the node says of every instance, over what it says by itself. */
+  reported: Partial<InstanceReport>;
   readonly nodeServer: Server;
   readonly nodeUrl: string;
   call(path: string, init?: RequestInit & { key?: string | undefined }): Promise<Response>;
@@ -65,7 +74,8 @@ export async function rehearse({
   });
   const nodeUrl = `http://127.0.0.1:${portOf(nodeServer)}`;
   await hearOf(store, NODE, nodeUrl);
-  await serveScheduler(bus.as('scheduler'), bus.as('node'), store, nodeUrl);
+  await serveScheduler(bus.as('scheduler'), store, nodeUrl);
+  await serveNode(bus.as('node'), () => rehearsal.reported);
 
   const workspace = WorkspaceName.parse('main');
   const parts = { store, clock: systemClock, chance: systemChance };
@@ -98,6 +108,7 @@ export async function rehearse({
     nodeServer,
     nodeUrl,
     answer: (_request, response) => response.end('from the node'),
+    reported: {},
     call: (path, { key = apiKey, headers, ...init } = {}) =>
       fetch(url + path, {
         redirect: 'manual',
@@ -158,7 +169,7 @@ export async function plant(
   return made.sandbox;
 }
 
-async function insert(store: Store, ask: SandboxAsk, nodeId: NodeId) {
+async function insert(store: Store, ask: SandboxAsk & Pick<Sandbox, 'origin'>, nodeId: NodeId) {
   const { reuse: _, env, ...rest } = ask;
   const atMs = Date.now();
   const creating: Sandbox = {
@@ -179,8 +190,8 @@ async function insert(store: Store, ask: SandboxAsk, nodeId: NodeId) {
   return { kind: 'inserted' as const, sandbox };
 }
 
-/** As much of a scheduler and a node as the gateway's tests need. */
-async function serveScheduler(scheduler: Wire, node: Wire, store: Store, nodeUrl: string): Promise<void> {
+/** As much of a scheduler as the gateway's tests need. */
+async function serveScheduler(scheduler: Wire, store: Store, nodeUrl: string): Promise<void> {
   await scheduler.serve(createSandbox, async (ask) => {
     const { kind, sandbox } = await insert(store, ask, NODE);
     if (kind === 'taken' && !ask.reuse) throw new Failure('conflict', `the sandbox "${sandbox.name}" exists already`);
@@ -202,6 +213,22 @@ async function serveScheduler(scheduler: Wire, node: Wire, store: Store, nodeUrl
     if (!sandbox) throw new Failure('not_found', `there is no sandbox "${name}"`);
     return { sandbox };
   });
+  await scheduler.serve(forkSandbox, async ({ workspace, name, as, snapshot = 'made-1', env, createdBy }) => {
+    const parent = await store.wanted.living(workspace, name);
+    if (!parent) throw new Failure('not_found', `there is no sandbox "${name}"`);
+    const { instanceId, template, image, shape, ports, labels, idle, expiry, terminatedRetentionMs, extra } = parent;
+    const kept = { template, image, shape, ports, labels, idle, expiry, terminatedRetentionMs, extra };
+    const ask = { workspace, ...(as ? { name: as } : {}), reuse: false, ...kept, env, createdBy };
+    const made = await insert(store, { ...ask, origin: { instanceId, name, snapshot } }, NODE);
+    if (made.kind === 'taken') throw new Failure('conflict', `the sandbox "${as}" exists already`);
+    const { sandbox } = made;
+    const route = { instanceId: sandbox.instanceId, generation: sandbox.generation, nodeId: NODE, nodeUrl };
+    return { sandbox, route, snapshot };
+  });
+}
+
+async function serveNode(node: Wire, reported: () => Rehearsal['reported']): Promise<void> {
+  await serveSnapshots(node);
   await node.serve(
     describeInstance,
     async ({ instanceId }) => ({
@@ -214,9 +241,47 @@ async function serveScheduler(scheduler: Wire, node: Wire, store: Store, nodeUrl
         isolation: 'none' as const,
         lastUsedAtMs: 1_000,
         because: 'idle',
+        ...reported(),
       },
     }),
     { node: NODE },
+  );
+}
+
+/** Snapshots that hold nothing. */
+async function serveSnapshots(node: Wire): Promise<void> {
+  const kept = new Map<string, Snapshot[]>();
+  const of = (instanceId: string) => kept.get(instanceId) ?? [];
+  const known = ({ instanceId, snapshot }: { instanceId: string; snapshot: string }) => {
+    const found = of(instanceId).find(({ id, name }) => id === snapshot || name === snapshot);
+    if (!found) throw new Failure('not_found', `this sandbox has no snapshot "${snapshot}"`);
+    return found;
+  };
+  const at = { node: NODE };
+  await node.serve(
+    makeSnapshot,
+    async ({ instanceId, because, name, by }) => {
+      const given = { ...(name ? { name } : {}), ...(by ? { by } : {}) };
+      const id = `made-${of(instanceId).length + 1}`;
+      const snapshot = { id, ...given, because, state: 'ready' as const, atMs: Date.now(), bytes: 1_048_576 };
+      kept.set(instanceId, [...of(instanceId), snapshot]);
+      return { snapshot };
+    },
+    at,
+  );
+  await node.serve(listSnapshots, async ({ instanceId }) => ({ snapshots: of(instanceId) }), at);
+  await node.serve(restoreSnapshot, async (ask) => ({ snapshot: known(ask), tookMs: 1 }), at);
+  await node.serve(
+    deleteSnapshot,
+    async (ask) => {
+      const snapshot = known(ask);
+      kept.set(
+        ask.instanceId,
+        of(ask.instanceId).filter((one) => one !== snapshot),
+      );
+      return { snapshot };
+    },
+    at,
   );
 }
 

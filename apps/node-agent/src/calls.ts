@@ -1,8 +1,15 @@
 /** What this node does for other rooms: the calls of packages/contracts, in terms of the standby engine. */
 import type { CallContext, Subscription, Wire } from '@torpor/bus';
 import {
+  deleteSnapshot,
   describeInstance,
+  isAsleep,
+  listReceipts,
+  listSnapshots,
+  makeSnapshot,
   pauseInstance,
+  receiptKey,
+  restoreSnapshot,
   resumeInstance,
   setInstancePolicy,
   startInstance,
@@ -15,6 +22,8 @@ import {
 import type { Clock } from '@torpor/kernel';
 import type { InstanceDriver } from '@torpor/runtime';
 import type { Telemetry } from '@torpor/telemetry';
+import type { Receipts } from './receipts/receipts.ts';
+import { asSnapshot, snapshotsOf } from './standby/snapshot-report.ts';
 import type { Instance } from './standby/instance.ts';
 import type { Standby } from './standby/standby.ts';
 
@@ -24,9 +33,10 @@ export async function serveCalls(room: {
   nodeId: NodeId;
   standby: Standby;
   driver: InstanceDriver;
+  receipts: Receipts;
   telemetry: Telemetry;
 }): Promise<Subscription> {
-  const { wire, clock, standby, driver, telemetry } = room;
+  const { wire, clock, standby, driver, receipts, telemetry } = room;
   const node = { node: room.nodeId };
 
   /** Goes on with the trace that the asking room began. */
@@ -66,12 +76,39 @@ export async function serveCalls(room: {
     }),
     serve(resumeInstance, async ({ instanceId, generation }, { signal }) => {
       const instance = standby.at(instanceId, generation);
-      return await timed(instance, instance.wake(signal));
+      const slept = isAsleep(instance.state);
+      const done = await timed(instance, instance.wake(signal));
+      const lost = slept ? instance.past.lastWakeLost?.reason : undefined;
+      return { ...done, ...(lost === undefined ? {} : { lost }) };
     }),
     serve(storeInstance, async ({ instanceId, generation }) => {
       const instance = standby.at(instanceId, generation);
-      return await timed(instance, instance.store('asked'));
+      const done = await timed(instance, instance.store('asked'));
+      const { reason } = instance;
+      return { ...done, ...(done.state === 'stored' || reason === undefined ? {} : { reason }) };
     }),
+    serve(listReceipts, async ({ instanceId, generation }) => {
+      const instance = standby.at(instanceId, generation);
+      if (instance.state === 'running') await instance.settled; // the one of the wake just now
+      return { receipts: instance.body ? await receipts.of(instance.body.hostId) : [] };
+    }),
+    wire.serve(receiptKey, async () => ({ key: receipts.publicKey }), node),
+    serve(makeSnapshot, async ({ instanceId, generation, name, because, by }) => {
+      const note = { because, ...(name === undefined ? {} : { name }), ...(by === undefined ? {} : { by }) };
+      return { snapshot: asSnapshot(await standby.at(instanceId, generation).snapshots.make(note)) };
+    }),
+    serve(listSnapshots, async ({ instanceId, generation }) => ({
+      snapshots: snapshotsOf(standby.at(instanceId, generation).shelf),
+    })),
+    serve(restoreSnapshot, async ({ instanceId, generation, snapshot }, { signal }) => {
+      const since = clock.monotonicMs();
+      const { to, before } = await standby.at(instanceId, generation).snapshots.rewind(snapshot, signal);
+      const tookMs = clock.monotonicMs() - since;
+      return { snapshot: asSnapshot(to), ...(before ? { before: asSnapshot(before) } : {}), tookMs };
+    }),
+    serve(deleteSnapshot, async ({ instanceId, generation, snapshot }) => ({
+      snapshot: asSnapshot(await standby.at(instanceId, generation).snapshots.remove(snapshot)),
+    })),
     serve(describeInstance, async ({ instanceId }) => {
       const instance = standby.find(instanceId);
       return instance ? { instance: await described(driver, instance) } : {};

@@ -1,5 +1,5 @@
 /** Everything this room tells of itself: the metric, the log line and their attributes together. */
-import { InstanceState } from '@torpor/contracts';
+import { InstanceState, Loss, WakeTier, type Receipt } from '@torpor/contracts';
 import type { Telemetry } from '@torpor/telemetry';
 
 export type NodeEvents = ReturnType<typeof nodeEvents>;
@@ -19,7 +19,15 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
   const stores = histogram('torpor_store_ms', 'Time of a store, from its beginning to an image that was read back', [
     'outcome',
   ]);
+  const wakesDone = counter('torpor_wakes_total', 'Wakes that ended well: what torpor_lost_state_total is a part of', [
+    'tier',
+  ]);
+  const snapshots = histogram('torpor_snapshot_ms', 'Time of a snapshot, to an image that was read back');
+  const snapshotsFailed = counter('torpor_snapshots_failed_total', 'Snapshots that came to nothing');
   const fallBacks = counter('torpor_lost_state_total', 'Wakes that came back to less than was there', ['to']);
+  for (const tier of WakeTier.options) wakesDone.add(0, { tier });
+  for (const to of Loss.shape.to.options) fallBacks.add(0, { to }); // that nothing was lost is worth reading too
+  const receipts = counter('torpor_receipts_total', 'Wakes from disk by what their checks came to', ['verdict']);
   const wakesFailed = counter('torpor_wakes_failed_total', 'Wakes that the driver refused');
   const pauses = histogram('torpor_pause_ms', 'Time of the pause itself', ['because']);
   const pausesFailed = counter('torpor_pauses_failed_total', 'Pauses that the driver refused');
@@ -52,7 +60,8 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
       createsFailed.add(1, { code: who.code });
       log.warn('instance not created', who);
     },
-    woke: (who: Who & { tier: 'paused' | 'stored'; tookMs: number; predictedMs: number | undefined }) => {
+    woke: (who: Who & { tier: WakeTier; tookMs: number; predictedMs: number | undefined }) => {
+      wakesDone.add(1, { tier: who.tier });
       wakes.observe(who.tookMs, { tier: who.tier });
       log.debug('instance woke', who);
     },
@@ -80,16 +89,38 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
       stores.observe(who.tookMs, { outcome: 'failed' });
       log.warn('instance not stored', who);
     },
+    /** `tookMs`: until it was sealed and read back; the instance waited `stallMs`. */
+    snapshotted: (
+      who: Who & { image: string; tookMs: number; bytes?: number | undefined; stallMs?: number | undefined },
+    ) => {
+      snapshots.observe(who.tookMs);
+      log.info('snapshot made', who);
+    },
+    snapshotFailed: (who: Who & { reason: string }) => {
+      snapshotsFailed.add();
+      log.error('snapshot not made', who);
+    },
+    rewound: (who: Who & { image: string; before: string | undefined }) =>
+      log.info('instance went back to a snapshot', who),
+    rewindFailed: (who: Who & { image: string; reason: string }) =>
+      log.error('instance would not go back to a snapshot; it is as it was', who),
     released: (who: Who & { tookMs: number }) => log.info('instance uses no memory any more', who),
     releaseFailed: (who: Who & { reason: string }) => log.warn('memory of a stored instance not let go yet', who),
     imageRefused: (who: Who & { image: string; reason: string }) => log.error('an image will not do', who),
     /** Something that was inside is lost. Never silently. */
-    fellBack: (who: Who & { to: 'image' | 'files'; lostSinceMs: number; reason: string }) => {
+    fellBack: (who: Who & Pick<Loss, 'to' | 'reason'>) => {
       fallBacks.add(1, { to: who.to });
       log.error('instance came back without its last state', who);
     },
     untidy: (who: Who & { reason: string }) => log.warn('images not removed yet', who),
     busyUnknown: (who: Who & { reason: string }) => log.warn('guest would not say whether it is busy', who),
+    uncounted: (who: Who & { reason: string }) => log.debug('guest would not say what runs', who),
+    receipt: (who: Who & Pick<Receipt, 'verdict' | 'tier' | 'tookMs' | 'checks'>) => {
+      receipts.add(1, { verdict: who.verdict });
+      const isBad = who.verdict === 'flawed' || who.verdict === 'fell back';
+      log[isBad ? 'error' : 'info']('a wake from disk was checked', who);
+    },
+    receiptUnwritten: (who: Who & { reason: string }) => log.error('no receipt of a wake could be kept', who),
     died: (who: Who & { reason: string }) => {
       deaths.add();
       log.error('instance died', who);

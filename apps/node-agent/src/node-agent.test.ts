@@ -47,6 +47,7 @@ async function open(): Promise<NodeAgent> {
     refillCpuShare: 0.5,
     nodeKey: new NodeKey(new Uint8Array(32)),
     storeAfterMs: 0,
+    snapshotPolicy: { automaticMax: 3 },
     birthsAtOnce: 4,
     recipeOf: (template) => ({ template, workdir: '/blaxel', user: 'root', env: {} }),
     clock,

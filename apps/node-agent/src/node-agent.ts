@@ -1,6 +1,6 @@
 /** The room, put together: everything outside comes in as a parameter, so that a test or the simulator can give another. */
 import type { Wire } from '@torpor/bus';
-import type { Isolation, NodeId } from '@torpor/contracts';
+import type { InstanceId, Isolation, NodeId } from '@torpor/contracts';
 import { explain, Lifetime, Turns, type Chance, type Clock } from '@torpor/kernel';
 import type { InstanceDriver } from '@torpor/runtime';
 import type { Telemetry } from '@torpor/telemetry';
@@ -9,6 +9,7 @@ import { serveDataPlane, type DataPlane } from './data-plane/server.ts';
 import { nodeEvents } from './events.ts';
 import { Heartbeat } from './heartbeat/heartbeat.ts';
 import type { NodeKey } from './images/node-key.ts';
+import type { SnapshotPolicy } from './images/retention.ts';
 import { Journal, type Failpoints, type JournalStore } from './journal/index.ts';
 import { Lease } from './lease/lease.ts';
 import { Slots } from './life/slots.ts';
@@ -17,6 +18,8 @@ import type { Note } from './note.ts';
 import type { Parts, Recipe } from './parts.ts';
 import { Admission, type Watermarks } from './pools/admission.ts';
 import { Pools, type PoolTarget } from './pools/pools.ts';
+import { Receipts } from './receipts/receipts.ts';
+import { Signer } from './receipts/signer.ts';
 import { makeRounds } from './standby/rounds.ts';
 import { Standby } from './standby/standby.ts';
 import { tellChange } from './standby/tell.ts';
@@ -42,6 +45,7 @@ export interface NodeAgentOptions {
   readonly nodeKey: NodeKey;
   /** How long an instance sleeps in RAM before it is stored; 0: for ever. */
   readonly storeAfterMs: number;
+  readonly snapshotPolicy: SnapshotPolicy;
   readonly telemetry: Telemetry;
   readonly journalStore: JournalStore;
   /** What outlives the process besides the journal. */
@@ -83,8 +87,10 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     slots: new Slots(),
     admission,
     nodeKey: options.nodeKey,
+    receipts: new Receipts({ nodeId, signer: new Signer(options.nodeKey.signing()), store: options.journalStore }),
     storeAfterMs: options.storeAfterMs,
     restores: new Turns(options.birthsAtOnce),
+    snapshotPolicy: options.snapshotPolicy,
     recipeOf: options.recipeOf,
     closing,
   };
@@ -94,7 +100,8 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     cpuShare: options.refillCpuShare,
     hasRoom: () => admission.hasAmple(),
   });
-  const meter = new Meter({ parts, wire, nodeId, note: options.notes.metering });
+  const imageBytes = (instanceId: InstanceId) => standby.find(instanceId)?.imageBytes ?? 0;
+  const meter = new Meter({ parts, wire, nodeId, note: options.notes.metering, imageBytes });
   const standby: Standby = new Standby({
     parts,
     pools,
@@ -163,7 +170,7 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
       })
     : undefined;
   if (dataPlane) lifetime.own('the data plane', () => dataPlane.close());
-  const calls = await serveCalls({ wire, clock, nodeId, standby, driver, telemetry });
+  const calls = await serveCalls({ wire, clock, nodeId, standby, driver, receipts: parts.receipts, telemetry });
   lifetime.own('the calls', () => calls.close());
   inBackground('pools', pools.keepFull());
   inBackground('heartbeat', heartbeat.beat());

@@ -4,8 +4,10 @@ import type { InstanceDriver } from '@torpor/runtime';
 import type { NodeEvents } from './events.ts';
 import type { Journal } from './journal/index.ts';
 import type { NodeKey } from './images/node-key.ts';
+import type { SnapshotPolicy } from './images/retention.ts';
 import type { Slots } from './life/slots.ts';
 import type { Admission } from './pools/admission.ts';
+import type { Receipts } from './receipts/receipts.ts';
 
 /** How a sandbox of a template begins: part of its identity. */
 export interface Recipe {
@@ -26,10 +28,12 @@ export interface Parts {
   readonly slots: Slots;
   readonly admission: Admission;
   readonly nodeKey: NodeKey;
+  readonly receipts: Receipts;
   /** How long an instance sleeps in RAM before it is stored; 0: for ever. */
   readonly storeAfterMs: number;
   /** Wakes from the disk come in the order in which they were asked for: all at once, none would end in the time that a request is held. */
   readonly restores: Turns;
+  readonly snapshotPolicy: SnapshotPolicy;
   recipeOf(template: string): Recipe;
   /** Aborts when the room closes: retries stop, the journal knows what is left to do. */
   readonly closing: AbortSignal;

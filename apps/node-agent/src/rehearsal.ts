@@ -3,6 +3,7 @@ import {
   Generation,
   IdlePolicy,
   InstanceId,
+  NodeId,
   SandboxName,
   WorkspaceName,
   type InstanceState,
@@ -19,6 +20,8 @@ import type { Parts } from './parts.ts';
 import { Admission } from './pools/admission.ts';
 import { Pools, type PoolTarget } from './pools/pools.ts';
 import type { Instance } from './standby/instance.ts';
+import { Receipts } from './receipts/receipts.ts';
+import { Signer } from './receipts/signer.ts';
 import { Standby, type StartAsk } from './standby/standby.ts';
 
 export const SHAPE: Shape = { memoryMib: 512, cpus: 1, diskMib: 1024, pids: 256 };
@@ -97,6 +100,7 @@ export function rehearse(
   const life = { dead: false };
   const closing = new AbortController();
   const driver = mortal(fakeDriver(host), life);
+  const nodeKey = new NodeKey(new Uint8Array(32));
   const admission = new Admission({ driver, clock, watermarks: { memoryFreeMib: 256, diskFreeMib: 256 } });
   const parts: Parts = {
     driver,
@@ -110,9 +114,15 @@ export function rehearse(
     events: nodeEvents(silentTelemetry()),
     slots: new Slots(),
     admission,
-    nodeKey: new NodeKey(new Uint8Array(32)),
+    nodeKey,
+    receipts: new Receipts({
+      nodeId: NodeId.parse('n1'),
+      signer: new Signer(nodeKey.signing()),
+      store: mortal(store, life),
+    }),
     storeAfterMs: options.storeAfterMs ?? 0,
     restores: new Turns(4),
+    snapshotPolicy: { automaticMax: 3 },
     recipeOf: (template) => ({ template, workdir: '/blaxel', user: 'root', env: { FROM: 'recipe' } }),
     closing: closing.signal,
   };

@@ -52,6 +52,7 @@ export async function startRoom(
     driver,
     nodeKey: await nodeKeyIn(join(stateDir, 'node.key')),
     storeAfterMs: config.storeAfterMs,
+    snapshotPolicy: config.snapshots,
     telemetry,
     journalStore: await fileJournalStore(join(stateDir, 'journal')),
     notes: { lease: note('lease'), metering: note('metering.json') },

@@ -1,5 +1,5 @@
 import type { Wire } from '@torpor/bus';
-import { bookUsage, createSandbox, deleteSandbox, heartbeat, updateSandbox } from '@torpor/contracts';
+import { bookUsage, createSandbox, deleteSandbox, forkSandbox, heartbeat, updateSandbox } from '@torpor/contracts';
 import { Lifetime, type Chance, type Clock } from '@torpor/kernel';
 import type { Store } from '@torpor/store';
 import type { Telemetry } from '@torpor/telemetry';
@@ -8,6 +8,7 @@ import { Endings } from './changes/endings.ts';
 import { changeSandbox } from './changes/update.ts';
 import { Births } from './creation/births.ts';
 import { Creation } from './creation/create.ts';
+import { forkOf } from './creation/fork.ts';
 import { schedulerEvents } from './events.ts';
 import { ExpiryWatch } from './expiry/expiry-watch.ts';
 import { FleetView } from './fleet/fleet-view.ts';
@@ -56,6 +57,13 @@ export async function openScheduler(options: SchedulerOptions): Promise<Schedule
       if (Object.keys(ask.expiry).length > 0) expiry.poke();
       return answer;
     }),
+    wire.serve(forkSandbox, (ask, { traceparent }) =>
+      telemetry.span('scheduler.fork', { traceparent, kind: 'server' }, async (span) => {
+        const answer = await forkOf(parts, { births, creation, fleet, hints }, ask, span.traceparent);
+        if (Object.keys(answer.sandbox.expiry).length > 0) expiry.poke();
+        return answer;
+      }),
+    ),
     wire.serve(updateSandbox, (ask, { traceparent }) =>
       telemetry.span('scheduler.update', { traceparent, kind: 'server' }, async (span) => {
         const sandbox = await changeSandbox(parts, { births, creation, endings, hints }, ask, span.traceparent);

@@ -7,20 +7,31 @@ import { toTrpcError, viewOf } from './failures.ts';
 import type { ApiContext } from './services.ts';
 import {
   ByName,
+  ByNode,
+  BySnapshot,
   CallerView,
   CreateKeyInput,
   CreateSandboxInput,
   EventView,
+  ForkInput,
+  ForksView,
   KeyView,
   ListInput,
+  MakeSnapshotInput,
   NewKeyView,
   NodeView,
+  ReceiptKeyView,
+  ReceiptsView,
+  ResumeView,
+  RestoredView,
   RevokeKeyInput,
   SandboxPageView,
   SandboxView,
+  SnapshotView,
   StateView,
   StatsInput,
   StatsView,
+  StoreView,
   WorkspaceView,
 } from './shapes.ts';
 
@@ -75,8 +86,44 @@ export const apiRouter = t.router({
       .mutation(({ ctx, input }) => ctx.services.sandboxes.pause(input)),
     resume: taking('sandboxes:use')
       .input(ByName)
-      .output(StateView)
+      .output(ResumeView)
       .mutation(({ ctx, input }) => ctx.services.sandboxes.resume(input)),
+    store: taking('sandboxes:use')
+      .input(ByName)
+      .output(StoreView)
+      .mutation(({ ctx, input }) => ctx.services.sandboxes.store(input)),
+    fork: taking('sandboxes:write')
+      .input(ForkInput)
+      .output(ForksView)
+      .mutation(({ ctx, input }) => ctx.services.sandboxes.fork(input)),
+  }),
+  receipts: t.router({
+    list: taking('sandboxes:read')
+      .input(ByName)
+      .output(ReceiptsView)
+      .query(({ ctx, input }) => ctx.services.receipts.list(input)),
+    key: taking('sandboxes:read')
+      .input(ByNode)
+      .output(ReceiptKeyView)
+      .query(({ ctx, input }) => ctx.services.receipts.key(input)),
+  }),
+  snapshots: t.router({
+    create: taking('sandboxes:write')
+      .input(MakeSnapshotInput)
+      .output(SnapshotView)
+      .mutation(({ ctx, input }) => ctx.services.snapshots.create(input)),
+    list: taking('sandboxes:read')
+      .input(ByName)
+      .output(z.array(SnapshotView))
+      .query(({ ctx, input }) => ctx.services.snapshots.list(input)),
+    restore: taking('sandboxes:write')
+      .input(BySnapshot)
+      .output(RestoredView)
+      .mutation(({ ctx, input }) => ctx.services.snapshots.restore(input)),
+    delete: taking('sandboxes:write')
+      .input(BySnapshot)
+      .output(SnapshotView)
+      .mutation(({ ctx, input }) => ctx.services.snapshots.delete(input)),
   }),
   keys: t.router({
     create: taking('keys:write')

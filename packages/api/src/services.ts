@@ -4,18 +4,28 @@
  */
 import type { Action } from '@torpor/policy';
 import type {
+  BySnapshot,
   CallerView,
   CreateKeyInput,
   CreateSandboxInput,
   EventView,
+  ForkInput,
+  ForksView,
   KeyView,
   ListInput,
+  MakeSnapshotInput,
   NewKeyView,
   NodeView,
+  ReceiptKeyView,
+  ReceiptsView,
+  ResumeView,
+  RestoredView,
   SandboxPageView,
   SandboxView,
+  SnapshotView,
   StateView,
   StatsView,
+  StoreView,
   WorkspaceView,
 } from './shapes.ts';
 
@@ -29,7 +39,19 @@ export interface Services {
     list(input: ListInput): Promise<SandboxPageView>;
     delete(which: Named): Promise<SandboxView>;
     pause(which: Named): Promise<StateView>;
-    resume(which: Named): Promise<StateView>;
+    resume(which: Named): Promise<ResumeView>;
+    store(which: Named): Promise<StoreView>;
+    fork(input: ForkInput): Promise<ForksView>;
+  };
+  readonly receipts: {
+    list(which: Named): Promise<ReceiptsView>;
+    key(which: { nodeId: NodeView['id'] }): Promise<ReceiptKeyView>;
+  };
+  readonly snapshots: {
+    create(input: MakeSnapshotInput): Promise<SnapshotView>;
+    list(which: Named): Promise<SnapshotView[]>;
+    restore(which: BySnapshot): Promise<RestoredView>;
+    delete(which: BySnapshot): Promise<SnapshotView>;
   };
   readonly keys: {
     create(input: CreateKeyInput): Promise<NewKeyView>;

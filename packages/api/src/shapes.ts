@@ -8,10 +8,17 @@ import {
   InstanceId,
   InstanceState,
   Isolation,
+  Loss,
   NodeId,
+  Origin,
   SandboxName,
   SandboxPhase,
   Shape,
+  SignedReceipt,
+  Wakes,
+  WakeTier,
+  Snapshot,
+  SnapshotName,
   WorkspaceName,
 } from '@torpor/contracts';
 import { readScope } from '@torpor/policy';
@@ -24,6 +31,17 @@ const text = (signsMax: number) =>
     .regex(/^[^\0]*$/, 'expected no NUL');
 const label = text(1024);
 
+const Env = z
+  .record(
+    z
+      .string()
+      .regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'expected letters, digits and underscores, not starting with a digit')
+      .max(256),
+    text(131_072),
+  )
+  .refine((env) => envBytes(Object.entries(env)) <= ENV_BYTES_MAX, `expected at most ${ENV_BYTES_MAX} bytes in all`)
+  .default({});
+
 export const CreateSandboxInput = z.object({
   /** Absent: one is found. */
   name: SandboxName.optional(),
@@ -34,16 +52,7 @@ export const CreateSandboxInput = z.object({
   memoryMib: z.number().int().min(128).max(65_536).optional(),
   cpus: z.number().min(0.1).max(64).optional(),
   diskMib: z.number().int().min(64).max(1_048_576).optional(),
-  env: z
-    .record(
-      z
-        .string()
-        .regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'expected letters, digits and underscores, not starting with a digit')
-        .max(256),
-      text(131_072),
-    )
-    .refine((env) => envBytes(Object.entries(env)) <= ENV_BYTES_MAX, `expected at most ${ENV_BYTES_MAX} bytes in all`)
-    .default({}),
+  env: Env,
   labels: z.record(label, label).default({}),
   displayName: text(63).optional(),
   idle: IdlePolicy.optional(),
@@ -71,6 +80,20 @@ export const SandboxView = z.object({
   /** How it is kept apart from the host, as its node says. */
   isolation: Isolation.optional(),
   memoryMib: z.number().optional(),
+  /** How deep it sleeps. Absent while it is awake. */
+  tier: WakeTier.optional(),
+  /** Somebody waits for what its node does to it, which cannot be cut short. */
+  queuedWake: z.boolean().optional(),
+  /** What its next wake from there, and its next store, may be expected to take, ms. Absent: none was measured yet. */
+  wakeMs: z.number().optional(),
+  storeMs: z.number().optional(),
+  wakes: Wakes.optional(),
+  /** What its images take on disk, and when the newest was made. */
+  imageBytes: z.number().optional(),
+  imageAtMs: z.number().optional(),
+  storeAsked: z.boolean().optional(),
+  /** The last time that a wake did not bring back everything. */
+  lost: Loss.optional(),
   /** Its name on the host (cgroup, namespace, journal): that of the pooled instance it was made from. */
   hostId: InstanceId.optional(),
   instanceId: InstanceId,
@@ -80,6 +103,8 @@ export const SandboxView = z.object({
   template: z.string(),
   shape: Shape,
   labels: z.record(z.string(), z.string()),
+  /** Of a fork: whose snapshot it was made from. */
+  origin: Origin.optional(),
   envNames: z.array(z.string()),
   idle: IdlePolicy,
   expiry: Expiry,
@@ -115,6 +140,57 @@ export const ByName = z.object({ name: SandboxName });
 /** What a pause or resume did. */
 export const StateView = z.object({ state: InstanceState, tookMs: z.number() });
 export type StateView = z.infer<typeof StateView>;
+
+/** What a resume did. `lost`: what the wake did not bring back. */
+export const ResumeView = StateView.extend({ lost: z.string().optional() });
+export type ResumeView = z.infer<typeof ResumeView>;
+
+/** The receipts of a sandbox's last wakes from disk, the oldest first. */
+export const ReceiptsView = z.array(SignedReceipt);
+export type ReceiptsView = z.infer<typeof ReceiptsView>;
+
+export const ByNode = z.object({ nodeId: NodeId });
+
+/** What a node signs receipts with: its public half, base64. */
+export const ReceiptKeyView = z.object({ key: z.string() });
+export type ReceiptKeyView = z.infer<typeof ReceiptKeyView>;
+
+/** What a store did. `reason`: why it is not stored, where its node knows one. */
+export const StoreView = StateView.extend({ reason: z.string().optional() });
+export type StoreView = z.infer<typeof StoreView>;
+export const MakeSnapshotInput = z.object({ name: SandboxName, snapshot: SnapshotName.optional() });
+export type MakeSnapshotInput = z.infer<typeof MakeSnapshotInput>;
+
+/** A snapshot of a sandbox, by its id or its name. */
+export const BySnapshot = z.object({ name: SandboxName, snapshot: SnapshotName });
+export type BySnapshot = z.infer<typeof BySnapshot>;
+
+export const SnapshotView = Snapshot;
+export type SnapshotView = Snapshot;
+
+/** `before`: a snapshot of what the sandbox was until then. */
+export const RestoredView = z.object({ snapshot: SnapshotView, before: SnapshotView.optional(), tookMs: z.number() });
+export type RestoredView = z.infer<typeof RestoredView>;
+
+export const ForkInput = z.object({
+  name: SandboxName,
+  /** By id or name; absent: one is made, and all are forks of it. */
+  snapshot: SnapshotName.optional(),
+  /** Of the fork; of several, what their names begin with. */
+  as: SandboxName.optional(),
+  count: z.number().int().min(1).max(100).default(1),
+  /** Added to the parent's, for what is started in them from now on. */
+  env: Env,
+});
+export type ForkInput = z.infer<typeof ForkInput>;
+
+/** `failed`: of several, those that could not be made. */
+export const ForksView = z.object({
+  snapshot: z.string(),
+  forks: z.array(SandboxView),
+  failed: z.array(z.object({ name: z.string().optional(), code: z.string(), message: z.string() })),
+});
+export type ForksView = z.infer<typeof ForksView>;
 
 export const CreateKeyInput = z.object({
   name: text(100).min(1),
@@ -204,10 +280,14 @@ export const StatsView = z.object({
   usage: z.object({
     runningMs: z.number(),
     pausedMs: z.number(),
+    storedMs: z.number(),
     cpuMs: z.number(),
     memoryMibMs: z.number(),
     egressBytes: z.number(),
+    diskMibMs: z.number(),
   }),
+  /** All wakes, from whichever tier, and those among them that did not bring back everything. */
+  wakes: z.object({ all: z.number(), lost: z.number() }),
 });
 export type StatsView = z.infer<typeof StatsView>;
 

@@ -91,6 +91,19 @@ export const NodeAgentConfig = Common.extend({
   refillCpuShare: z.number().min(0).max(1).default(0.5),
   /** How long a sandbox sleeps in RAM before its memory goes to the disk, ms; 0: never. */
   storeAfterMs: z.number().int().min(0).default(3_600_000),
+  /**
+   * Which snapshots of one sandbox go by themselves, and their bytes on disk. `automatic` ones are those that nobody asked for: of what a fork was made from,
+   * and what a restore replaced. Absent: no such limit.
+   */
+  snapshots: z
+    .object({
+      automaticMax: z.number().int().min(1).default(3),
+      automaticMs: z.number().int().min(60_000).optional(),
+      askedMax: z.number().int().min(1).optional(),
+      askedMs: z.number().int().min(60_000).optional(),
+      askedBytes: z.number().int().min(1).optional(),
+    })
+    .prefault({}),
 });
 export const NodeAgentSecrets = CommonSecrets.extend({ dataKey: z.string() });
 

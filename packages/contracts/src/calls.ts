@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import { defineCall, defineFact } from './call.ts';
 import { Generation, InstanceId, NodeId, SandboxName, WorkspaceName } from './ids.ts';
-import { Expiry, IdlePolicy, InstanceState, Isolation, Port, Route, Sandbox, Shape } from './sandbox.ts';
+import { SignedReceipt, WakeTier } from './receipt.ts';
+import { Expiry, IdlePolicy, InstanceState, Isolation, Port, Route, Sandbox, Shape, SnapshotName } from './sandbox.ts';
 
 const Env = z.record(z.string(), z.string());
 
@@ -75,8 +76,10 @@ export const startInstance = defineCall({
     shape: Shape,
     env: Env,
     idle: IdlePolicy,
+    /** Makes it a fork: of this snapshot of an instance that is on the same node. Template and shape are its parent's, the generation is a greater one. */
+    from: z.object({ instanceId: InstanceId, snapshot: z.string() }).optional(),
   }),
-  reply: z.object({ from: z.enum(['pool', 'cold', 'existing']), isolation: Isolation, tookMs: z.number() }),
+  reply: z.object({ from: z.enum(['pool', 'cold', 'fork', 'existing']), isolation: Isolation, tookMs: z.number() }),
   deadlineMs: 45_000,
 });
 
@@ -105,7 +108,8 @@ export const pauseInstance = defineCall({
 export const resumeInstance = defineCall({
   subject: 'node.{node}.instance.resume.v1',
   request: z.object({ instanceId: InstanceId, generation: Generation }),
-  reply: z.object({ state: InstanceState, tookMs: z.number() }),
+  /** `lost`: what this wake did not bring back. */
+  reply: z.object({ state: InstanceState, tookMs: z.number(), lost: z.string().optional() }),
   deadlineMs: 10_000,
 });
 
@@ -113,8 +117,119 @@ export const resumeInstance = defineCall({
 export const storeInstance = defineCall({
   subject: 'node.{node}.instance.store.v1',
   request: z.object({ instanceId: InstanceId, generation: Generation }),
-  reply: z.object({ state: InstanceState, tookMs: z.number() }),
+  /** `reason`: why it is not stored, where its node knows one. */
+  reply: z.object({ state: InstanceState, tookMs: z.number(), reason: z.string().optional() }),
   deadlineMs: 120_000,
+});
+
+/** What was measured of an instance's wakes from one tier, ms. */
+export const WakeRecord = z.object({
+  lastMs: z.number(),
+  /** To be expected of the next: what nine in ten of them did not exceed, the latest counting most. */
+  predictedMs: z.number(),
+  /** How many of the last ones this is learnt from. */
+  measured: z.number().int(),
+});
+export type WakeRecord = z.infer<typeof WakeRecord>;
+
+/** An instance's wakes by the tier that they came from; absent where none was measured yet. */
+export const Wakes = z.object({
+  paused: WakeRecord.optional(),
+  stored: WakeRecord.optional(),
+  files: WakeRecord.optional(),
+});
+export type Wakes = z.infer<typeof Wakes>;
+
+/** What a wake did not bring back. */
+export const Loss = z.object({
+  /** When it was found out. */
+  atMs: z.number(),
+  /** What came back: an older image, the files alone, or the newest image with something missing that no older one would have had either. */
+  to: z.enum(['image', 'files', 'flawed']),
+  reason: z.string(),
+});
+export type Loss = z.infer<typeof Loss>;
+/** A point of one instance that can be gone back to, and forked: its files, memory and processes at one moment. */
+export const Snapshot = z.object({
+  /** Never reused. */
+  id: z.string(),
+  name: z.string().optional(),
+  /** `fork`, `restore`: made by itself, to make a fork of, or of what a restore replaced; the oldest of these go by themselves. */
+  because: z.enum(['asked', 'fork', 'restore']),
+  /** Only `ready` ones can be used. `failed` ones came to nothing, and are told of for a while. */
+  state: z.enum(['making', 'ready', 'failed']),
+  reason: z.string().optional(),
+  /** Of what it holds. */
+  atMs: z.number(),
+  /** What its memory takes on disk. */
+  bytes: z.number().optional(),
+  by: z.string().optional(),
+});
+export type Snapshot = z.infer<typeof Snapshot>;
+
+const OneSnapshot = z.object({
+  instanceId: InstanceId,
+  generation: Generation,
+  /** Its id or its name. */
+  snapshot: SnapshotName,
+});
+
+/** gateway or scheduler → node: make one, of an instance that runs, sleeps or is stored. Answers when it was saved, sealed and read back. */
+export const makeSnapshot = defineCall({
+  subject: 'node.{node}.snapshot.make.v1',
+  request: z.object({
+    instanceId: InstanceId,
+    generation: Generation,
+    name: SnapshotName.optional(),
+    because: z.enum(['asked', 'fork']),
+    by: z.string().optional(),
+  }),
+  reply: z.object({ snapshot: Snapshot }),
+  deadlineMs: 120_000,
+});
+
+/** All that there are, the oldest first. */
+export const listSnapshots = defineCall({
+  subject: 'node.{node}.snapshot.list.v1',
+  request: z.object({ instanceId: InstanceId, generation: Generation }),
+  reply: z.object({ snapshots: z.array(Snapshot) }),
+  deadlineMs: 5_000,
+});
+
+/** Back to what it holds, in place. `before` is the snapshot of what was there. Answers when the instance runs again. */
+export const restoreSnapshot = defineCall({
+  subject: 'node.{node}.snapshot.restore.v1',
+  request: OneSnapshot,
+  reply: z.object({ snapshot: Snapshot, before: Snapshot.optional(), tookMs: z.number() }),
+  deadlineMs: 180_000,
+});
+
+/** Answers the one that is gone, when the space that only it needed is free. */
+export const deleteSnapshot = defineCall({
+  subject: 'node.{node}.snapshot.delete.v1',
+  request: OneSnapshot,
+  reply: z.object({ snapshot: Snapshot }),
+  deadlineMs: 60_000,
+});
+
+/**
+ * gateway → scheduler: another sandbox with the memory, processes and files of this one, as they are now or as a snapshot holds them. It runs on the same
+ * node under a name, token, generation, host name and machine id of its own. `env` is added to its parent's.
+ */
+export const forkSandbox = defineCall({
+  subject: 'scheduler.sandbox.fork.v1',
+  request: z.object({
+    workspace: WorkspaceName,
+    name: SandboxName,
+    /** Its id or its name. Absent: one is made. */
+    snapshot: SnapshotName.optional(),
+    /** Of the fork. Absent: the scheduler finds one. */
+    as: SandboxName.optional(),
+    env: Env,
+    createdBy: z.string(),
+  }),
+  reply: z.object({ sandbox: Sandbox, route: Route, snapshot: z.string() }),
+  deadlineMs: 180_000,
 });
 
 /** What a node knows of one instance. */
@@ -132,15 +247,21 @@ export const InstanceReport = z.object({
   idle: IdlePolicy.optional(),
   memoryMib: z.number().optional(),
   reason: z.string().optional(),
-  /** How deep it sleeps: in RAM, in an image on disk, or with its files alone because its memory was lost. Absent while it is awake. */
-  tier: z.enum(['paused', 'stored', 'files']).optional(),
+  /** How deep it sleeps. Absent while it is awake. */
+  tier: WakeTier.optional(),
   /** Somebody waits for what it does, which cannot be cut short. */
   queuedWake: z.boolean().optional(),
-  /** What its next wake, and its next store, may be expected to take, ms; learnt from the last ones. */
+  /** What its next wake from where it sleeps, and its next store, may be expected to take, ms; learnt from the last ones. Absent: none was measured yet. */
   wakeMs: z.number().optional(),
   storeMs: z.number().optional(),
-  /** What its newest image takes on disk. */
+  wakes: Wakes.optional(),
+  /** What all its images take on disk, and when the newest was made. */
   imageBytes: z.number().optional(),
+  imageAtMs: z.number().optional(),
+  /** Somebody asked for it to be stored, and nobody has used it since. */
+  storeAsked: z.boolean().optional(),
+  /** The last time that a wake did not bring back everything. */
+  lost: Loss.optional(),
   /** The name under which the host knows it: its cgroup, namespace and journal. A pooled instance has one before its id. */
   hostId: InstanceId.optional(),
 });
@@ -150,6 +271,22 @@ export const describeInstance = defineCall({
   subject: 'node.{node}.instance.describe.v1',
   request: z.object({ instanceId: InstanceId }),
   reply: z.object({ instance: InstanceReport.optional() }),
+  deadlineMs: 3_000,
+});
+
+/** gateway → node: the receipts of an instance's last wakes from disk, the oldest first. */
+export const listReceipts = defineCall({
+  subject: 'node.{node}.instance.receipts.v1',
+  request: z.object({ instanceId: InstanceId, generation: Generation }),
+  reply: z.object({ receipts: z.array(SignedReceipt) }),
+  deadlineMs: 5_000,
+});
+
+/** gateway → node: the public key that its receipts are signed by, base64. */
+export const receiptKey = defineCall({
+  subject: 'node.{node}.receipt-key.v1',
+  request: z.object({}),
+  reply: z.object({ key: z.string() }),
   deadlineMs: 3_000,
 });
 
@@ -189,11 +326,15 @@ export const UsageInterval = z.object({
   sequence: z.number().int().min(0),
   fromMs: z.number(),
   toMs: z.number(),
-  tier: z.enum(['running', 'paused']),
+  /** `stored`: it used disk alone. */
+  tier: z.enum(['running', 'paused', 'stored']),
   cpuMs: z.number(),
   memoryMibMs: z.number(),
   egressBytes: z.number(),
+  /** Its files and its images. */
   diskMib: z.number(),
+  /** The sleep ended with a wake, which brought back everything or did not. */
+  wake: z.enum(['whole', 'lost']).optional(),
 });
 export type UsageInterval = z.infer<typeof UsageInterval>;
 

@@ -5,5 +5,6 @@ export * from './environment.ts';
 export * from './failures.ts';
 export * from './ids.ts';
 export * from './plain-words.ts';
+export * from './receipt.ts';
 export * from './route-hint.ts';
 export * from './sandbox.ts';

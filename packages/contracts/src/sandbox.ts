@@ -67,6 +67,15 @@ export type Port = z.infer<typeof Port>;
 export const SandboxPhase = z.enum(['creating', 'ready', 'failed', 'terminated']);
 export type SandboxPhase = z.infer<typeof SandboxPhase>;
 
+/** What somebody calls a snapshot: unique among those of its sandbox. Ids of snapshots are of the same alphabet. */
+export const SnapshotName = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, 'expected letters, digits, dots, hyphens and underscores, at most 63');
+
+/** Whose snapshot a fork is made from. */
+export const Origin = z.object({ instanceId: InstanceId, name: SandboxName, snapshot: z.string() });
+export type Origin = z.infer<typeof Origin>;
+
 /** A sandbox as the control plane knows it: one row. Env values are not part of it; they lie sealed in the store. */
 export const Sandbox = z.object({
   instanceId: InstanceId,
@@ -83,6 +92,8 @@ export const Sandbox = z.object({
     .regex(/^[A-Za-z0-9-]+$/)
     .optional(),
   labels: z.record(z.string(), z.string()),
+  /** Of a fork that was not restarted since. */
+  origin: Origin.optional(),
   template: z.string(),
   image: z.string(),
   shape: Shape,

@@ -47,6 +47,7 @@ export {
   type Standing,
   type ViewContext,
 } from './blaxel/control-plane/sandbox-view.ts';
+export { parseBlaxelForkAsk, parseBlaxelSnapshotAsk, toBlaxelSnapshot } from './blaxel/control-plane/snapshots.ts';
 export { BLAXEL_VERSIONS, parseBlaxelVersion, type BlaxelVersion } from './blaxel/control-plane/versions.ts';
 export { type DataPlaneAnswer, type DataPlaneCall, type DataPlaneRequest } from './blaxel/data-plane/exchange.ts';
 export { serveBlaxelDataPlane } from './blaxel/data-plane/serve.ts';

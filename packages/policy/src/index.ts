@@ -12,3 +12,4 @@ export {
 } from './access/may.ts';
 export * from './standby/index.ts';
 export * from './placement/index.ts';
+export * from './receipts/index.ts';

@@ -117,10 +117,11 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
     ];
   }
 
-  function diskBack({ instanceId: id, image, key }: RestoreSpec, keep: string | undefined): Step {
+  function diskBack({ instanceId: id, image, key, shape }: RestoreSpec, keep: string | undefined): Step {
     return step('disk.restore', id, ['sandbox.delete'], () => {
-      const now = disk(id);
       const then = host.readImage(image, keyText(key)).files;
+      if (!host.disks.has(id)) host.createDisk(id, shape.diskMib); // a fork's
+      const now = disk(id);
       if (keep !== undefined && !host.images.has(keep)) host.addToImage(keep, { files: now.files.copy() });
       host.disks.set(id, { ...now, files: then.copy() });
     });

@@ -10,6 +10,8 @@ export interface GuestIdentity {
   readonly user: string;
   readonly token: string;
   readonly generation: number;
+  /** Written as root before anything else is done under this identity. */
+  readonly files?: readonly { readonly path: string; readonly content: string; readonly mode?: string }[];
 }
 
 export interface GuestRequest {

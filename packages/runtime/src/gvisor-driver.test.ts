@@ -98,8 +98,8 @@ it('makes an instance by one verb a step, disk and network side by side', async 
       slot: 3,
       lower: ['/layer', '/base'],
       limits: { memoryMib: 512, cpus: 1, pids: 256 },
-      argv: ['/torpor/guest', '--listen', '0.0.0.0:7000', '--nameserver', '10.83.0.13'],
-      env: expect.arrayContaining(['TORPOR_BOOT_TOKEN=boot']),
+      argv: ['/torpor/guest', '--listen', '0.0.0.0:7000'],
+      env: expect.arrayContaining(['TORPOR_BOOT_TOKEN=boot', 'TORPOR_NAMESERVER=10.83.0.13']),
       volumeDir: true,
     },
   ]);

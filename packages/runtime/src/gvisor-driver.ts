@@ -90,8 +90,9 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
     const { lower } = template;
     const limits = { memoryMib: shape.memoryMib, cpus: shape.cpus, pids: shape.pids, nofile: OPEN_FILES_MAX };
     const nameserver = hostAddress(settings.subnet, slot);
-    const argv = ['/torpor/guest', '--listen', `0.0.0.0:${settings.guestPort}`, '--nameserver', nameserver];
-    const env = [`PATH=${PATH}`, `TORPOR_BOOT_TOKEN=${bootToken}`];
+    // The same for all: an image is restored only under the argv that it was made with, and in a fork slot and token are others.
+    const argv = ['/torpor/guest', '--listen', `0.0.0.0:${settings.guestPort}`];
+    const env = [`PATH=${PATH}`, `TORPOR_BOOT_TOKEN=${bootToken}`, `TORPOR_NAMESERVER=${nameserver}`];
     return { id, slot, lower, hostname: id, limits, argv, env, volumeDir: true };
   }
 
@@ -222,7 +223,14 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
   }
 
   function handle({ instanceId, slot }: { instanceId: InstanceId; slot: number }): InstanceHandle {
-    return { instanceId, slot, host: instanceAddress(settings.subnet, slot), port: settings.guestPort };
+    const { subnet, guestPort } = settings;
+    return {
+      instanceId,
+      slot,
+      host: instanceAddress(subnet, slot),
+      port: guestPort,
+      nameserver: hostAddress(subnet, slot),
+    };
   }
 
   async function inspect(id: InstanceId): Promise<InstanceFacts> {
@@ -272,7 +280,7 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
         hostd.ask('sandbox.stats', { ids }, LOOK_MS),
         hostd.ask('disk.stats', { ids }, LOOK_MS),
       ]);
-      return new Map(ids.flatMap((id) => (stats[id] ? [[id, usageOf(stats[id], disks[id])] as const] : [])));
+      return new Map(ids.flatMap((id) => usageOf(stats[id], disks[id]).map((usage) => [id, usage] as const)));
     },
     async inventory() {
       const found = await hostd.ask('inventory', {}, LOOK_MS);
@@ -329,11 +337,15 @@ function factsOf(state: VerbResult<'sandbox.state'>): InstanceFacts {
   };
 }
 
+const NOTHING_RUNS = { memoryMib: 0, cpuUsageNs: 0, txBytes: 0, rxBytes: 0 };
+
+/** Of one that is stored there is a disk; of one that is not there, nothing. */
 function usageOf(
-  used: VerbResult<'sandbox.stats'>[string],
+  used: VerbResult<'sandbox.stats'>[string] | undefined,
   disk: VerbResult<'disk.stats'>[string] | undefined,
-): InstanceUsage {
-  return disk ? { ...used, diskMib: disk.usedMib } : used;
+): InstanceUsage[] {
+  if (!disk) return used ? [used] : [];
+  return [{ ...NOTHING_RUNS, ...used, diskMib: disk.usedMib }];
 }
 
 function deathOf({ cause, exitCode, signal, said }: NonNullable<VerbResult<'sandbox.state'>['death']>): Death {

@@ -64,7 +64,7 @@ export interface RestoreSpec extends ImageRef, InstanceSpec {
   readonly token: string;
   /**
    * `as-it-is`: the disk has not changed since the image was made. `as-then`: it has, so it is brought back to what it was; what it is now is kept as
-   * the snapshot `keep`, when that is given.
+   * the snapshot `keep`, when that is given. So is a fork's, which has none yet.
    */
   readonly disk: { readonly kind: 'as-it-is' } | { readonly kind: 'as-then'; readonly keep?: string };
 }
@@ -75,6 +75,8 @@ export interface InstanceHandle {
   /** The address that the guest listens on, and its port. */
   readonly host: string;
   readonly port: number;
+  /** Whom its programs ask for names, by an address of its own. Absent: as its files say. */
+  readonly nameserver?: string;
 }
 
 /** Whether a restore or a verify failed because the image is not what was written: trying it again cannot help, an older one may. */
@@ -164,6 +166,7 @@ export interface InstanceDriver {
   /** Undoes `pause`. Resuming a running instance changes nothing. */
   resume(instanceId: InstanceId): Promise<{ tookMs: number }>;
   inspect(instanceId: InstanceId): Promise<InstanceFacts>;
+  /** Of each that exists. One of which nothing runs uses disk alone. */
   usage(instanceIds: readonly InstanceId[]): Promise<ReadonlyMap<InstanceId, InstanceUsage>>;
   /** Every instance of which anything exists on the host, and the slots in use. */
   inventory(): Promise<{ instanceIds: readonly InstanceId[]; slots: readonly number[] }>;

@@ -252,11 +252,15 @@ export interface UsageBook {
 
 export interface UsageSum {
   readonly instanceId: InstanceId;
-  readonly tier: 'running' | 'paused';
+  readonly tier: UsageInterval['tier'];
   readonly spanMs: number;
   readonly cpuMs: number;
   readonly memoryMibMs: number;
   readonly egressBytes: number;
+  readonly diskMibMs: number;
+  /** How many of these sleeps ended with a wake, and how many of those did not bring back everything. */
+  readonly wakes: number;
+  readonly wakesLost: number;
 }
 
 // ---------------------------------------------------------------------------------------------------------------- the fleet
@@ -349,7 +353,7 @@ export interface Wanted {
   living(workspace: WorkspaceName, name: SandboxName): Promise<Sandbox | undefined>;
   /** creating → ready. */
   becameReady(who: Incarnation, atMs: number): Promise<Sandbox | undefined>;
-  /** `from` → creating as the next incarnation, the old one to be ended; `env` replaces the env. */
+  /** `from` → creating as the next incarnation, which is no fork any more, the old one to be ended; `env` replaces the env. */
   supersede(who: Incarnation, next: Successor): Promise<Sandbox | undefined>;
   /** creating, and never ready → no row at all; the incarnation is to be ended. */
   abandon(who: Incarnation, more: { reason: string; atMs: number }): Promise<boolean>;

@@ -13,12 +13,28 @@ export interface SandboxFacts {
   readonly hostId?: string;
 }
 
+export interface SnapshotFacts {
+  readonly id: string;
+  readonly name?: string;
+  readonly state: 'making' | 'ready' | 'failed';
+  readonly because: string;
+  readonly bytes?: number;
+}
+
 export interface Api {
   create(input: Record<string, unknown>): Promise<SandboxFacts>;
   get(name: string): Promise<SandboxFacts>;
   pause(name: string): Promise<{ state: string; tookMs: number }>;
   resume(name: string): Promise<{ state: string; tookMs: number }>;
   delete(name: string): Promise<SandboxFacts>;
+  snapshot(name: string, snapshot: string): Promise<SnapshotFacts>;
+  snapshots(name: string): Promise<SnapshotFacts[]>;
+  restore(name: string, snapshot: string): Promise<{ before?: SnapshotFacts; tookMs: number }>;
+  deleteSnapshot(name: string, snapshot: string): Promise<SnapshotFacts>;
+  fork(
+    name: string,
+    how: { as: string; count: number; snapshot?: string },
+  ): Promise<{ forks: SandboxFacts[]; failed: object[] }>;
   nodes(): Promise<{ id: string; pool: { template: string; ready: number; target: number }[] }[]>;
 }
 
@@ -37,6 +53,11 @@ export function api(stack: Stack): Api {
     pause: (name) => mutate('sandboxes.pause', { name }),
     resume: (name) => mutate('sandboxes.resume', { name }),
     delete: (name) => mutate('sandboxes.delete', { name }),
+    snapshot: (name, snapshot) => mutate('snapshots.create', { name, snapshot }),
+    snapshots: (name) => query('snapshots.list', { name }),
+    restore: (name, snapshot) => mutate('snapshots.restore', { name, snapshot }),
+    deleteSnapshot: (name, snapshot) => mutate('snapshots.delete', { name, snapshot }),
+    fork: (name, how) => mutate('sandboxes.fork', { name, ...how }),
     nodes: () => query('nodes.list'),
   };
 }

@@ -1,22 +1,34 @@
 /** What is known of one sandbox, for a person: times as dates, sizes with units, what it uses apart from what it may. */
 import type { SandboxView } from '@torpor/api';
+import { inUnits } from './copy-progress.ts';
 import { ago } from './table.ts';
+import { tierOf, wakesFrom } from './tiers.ts';
 
 export function details(view: SandboxView, nowMs: number): string {
-  const rows = rowsOf(view, nowMs).filter((row): row is [string, string] => row[1] !== undefined);
-  const width = Math.max(...rows.map(([name]) => name.length)) + 2;
-  return rows.map(([name, text]) => `${name.padEnd(width)}${text}`).join('\n');
+  return rows(rowsOf(view, nowMs));
 }
 
-function rowsOf(view: SandboxView, nowMs: number): [string, string | undefined][] {
+/** A line for each that has a text, names and texts below each other. */
+export function rows(all: readonly (readonly [name: string, text: string | undefined])[]): string {
+  const told = all.filter(([, text]) => text !== undefined);
+  const width = Math.max(...told.map(([name]) => name.length)) + 2;
+  return told.map(([name, text]) => `${name.padEnd(width)}${text}`).join('\n');
+}
+
+function rowsOf(view: SandboxView, nowMs: number): readonly (readonly [string, string | undefined])[] {
   const { shape } = view;
   return [
     ['name', view.name],
     ['display name', view.displayName],
     ['workspace', view.workspace],
     ['state', stateOf(view)],
+    ['tier', tierOf(view)],
     ['reason', view.reason],
+    ['lost', view.lost && `${view.lost.reason}; found out ${when(view.lost.atMs, nowMs)}`],
+    ['wakes from RAM', view.state && wakesFrom('paused', view)],
+    ['wakes from disk', view.state && wakesFrom('stored', view)],
     ['memory in use', view.memoryMib === undefined ? undefined : mib(view.memoryMib)],
+    ['images on disk', imagesOf(view, nowMs)],
     [
       'limits',
       `${mib(shape.memoryMib)} memory, ${shape.cpus} CPUs, ${mib(shape.diskMib)} disk, ${shape.pids} processes`,
@@ -24,6 +36,7 @@ function rowsOf(view: SandboxView, nowMs: number): [string, string | undefined][
     ['sleeps', view.idle.kind === 'never' ? 'only when told to' : `after ${span(view.idle.idleMs)} without use`],
     ['ends', endingOf(view.expiry, nowMs)],
     ['image', view.image],
+    ['forked from', view.origin && `${view.origin.name}, ${view.origin.snapshot}`],
     ['template', view.template === view.image.replace(/:[^:/]*$/, '') ? undefined : view.template],
     ['environment', view.envNames.length === 0 ? undefined : view.envNames.join(', ')],
     ['labels', pairs(view.labels)],
@@ -40,6 +53,11 @@ function rowsOf(view: SandboxView, nowMs: number): [string, string | undefined][
 function stateOf({ phase, state, because }: SandboxView): string {
   if (phase !== 'ready' || state === undefined) return phase;
   return because === undefined ? state : `${state} (${because})`;
+}
+
+function imagesOf({ imageBytes, imageAtMs }: SandboxView, nowMs: number): string | undefined {
+  if (imageBytes === undefined || imageAtMs === undefined) return undefined;
+  return `${inUnits(imageBytes)}, the newest of ${when(imageAtMs, nowMs)}`;
 }
 
 function endingOf({ atMs, maxAgeMs, idleMs }: SandboxView['expiry'], nowMs: number): string {

@@ -32,6 +32,8 @@ it('offers commands, and the names of sandboxes where one is expected', async ()
   expect(await offered(['sandbox', 'pause', 'w'])).toEqual(['web', 'worker']);
   expect(await offered(['sbx', 'rm', 'web', 'wo'])).toEqual(['worker']);
   expect(await offered(['sandbox', 'cp', './x', 'we'])).toEqual(['web:']);
+  expect(await offered(['snapshot', 'list', 'w'])).toEqual(['web', 'worker']);
+  expect(await offered(['fork', 'w'])).toEqual(['web', 'worker']);
   expect(await offered(['sandbox', 'create', 'w'])).toEqual([]);
 });
 

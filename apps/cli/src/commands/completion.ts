@@ -78,9 +78,10 @@ function* commandsOf(command: Command, path: string): Generator<Known> {
   }
 }
 
-/** An argument called `name` that must be given is a sandbox's; what is copied may lie in one. */
+/** An argument called `sandbox`, or `name` where no other things have names, is a sandbox's; what is copied may lie in one. */
 function namesIn(command: Command): Known['names'] {
-  if (command.parent?.name() !== 'sandbox') return undefined;
+  if (command.registeredArguments[0]?.name() === 'sandbox') return { several: false, suffix: '' };
+  if (command.parent?.name() !== 'sandbox' && command.parent?.parent) return undefined;
   if (command.name() === 'cp') return { several: true, suffix: ':' };
   const [first] = command.registeredArguments;
   return first?.name() === 'name' && first.required ? { several: first.variadic, suffix: '' } : undefined;

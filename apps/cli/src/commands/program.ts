@@ -6,9 +6,13 @@ import { addDoctorCommand } from './doctor.ts';
 import { addEnvCommand } from './env.ts';
 import { addKeyCommands } from './key.ts';
 import { addNodeCommands } from './node.ts';
+import { addReceiptCommands } from './receipt.ts';
 import { addSandboxCommands } from './sandbox.ts';
 import { addSetupCommand } from './setup.ts';
+import { addSnapshotCommands } from './snapshot.ts';
 import { addStackCommands } from './stack.ts';
+import { addStatsCommand } from './stats.ts';
+import { addStoreCommand } from './store.ts';
 import { addTestCommand } from './test.ts';
 
 export function program(): Command {
@@ -19,9 +23,12 @@ export function program(): Command {
   torpor.showHelpAfterError('(torpor --help lists the commands)').configureHelp({ sortSubcommands: false });
   addStackCommands(torpor);
   addDemoCommand(torpor);
-  addSandboxCommands(torpor);
+  addStoreCommand(addSandboxCommands(torpor));
+  addSnapshotCommands(torpor);
+  addReceiptCommands(torpor);
   addKeyCommands(torpor);
   addNodeCommands(torpor);
+  addStatsCommand(torpor);
   addDoctorCommand(torpor);
   addSetupCommand(torpor);
   addTestCommand(torpor);

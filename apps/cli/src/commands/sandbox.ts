@@ -5,13 +5,16 @@ import { inWords, showProgress } from '../client/copy-progress.ts';
 import { copyFiles, placeOf, type Tally } from '../client/copy.ts';
 import { details } from '../client/details.ts';
 import { copyInput, copyOutput, signalProcess, startProcess } from '../client/processes.ts';
+import { LOST_EXIT_CODE } from '../client/receipts.ts';
 import { ago, table } from '../client/table.ts';
 import { openTerminal } from '../client/terminal.ts';
+import { nextWake, tierOf } from '../client/tiers.ts';
 import { hintAtUnsentInput } from '../client/unsent-input.ts';
 
 type View = Awaited<ReturnType<Client['api']['sandboxes']['get']['query']>>;
 
-export function addSandboxCommands(torpor: Command): void {
+/** Answers the command that holds them, for those that have a file of their own. */
+export function addSandboxCommands(torpor: Command): Command {
   const sandbox = torpor.command('sandbox').alias('sbx').description('create and use sandboxes');
   const json = ['--json', 'for programs'] as const;
 
@@ -64,6 +67,9 @@ export function addSandboxCommands(torpor: Command): void {
       .action(async (name: string, options: { json?: boolean }) => {
         const result = await using((client) => client.api.sandboxes[verb].mutate({ name: asName(name) }));
         print(options.json, result, () => `${name} ${done} (${result.state}, ${result.tookMs.toFixed(1)} ms)`);
+        if (!('lost' in result)) return;
+        process.stderr.write(`torpor: not all of ${name} came back: ${result.lost}\n`);
+        process.exitCode = LOST_EXIT_CODE;
       });
   }
   sandbox
@@ -144,6 +150,7 @@ export function addSandboxCommands(torpor: Command): void {
     .action(async (name: string, options: { shell: string }) => {
       process.exitCode = await usingSandbox(name, (client) => openTerminal(client, name, options.shell));
     });
+  return sandbox;
 }
 
 /** Follows a program to its end, with our input if asked; Ctrl-C goes to the program, and the second one to us. */
@@ -219,13 +226,15 @@ function listing(items: readonly View[]): string {
   const rows = items.map((view) => [
     view.name,
     view.state ?? view.phase,
+    tierOf(view) ?? '',
+    nextWake(view),
     view.image,
     `${view.shape.memoryMib} MiB`,
     view.nodeId,
     ago(view.lastUsedAtMs, now),
     ago(view.createdAtMs, now),
   ]);
-  return table(['NAME', 'STATE', 'IMAGE', 'MEMORY', 'NODE', 'USED', 'AGE'], rows);
+  return table(['NAME', 'STATE', 'TIER', 'WAKE', 'IMAGE', 'MEMORY', 'NODE', 'USED', 'AGE'], rows);
 }
 
 export function print(json: boolean | undefined, value: unknown, say: () => string): void {
@@ -233,11 +242,11 @@ export function print(json: boolean | undefined, value: unknown, say: () => stri
 }
 
 /** The gateway judges names; a branded type here would only repeat it. */
-function asName(name: string): View['name'] {
+export function asName(name: string): View['name'] {
   return name as View['name'];
 }
 
-function wholeNumber(text: string): number {
+export function wholeNumber(text: string): number {
   if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('expected a whole number');
   return Number(text);
 }
@@ -247,7 +256,7 @@ export function collect(value: string, earlier: readonly string[] | undefined): 
   return [...(earlier ?? []), value];
 }
 
-function pairs(option: string, entries: readonly string[] | undefined): Record<string, string> {
+export function pairs(option: string, entries: readonly string[] | undefined): Record<string, string> {
   return Object.fromEntries(
     (entries ?? []).map((entry) => {
       const at = entry.indexOf('=');

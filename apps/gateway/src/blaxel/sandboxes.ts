@@ -136,29 +136,34 @@ async function list(parts: SandboxRowsParts, ask: ControlAsk): Promise<unknown> 
     const standing = standingOf(sandbox, nowMs);
     return standing.kind === 'living' || (asked.showTerminated && standing.readable);
   });
-  const items = shown.map((sandbox) => show(parts, sandbox, { live: live.get(sandbox.instanceId) }));
+  const items = shown
+    .map((sandbox) => show(parts, sandbox, { live: live.get(sandbox.instanceId) }))
+    .filter(({ status }) => asked.statuses === undefined || asked.statuses.includes(String(status)));
   return blaxelList(ask.version, { ...page, items });
 }
 
 function pageOf(parts: SandboxRowsParts, ask: ControlAsk, asked: BlaxelListQuery) {
-  const { matchesNothing: _, ...query } = asked;
-  return parts.store.workspace(ask.caller.workspace).sandboxes.list({ ...query, nowMs: parts.clock.nowMs() });
+  return parts.store.workspace(ask.caller.workspace).sandboxes.list(queryOf(parts, asked));
 }
 
 async function allOf(parts: SandboxRowsParts, ask: ControlAsk, asked: BlaxelListQuery) {
-  const { matchesNothing: _, ...query } = asked;
   const { sandboxes } = parts.store.workspace(ask.caller.workspace);
   const items: Sandbox[] = [];
   let total = 0;
-  for await (const page of pagesOf(sandboxes, { ...query, nowMs: parts.clock.nowMs() })) {
+  for await (const page of pagesOf(sandboxes, queryOf(parts, asked))) {
     items.push(...page.items);
     total = page.total;
   }
   return { items, total, nextCursor: undefined };
 }
 
+/** The part of the question that the store can answer. */
+function queryOf({ clock }: SandboxRowsParts, { matchesNothing: _, statuses: __, ...query }: BlaxelListQuery) {
+  return { ...query, nowMs: clock.nowMs() };
+}
+
 /** With its environment and with its state as its node says it now. */
-async function showWhole(parts: SandboxRowsParts, ask: ControlAsk, sandbox: Sandbox): Promise<unknown> {
+export async function showWhole(parts: SandboxRowsParts, ask: ControlAsk, sandbox: Sandbox): Promise<unknown> {
   const showSecrets = need(parseFlag('show_secrets', ask.query.get('show_secrets')));
   if (showSecrets) parts.admission.demand(ask.caller.key, 'sandboxes:write', ask.caller.workspace);
   const [env, live] = await Promise.all([
@@ -173,10 +178,10 @@ function show(
   sandbox: Sandbox,
   more: {
     env?: SandboxAsk['env'] | Readonly<Record<string, string>> | undefined;
-    live?: Pick<LiveState, 'state' | 'lastUsedAtMs'> | undefined;
+    live?: LiveState | ReturnType<typeof freshlyMade> | undefined;
     showSecrets?: boolean;
   },
-): unknown {
+): Record<string, unknown> {
   return toBlaxelSandbox(sandbox, {
     publicUrl: parts.publicUrl,
     nowMs: parts.clock.nowMs(),

@@ -1,6 +1,7 @@
 /** The unmodified SDK against the gateway: what it makes of our answers is the only judge of the dialect. */
+import { resumeInstance, storeInstance } from '@torpor/contracts';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { rehearse, type Rehearsal } from '../rehearsal.ts';
+import { NODE, rehearse, type Rehearsal } from '../rehearsal.ts';
 
 let stage: Rehearsal;
 let sdk: typeof import('@blaxel/core');
@@ -57,6 +58,39 @@ it('reaches ports, makes previews with tokens, and sessions', async () => {
   const session = await box.sessions.create({});
   expect(session.url).toContain('/preview/');
   expect(await box.sessions.list()).toHaveLength(1);
+});
+
+it('archives, and brings back', async () => {
+  const reply = (state: 'stored' | 'running') => async () => {
+    stage.reported = { state, storeAsked: state === 'stored' };
+    return { state, tookMs: 1 };
+  };
+  const node = stage.bus.as('node');
+  await node.serve(storeInstance, reply('stored'), { node: NODE });
+  await node.serve(resumeInstance, reply('running'), { node: NODE });
+  const box = await sdk.SandboxInstance.get('sdk');
+  expect((await box.archive()).status).toBe('ARCHIVED');
+  expect((await sdk.SandboxInstance.get('sdk')).status).toBe('ARCHIVED');
+  expect((await box.unarchive()).status).toBe('DEPLOYED');
+});
+
+it('makes snapshots, goes back to them, forks, and lets them go', async () => {
+  const box = await sdk.SandboxInstance.get('sdk');
+  const made = await box.snapshot('one');
+  expect(made).toMatchObject({ name: 'one', status: 'READY', sandboxName: 'sdk', workspace: 'main' });
+  const other = await box.snapshots.create('two');
+  expect([other.name, other.source]).toEqual(['two', { kind: 'sandbox', name: 'sdk', deleted: false }]);
+  expect((await box.listSnapshots()).map(({ name }) => name)).toEqual(['one', 'two']);
+  expect(await box.restore(made.id)).toEqual({ name: 'sdk', snapshotId: made.id });
+  await expect(box.restore('nothing')).rejects.toMatchObject({ code: 404 });
+  const fork = await box.fork('forked', { snapshotId: made.id, envs: [{ name: 'A', value: '1' }] });
+  expect(fork).toEqual({ name: 'forked', snapshotId: made.id, type: 'sandbox' });
+  expect((await sdk.SandboxInstance.get('forked')).spec.runtime?.envs).toEqual([{ name: 'A', value: '1' }]);
+  await expect(box.fork('forked')).rejects.toMatchObject({ code: 409 });
+  await expect(box.fork('app', { targetType: 'application' })).rejects.toMatchObject({ code: 501 });
+  await box.deleteSnapshot(made.id);
+  await box.snapshots.delete('two');
+  expect(await box.listSnapshots()).toEqual([]);
 });
 
 it('is told plainly of what we lack, and deletes', async () => {

@@ -16,10 +16,7 @@ import type { z } from 'zod';
 import { openSilentNodes } from './silent-nodes.ts';
 
 /** The part of a node's report that callers are shown. */
-export type LiveState = Pick<
-  InstanceReport,
-  'state' | 'lastUsedAtMs' | 'because' | 'isolation' | 'hostId' | 'memoryMib'
->;
+export type LiveState = Omit<InstanceReport, 'instanceId' | 'generation' | 'workspace' | 'name' | 'idle'>;
 
 export type InstanceEvent = z.infer<typeof instanceChanged.body>;
 
@@ -98,13 +95,8 @@ export async function openLiveStates(parts: {
   };
 }
 
-function liveStateOf({ state, lastUsedAtMs, because, isolation, hostId, memoryMib }: InstanceReport): LiveState {
-  return {
-    state,
-    lastUsedAtMs,
-    because,
-    isolation,
-    ...(hostId === undefined ? {} : { hostId }),
-    ...(memoryMib === undefined ? {} : { memoryMib }),
-  };
+/** Who it is, and the policy that it goes by, are the store's to say. */
+function liveStateOf(report: InstanceReport): LiveState {
+  const { instanceId: _, generation: __, workspace: ___, name: ____, idle: _____, ...live } = report;
+  return live;
 }

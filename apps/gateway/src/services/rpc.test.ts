@@ -1,5 +1,5 @@
 import type { ApiRouter } from '@torpor/api';
-import { Generation, instanceChanged, NodeId, SandboxName } from '@torpor/contracts';
+import { Generation, instanceChanged, NodeId, SandboxName, storeInstance } from '@torpor/contracts';
 import { createTRPCClient, httpBatchLink, httpSubscriptionLink, splitLink } from '@trpc/client';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { NODE, rehearse, type Rehearsal } from '../rehearsal.ts';
@@ -54,6 +54,41 @@ describe('first-party clients', () => {
     await client.sandboxes.delete.mutate(named('kept'));
     await client.sandboxes.create.mutate(named('kept'));
     await expect(client.sandboxes.create.mutate(ask)).rejects.toMatchObject({ data: { failure: { code: 'gone' } } });
+  });
+
+  it('store sandboxes, and see where they sleep and what a wake took', async () => {
+    const client = clientOf();
+    await stage.plant('kept');
+    const reply = { state: 'paused', tookMs: 5, reason: 'the pool is full' } as const;
+    const served = await stage.bus.as('node').serve(storeInstance, async () => reply, { node: NODE });
+    expect(await client.sandboxes.store.mutate(named('kept'))).toEqual(reply);
+    await served.close();
+    const wakes = { stored: { lastMs: 140, predictedMs: 150, measured: 2 } };
+    const lost = { atMs: 1, to: 'image', reason: 'what happened after that was lost' } as const;
+    stage.reported = { state: 'stored', tier: 'stored', wakeMs: 150, wakes, imageBytes: 7, lost, reason: lost.reason };
+    expect(await client.sandboxes.get.query(named('kept'))).toMatchObject(stage.reported);
+    stage.reported = {};
+    expect(await client.stats.query({})).toMatchObject({ wakes: { all: 0, lost: 0 } });
+  });
+
+  it('make snapshots, go back to them, and forks of them', async () => {
+    const client = clientOf();
+    await client.sandboxes.create.mutate(named('parent'));
+    const made = await client.snapshots.create.mutate({ ...named('parent'), snapshot: 'one' });
+    expect(made).toMatchObject({ name: 'one', state: 'ready', because: 'asked' });
+    expect(await client.snapshots.list.query(named('parent'))).toEqual([made]);
+    const restored = await client.snapshots.restore.mutate({ ...named('parent'), snapshot: 'one' });
+    expect(restored.snapshot.id).toBe(made.id);
+    await client.sandboxes.create.mutate(named('fork-2'));
+    const ask = { ...named('parent'), as: SandboxName.parse('fork'), count: 3, snapshot: 'one', env: { A: '1' } };
+    const { forks, failed } = await client.sandboxes.fork.mutate(ask);
+    expect(forks.map(({ name, origin }) => `${name} of ${origin?.name}`).sort()).toEqual([
+      'fork-1 of parent',
+      'fork-3 of parent',
+    ]);
+    expect(failed).toMatchObject([{ name: 'fork-2', code: 'conflict' }]);
+    await client.snapshots.delete.mutate({ ...named('parent'), snapshot: made.id });
+    expect(await client.snapshots.list.query(named('parent'))).toEqual([]);
   });
 
   it('make keys that open, and revoke them', async () => {

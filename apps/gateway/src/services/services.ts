@@ -13,6 +13,7 @@ import type { LiveState, LiveStates } from '../sandboxes/live-states.ts';
 import type { Offers } from '../sandboxes/offer.ts';
 import { pagesOf } from '../sandboxes/pages.ts';
 import type { Sandboxes } from '../sandboxes/sandboxes.ts';
+import { forksOf } from './forks.ts';
 import { watchEvents } from './watch-events.ts';
 
 export interface ServicesParts {
@@ -103,6 +104,49 @@ function servicesFor(parts: ServicesParts, asked: Asked): Services {
           'sandbox.resume',
           () => name,
           async () => sandboxes.resume(await sandboxes.living(workspace, name), traceparent),
+        ),
+      store: ({ name }) =>
+        during(
+          'sandbox.store',
+          () => name,
+          async () => sandboxes.store(await sandboxes.living(workspace, name), traceparent),
+        ),
+      fork: (input) =>
+        during(
+          'sandbox.fork',
+          () => input.name,
+          async () => {
+            const { made, ...rest } = await forksOf(sandboxes, asked, input);
+            return { ...rest, forks: made.map((sandbox) => show(sandbox)) };
+          },
+        ),
+    },
+    receipts: {
+      list: async ({ name }) => sandboxes.receipts(await sandboxes.living(workspace, name), traceparent),
+      key: async ({ nodeId }) => ({ key: await sandboxes.receiptKey(nodeId, traceparent) }),
+    },
+    snapshots: {
+      create: ({ name, snapshot }) =>
+        during(
+          'snapshot.create',
+          () => name,
+          async () => {
+            const how = { by: key.subject, ...(snapshot === undefined ? {} : { name: snapshot }) };
+            return sandboxes.snapshot(await sandboxes.living(workspace, name), how, traceparent);
+          },
+        ),
+      list: async ({ name }) => [...(await sandboxes.snapshots(await sandboxes.living(workspace, name), traceparent))],
+      restore: ({ name, snapshot }) =>
+        during(
+          'snapshot.restore',
+          () => name,
+          async () => sandboxes.restore(await sandboxes.living(workspace, name), snapshot, traceparent),
+        ),
+      delete: ({ name, snapshot }) =>
+        during(
+          'snapshot.delete',
+          () => name,
+          async () => sandboxes.deleteSnapshot(await sandboxes.living(workspace, name), snapshot, traceparent),
         ),
     },
     keys: {
@@ -221,10 +265,13 @@ async function statsOf({ store, live, clock }: ServicesParts, { caller }: Asked,
     usage: {
       runningMs: total((sum) => (sum.tier === 'running' ? sum.spanMs : 0)),
       pausedMs: total((sum) => (sum.tier === 'paused' ? sum.spanMs : 0)),
+      storedMs: total((sum) => (sum.tier === 'stored' ? sum.spanMs : 0)),
       cpuMs: total((sum) => sum.cpuMs),
       memoryMibMs: total((sum) => sum.memoryMibMs),
       egressBytes: total((sum) => sum.egressBytes),
+      diskMibMs: total((sum) => sum.diskMibMs),
     },
+    wakes: { all: total((sum) => sum.wakes), lost: total((sum) => sum.wakesLost) },
   };
 }
 
@@ -243,9 +290,11 @@ async function countsOf(shelf: SandboxShelf, live: LiveStates, nowMs: number) {
 
 function sandboxView(sandbox: Sandbox, publicUrl: string, live: LiveState | undefined): SandboxView {
   const { ports: _, extra: __, terminatedRetentionMs: ___, updatedAtMs: ____, ...rest } = sandbox;
+  const reason = sandbox.reason ?? live?.reason;
   return {
     ...rest,
     ...live,
+    ...(reason === undefined ? {} : { reason }),
     lastUsedAtMs: Math.max(sandbox.lastUsedAtMs, live?.lastUsedAtMs ?? 0),
     url: dataPlaneUrl(publicUrl, sandbox.workspace, sandbox.name),
   };

@@ -172,6 +172,15 @@ describe('a wake', () => {
     expect([ran.status, ran.headers['server-timing']]).toEqual([200, 'wake;desc="running";dur=0']);
   });
 
+  it('from disk is told as such', async () => {
+    await instance.store('asked');
+    const woke = await ask('/guest/v1/health');
+    expect([woke.headers['server-timing'], woke.headers['x-torpor-state']]).toEqual([
+      expect.stringMatching(/^wake;desc="stored";dur=\d+\.\d+$/),
+      'stored',
+    ]);
+  });
+
   it('is one for a hundred requests at once', async () => {
     await instance.pause();
     const answers = await Promise.all(Array.from({ length: 100 }, () => ask('/guest/v1/health')));

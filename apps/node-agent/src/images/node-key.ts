@@ -3,7 +3,7 @@
  * who has it and the disk can read every sandbox of the node, who has only the disk can read none.
  */
 import type { WorkspaceName } from '@torpor/contracts';
-import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:crypto';
+import { createCipheriv, createDecipheriv, createPrivateKey, hkdfSync, randomBytes, type KeyObject } from 'node:crypto';
 import { open, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
@@ -11,6 +11,8 @@ const CIPHER = 'aes-256-gcm';
 const KEY_BYTES = 32;
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
+/** PKCS #8, as far as the seed. */
+const ED25519_HEAD = Buffer.from('302e020100300506032b657004220420', 'hex');
 
 export class NodeKey {
   readonly #key: Buffer;
@@ -43,6 +45,12 @@ export class NodeKey {
     } catch (cause) {
       throw new Error(`${what} was not sealed by this node's key`, { cause });
     }
+  }
+
+  /** What the node signs with: Ed25519. It tells nothing of the key that it comes from. */
+  signing(): KeyObject {
+    const seed = Buffer.from(hkdfSync('sha256', this.#key, '', 'torpor receipts', KEY_BYTES));
+    return createPrivateKey({ key: Buffer.concat([ED25519_HEAD, seed]), format: 'der', type: 'pkcs8' });
   }
 
   /** One key for each workspace, so that it can be handed on alone. */

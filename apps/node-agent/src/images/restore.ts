@@ -2,10 +2,13 @@
  * Making an instance run again that runs no more: from its newest image, when that will not do from an older one, and when there is none from its files.
  * Whatever is lost by that is said by what is answered, and never done for a host that is only in trouble: that wake fails and may be asked again.
  */
+import type { Check, Receipt } from '@torpor/contracts';
 import { explain } from '@torpor/kernel';
+import { isShort } from '@torpor/policy';
 import { isDamage, isOfImage, type Guest, type RestoreSpec } from '@torpor/runtime';
 import type { KeptImage, Shelf } from '../journal/index.ts';
 import type { Body, Parts } from '../parts.ts';
+import { checkWake, shortOf } from '../receipts/check.ts';
 import type { Sleeper } from './store.ts';
 
 const ATTEMPTS = 2;
@@ -13,43 +16,55 @@ const ATTEMPTS = 2;
 export interface CameBack {
   readonly guest: Guest;
   readonly from: 'image' | 'files';
-  readonly image: string | undefined;
+  readonly image: KeptImage | undefined;
   /** From when on nothing of it is left, ms since the epoch; `undefined` when nothing was lost. From `files`, its memory is lost whole. */
   readonly lostSinceMs: number | undefined;
+  /** What was looked at before anybody is let in; nothing of one that comes from its files. */
+  readonly checks: readonly Check[];
+  /** Images that would not do, the newest first. */
+  readonly refused: Receipt['refused'];
 }
 
 export async function restoreOnHost(parts: Parts, body: Body, sleeper: Sleeper): Promise<CameBack> {
   const { shelving } = sleeper;
+  const refused: Receipt['refused'] = [];
   let keep: string | undefined;
   for (;;) {
-    const { images, rests } = shelving.shelf;
+    const { images, rests, rewound } = shelving.shelf;
     const image = images.at(-1);
-    if (!image) return await boot(parts, body, sleeper, keep);
+    if (!image) return { ...(await boot(parts, body, sleeper, keep)), refused };
     if (rests === 'elsewhere') keep ??= shelving.shelf.aside ?? diskName(parts, sleeper);
-    const refused = await restoreFrom(parts, body, sleeper, image, keep);
-    if (refused === undefined) {
-      const lostSinceMs = rests === 'elsewhere' ? image.atMs : undefined;
-      return { guest: guestOf(parts, body, sleeper.claim.token), from: 'image', image: image.image, lostSinceMs };
+    const tried = await restoreFrom(parts, body, sleeper, image, keep);
+    if (tried.kind === 'runs') {
+      const isAsked = rewound?.image === image.image; // somebody wants it back, and knows what that means
+      const lostSinceMs = rests === 'elsewhere' && !isAsked ? image.atMs : undefined;
+      return { guest: tried.guest, from: 'image', image, lostSinceMs, checks: tried.checks, refused };
     }
-    parts.events.imageRefused({ ...whoIs(sleeper), image: image.image, reason: refused.reason });
-    await shelving.damaged(image.image, refused);
+    const { reason } = tried;
+    parts.events.imageRefused({ ...whoIs(sleeper), image: image.image, reason });
+    refused.push({ image: image.image, reason });
+    await shelving.damaged(image.image, tried);
   }
 }
 
-export interface Refused {
+interface Refused {
+  readonly kind: 'refused';
   readonly reason: string;
   /** Its bytes are what was written: another host, or gVisor, may make more of them. It is put aside and not removed. */
   readonly isWhole: boolean;
 }
 
-/** `undefined` when it runs; else why this image will not do. Throws when it may, another time: under the key that it was sealed with, for one. */
+/**
+ * Throws when it may do another time: under the key that it was sealed with, for one. What comes back as less than it was is tried again, for nobody was
+ * let in, and then gives way to an older image where there is one; where there is none, nothing better is to be had.
+ */
 async function restoreFrom(
   parts: Parts,
   body: Body,
   sleeper: Sleeper,
-  { image, sealedKey }: KeptImage,
+  { image, sealedKey, census }: KeptImage,
   keep: string | undefined,
-): Promise<Refused | undefined> {
+): Promise<Refused | { readonly kind: 'runs'; readonly guest: Guest; readonly checks: readonly Check[] }> {
   const { spec, claim, shelving } = sleeper;
   const key = parts.nodeKey.open(claim.workspace, image, sealedKey);
   for (let attempt = 1; ; attempt++) {
@@ -60,17 +75,30 @@ async function restoreFrom(
       { operation: 'restore', image, ...(keep === undefined || isOn(sleeper, keep) ? {} : { keep }) },
       steps,
     );
+    const restoredAtMs = parts.clock.nowMs();
     try {
       await parts.journal.carryOut(intent, steps);
     } catch (error) {
-      if (isDamage(error)) return { reason: explain(error), isWhole: false };
+      if (isDamage(error)) return { kind: 'refused', reason: explain(error), isWhole: false };
       if (attempt < ATTEMPTS && !parts.closing.aborted) continue;
       if (!isOfImage(error) || parts.closing.aborted) throw error;
-      return { reason: explain(error), isWhole: true };
+      return { kind: 'refused', reason: explain(error), isWhole: true };
+    }
+    const guest = guestOf(parts, body, claim.token);
+    const about = { clock: parts.clock, before: census, generation: claim.generation, restoredAtMs };
+    const checks = await checkWake(guest, about);
+    if (isShort(checks) && !parts.closing.aborted && (attempt < ATTEMPTS || hasOlder(sleeper))) {
+      guest.close();
+      if (attempt < ATTEMPTS) continue;
+      return { kind: 'refused', reason: shortOf(checks), isWhole: true };
     }
     await shelving.done({ operation: 'restore', process: await processOf(parts, body) }, { durable: true });
-    return undefined;
+    return { kind: 'runs', guest, checks };
   }
+}
+
+function hasOlder({ shelving }: Sleeper): boolean {
+  return shelving.shelf.images.length > 1;
 }
 
 function diskFor(rests: Shelf['rests'], keep: string | undefined): RestoreSpec['disk'] {
@@ -79,7 +107,12 @@ function diskFor(rests: Shelf['rests'], keep: string | undefined): RestoreSpec['
 }
 
 /** Its files as they are, and a guest that is told again who it is. */
-async function boot(parts: Parts, body: Body, sleeper: Sleeper, keep: string | undefined): Promise<CameBack> {
+async function boot(
+  parts: Parts,
+  body: Body,
+  sleeper: Sleeper,
+  keep: string | undefined,
+): Promise<Omit<CameBack, 'refused'>> {
   const { spec, claim, shelving } = sleeper;
   const steps = parts.driver.bootSteps({ ...spec, instanceId: body.hostId }, keep === undefined ? {} : { from: keep });
   const { intent } = await shelving.intend({ operation: 'boot' }, steps);
@@ -97,7 +130,8 @@ async function boot(parts: Parts, body: Body, sleeper: Sleeper, keep: string | u
     fresh.close();
   }
   await shelving.done({ operation: 'boot', process: await processOf(parts, body) }, { durable: true });
-  return { guest: guestOf(parts, body, claim.token), from: 'files', image: undefined, lostSinceMs: 0 };
+  const guest = guestOf(parts, body, claim.token);
+  return { guest, from: 'files', image: undefined, lostSinceMs: 0, checks: [] };
 }
 
 async function processOf(parts: Parts, { hostId }: Body) {

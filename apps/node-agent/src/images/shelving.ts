@@ -5,10 +5,13 @@ import {
   namesOn,
   shelfAfter,
   spare,
+  takenOver,
   type DoneWords,
   type IntentWords,
+  type KeptSnapshot,
   type Process,
   type Shelf,
+  type SnapshotNote,
 } from '../journal/index.ts';
 import type { Parts } from '../parts.ts';
 
@@ -21,11 +24,18 @@ export class Shelving {
   constructor(parts: Parts, hostId: () => InstanceId, shelf: Shelf = EMPTY_SHELF) {
     this.#parts = parts;
     this.#hostId = hostId;
-    this.#shelf = shelf;
+    this.#shelf = takenOver(shelf);
   }
 
   get shelf(): Shelf {
     return this.#shelf;
+  }
+
+  /** Whatever sleeps in an image has one. */
+  get newest(): string {
+    const newest = this.#shelf.images.at(-1);
+    if (!newest) throw new Error('there is no image of it');
+    return newest.image;
   }
 
   get names(): string[] {
@@ -46,6 +56,32 @@ export class Shelving {
     this.#shelf = shelfAfter(this.#shelf, await this.#parts.journal.damaged(this.#hostId(), image, why));
   }
 
+  async unmade(image: string, reason: string): Promise<void> {
+    this.#shelf = shelfAfter(this.#shelf, await this.#parts.journal.unmade(this.#hostId(), image, reason));
+  }
+
+  /** The newest image is kept as a snapshot, too. */
+  async keep(image: string, note: SnapshotNote): Promise<KeptSnapshot> {
+    this.#shelf = shelfAfter(this.#shelf, await this.#parts.journal.kept(this.#hostId(), image, note));
+    return this.snapshot(image);
+  }
+
+  /** The snapshot is one no longer; what nobody needs of it goes with the next `tidy`. */
+  async unkeep(image: string): Promise<void> {
+    this.#shelf = shelfAfter(this.#shelf, await this.#parts.journal.unkept(this.#hostId(), image));
+  }
+
+  /** Nothing of it may run. */
+  async rewind(image: string): Promise<void> {
+    this.#shelf = shelfAfter(this.#shelf, await this.#parts.journal.rewound(this.#hostId(), image));
+  }
+
+  snapshot(image: string): KeptSnapshot {
+    const found = this.#shelf.snapshots.find((one) => one.image === image);
+    if (!found) throw new Error(`image ${image} is no snapshot`);
+    return found;
+  }
+
   /** Of a node-agent that was cut short: a release or a restore of it had begun, and the host runs it all the same. */
   async foundAlive(process: Process): Promise<void> {
     const { rests, coming } = this.#shelf;
@@ -62,12 +98,20 @@ export class Shelving {
   }
 
   /** Removes what need not be kept. `proven`: the image that a wake has just come from. */
-  async tidy(proven: string | undefined): Promise<void> {
-    const images = spare(this.#shelf, proven);
+  tidy(proven: string | undefined): Promise<void> {
+    return this.#forget(spare(this.#shelf, proven));
+  }
+
+  /** Removes rubbish, which nothing that is under way needs. */
+  sweep(): Promise<void> {
+    return this.#forget(this.#shelf.trash);
+  }
+
+  async #forget(images: readonly string[]): Promise<void> {
     if (images.length === 0) return;
     const steps = this.#parts.driver.forgetSteps({ instanceId: this.#hostId(), images });
-    const { intent } = await this.intend({ operation: 'forget', images }, steps);
+    const { intent } = await this.intend({ operation: 'forget', images: [...images] }, steps);
     await this.#parts.journal.carryOut(intent, steps);
-    await this.done({ operation: 'forget', images }, { durable: false });
+    await this.done({ operation: 'forget', images: [...images] }, { durable: false });
   }
 }

@@ -1,5 +1,6 @@
 /** Storing (DESIGN §4.4): an image of a sleeping instance is made and read back, and only then its RAM may be let go. Journaled step by step. */
 import type { InstanceId } from '@torpor/contracts';
+import type { Census } from '@torpor/policy';
 import type { Step, StoreFacts } from '@torpor/runtime';
 import type { Claim, Spec } from '../journal/index.ts';
 import type { Parts } from '../parts.ts';
@@ -16,11 +17,26 @@ export interface Sleeper {
   readonly claim: Claim;
   readonly spec: Spec;
   readonly shelving: Shelving;
+  /** What ran and listened when it fell asleep, if anybody could say. */
+  readonly census: Census | undefined;
 }
 
 /** Resolves when the image is whole. Throws GaveWay when `giveWay` aborts, as soon as the sandbox may be touched again. */
 export async function storeOnHost(parts: Parts, sleeper: Sleeper, giveWay: AbortSignal): Promise<Partial<StoreFacts>> {
-  const { hostId, claim, spec, shelving } = sleeper;
+  const { shelving } = sleeper;
+  const { image, sealedKey, steps, facts } = nextImage(parts, sleeper);
+  const { intent } = await shelving.intend({ operation: 'store', image, sealedKey, census: sleeper.census }, steps);
+  await parts.journal.carryOut(
+    intent,
+    steps.map((step) => yielding(step, giveWay)),
+  );
+  const { bytes = 0, memoryBytes = bytes } = facts;
+  await shelving.done({ operation: 'store', bytes, memoryBytes }, { durable: false }); // letting go fsyncs
+  return facts;
+}
+
+/** An image of what it is now, under the next name: the steps that make it, and what they find out on the way. */
+export function nextImage(parts: Parts, { hostId, claim, spec, shelving }: Sleeper) {
   const image = `${hostId}-${shelving.shelf.count + 1}`;
   const key = parts.nodeKey.fresh();
   const sealedKey = parts.nodeKey.seal(claim.workspace, image, key);
@@ -30,14 +46,7 @@ export async function storeOnHost(parts: Parts, sleeper: Sleeper, giveWay: Abort
   const facts: Partial<StoreFacts> = {};
   const told = (found: Partial<StoreFacts>) => void Object.assign(facts, found);
   const steps = parts.driver.storeSteps({ instanceId: hostId, image, key, manifest }, told);
-  const { intent } = await shelving.intend({ operation: 'store', image, sealedKey }, steps);
-  await parts.journal.carryOut(
-    intent,
-    steps.map((step) => yielding(step, giveWay)),
-  );
-  const { bytes = 0, memoryBytes = bytes } = facts;
-  await shelving.done({ operation: 'store', bytes, memoryBytes }, { durable: false }); // letting go fsyncs
-  return facts;
+  return { image, sealedKey, steps, facts };
 }
 
 /** False when somebody came before anything was let go. */
@@ -57,7 +66,8 @@ export async function releaseOnHost(
   return true;
 }
 
-function yielding(step: Step, giveWay: AbortSignal): Step {
+/** Throws GaveWay before a step, or in the middle of one that only concerns the image. */
+export function yielding(step: Step, giveWay: AbortSignal): Step {
   return {
     ...step,
     async run(intent) {

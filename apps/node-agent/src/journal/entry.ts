@@ -51,6 +51,10 @@ function step(entry: Entry, line: Line): Entry {
     case 'lives':
       return line.process ? { ...entry, process: line.process, died: undefined } : entry;
     case 'damaged':
+    case 'unmade':
+    case 'kept':
+    case 'unkept':
+    case 'rewound':
     case 'step':
       return entry;
   }
@@ -66,6 +70,7 @@ function ended(entry: Entry, line: DoneLine): Entry {
     case 'boot':
       return { ...entry, process: line.process, died: undefined };
     case 'store':
+    case 'snapshot':
     case 'release':
     case 'forget':
       return entry;
@@ -81,6 +86,7 @@ function intended(entry: Entry, line: IntentLine): Entry {
     case 'destroy':
       return { ...entry, destroying: line.reason };
     case 'store':
+    case 'snapshot':
     case 'release':
     case 'restore':
     case 'boot':

@@ -8,7 +8,7 @@ import type { JournalStore } from './store.ts';
 const GONE = '.gone';
 
 /**
- * One directory per instance under `dir`, readable by our own user only: `log.ndjson`, appended and never rewritten, and `hint.json`.
+ * One directory per instance under `dir`, readable by our own user only: `log.ndjson`, appended and never rewritten, `hint.json` and `receipts.json`.
  * Removing is a rename to `<hostId>.gone` first, so that half a removal cannot be taken for a journal.
  */
 export async function fileJournalStore(dir: string): Promise<JournalStore> {
@@ -63,6 +63,18 @@ export async function fileJournalStore(dir: string): Promise<JournalStore> {
       await rename(`${path}.new`, path);
     },
 
+    async putReceipts(hostId, text) {
+      const path = join(at(hostId), 'receipts.json');
+      try {
+        await writeDurably(`${path}.new`, text);
+        await rename(`${path}.new`, path);
+      } catch (error) {
+        if (!isAbsent(error)) throw error;
+      }
+    },
+
+    getReceipts: (hostId) => readIfThere(join(at(hostId), 'receipts.json')),
+
     async remove(hostId) {
       const gone = at(hostId) + GONE;
       try {
@@ -83,6 +95,16 @@ export async function fileJournalStore(dir: string): Promise<JournalStore> {
     if (wholeBytes === undefined) return;
     await file.truncate(wholeBytes);
     torn.delete(hostId);
+  }
+}
+
+async function writeDurably(path: string, text: string): Promise<void> {
+  const file = await open(path, 'w', 0o600);
+  try {
+    await file.writeFile(text);
+    await file.datasync();
+  } finally {
+    await file.close();
   }
 }
 

@@ -34,6 +34,8 @@ async function open() {
   return new Journal({ store: await fileJournalStore(join(dir, 'journal')), clock: systemClock });
 }
 
+const hint = { lastUsedAtMs: 5, paused: [1.5], stored: [], files: [], stores: [], storeAsked: false };
+
 /** What all open files have in common. */
 async function handles(): Promise<FileHandle> {
   const file = await openFile(dir, 'r');
@@ -61,11 +63,11 @@ describe('the journal', () => {
 
     await journal.claimDone(hostId);
     await journal.policyChanged(hostId, { kind: 'never' });
-    await journal.hint(hostId, { lastUsedAtMs: 5, wakeMs: 1.5 });
+    await journal.hint(hostId, hint);
     const [whole] = await (await open()).read();
     expect(whole?.entry).toMatchObject({ hostId, spec, process: { pid: 7, startTicks: 99 }, claimed: true });
     expect(whole?.entry.claim).toEqual({ ...claim, idle: { kind: 'never' } });
-    expect(whole?.hint).toEqual({ lastUsedAtMs: 5, wakeMs: 1.5 });
+    expect(whole?.hint).toEqual(hint);
   });
 
   it('keeps tokens from other users of the host', async () => {

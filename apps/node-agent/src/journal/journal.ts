@@ -7,11 +7,21 @@ import type { Clock } from '@torpor/kernel';
 import { runSteps, type Intent, type Step } from '@torpor/runtime';
 import { fold, type Entry } from './entry.ts';
 import { noFailpoints, type Failpoints } from './failpoints.ts';
-import { readLines, type Claim, type DoneLine, type IntentLine, type Line, type Process, type Spec } from './lines.ts';
+import { readHint, type Hint } from './hint.ts';
+import {
+  readLines,
+  type Claim,
+  type DoneLine,
+  type IntentLine,
+  type Line,
+  type Process,
+  type SnapshotNote,
+  type Spec,
+} from './lines.ts';
 import type { JournalStore } from './store.ts';
 
 /** What is done to an instance that somebody has: no birth, and not its end. */
-type Keeping = 'store' | 'release' | 'restore' | 'boot' | 'forget';
+type Keeping = 'store' | 'snapshot' | 'release' | 'restore' | 'boot' | 'forget';
 type KeepingIntent = Extract<IntentLine, { operation: Keeping }>;
 type Without<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
 type KeepingDone = Exclude<DoneLine, { operation: 'create' | 'claim' }>;
@@ -90,6 +100,30 @@ export class Journal {
     { reason, isWhole }: { reason: string; isWhole: boolean },
   ): Promise<Line> {
     const line = { kind: 'damaged', atMs: this.#clock.nowMs(), image, reason, isWhole } as const;
+    await this.#append(hostId, line, { durable: true, first: false });
+    return line;
+  }
+
+  async unmade(hostId: InstanceId, image: string, reason: string): Promise<Line> {
+    const line = { kind: 'unmade', atMs: this.#clock.nowMs(), image, reason } as const;
+    await this.#append(hostId, line, { durable: true, first: false });
+    return line;
+  }
+
+  async kept(hostId: InstanceId, image: string, note: SnapshotNote): Promise<Line> {
+    const line = { kind: 'kept', atMs: this.#clock.nowMs(), image, note } as const;
+    await this.#append(hostId, line, { durable: true, first: false });
+    return line;
+  }
+
+  async unkept(hostId: InstanceId, image: string): Promise<Line> {
+    const line = { kind: 'unkept', atMs: this.#clock.nowMs(), image } as const;
+    await this.#append(hostId, line, { durable: true, first: false });
+    return line;
+  }
+
+  async rewound(hostId: InstanceId, image: string): Promise<Line> {
+    const line = { kind: 'rewound', atMs: this.#clock.nowMs(), image } as const;
     await this.#append(hostId, line, { durable: true, first: false });
     return line;
   }
@@ -174,24 +208,6 @@ export class Journal {
 
   #append(hostId: InstanceId, line: Line, options: { durable: boolean; first: boolean }): Promise<void> {
     return this.#store.append(hostId, `${JSON.stringify(line)}\n`, options);
-  }
-}
-
-/** What is worth having after a restart, and may be lost: when it was last used, and how long its wakes take. */
-export interface Hint {
-  readonly lastUsedAtMs: number;
-  readonly wakeMs: number | undefined;
-}
-
-function readHint(text: string | undefined): Hint | undefined {
-  if (text === undefined) return undefined;
-  try {
-    const read: unknown = JSON.parse(text);
-    if (typeof read !== 'object' || read === null || !('lastUsedAtMs' in read)) return undefined;
-    const wakeMs = 'wakeMs' in read && typeof read.wakeMs === 'number' ? read.wakeMs : undefined;
-    return typeof read.lastUsedAtMs === 'number' ? { lastUsedAtMs: read.lastUsedAtMs, wakeMs } : undefined;
-  } catch {
-    return undefined; // A hint that is damaged is a hint that is lost.
   }
 }
 

@@ -4,6 +4,7 @@
  */
 import { Generation, IdlePolicy, InstanceId, SandboxName, Shape, WorkspaceName } from '@torpor/contracts';
 import { z } from 'zod';
+import { CensusShape } from '../receipts/census.ts';
 
 export const Spec = z.object({
   slot: z.number().int(),
@@ -36,6 +37,15 @@ const Process = z.object({
 });
 export type Process = z.infer<typeof Process>;
 
+/** Why a snapshot is kept, and what somebody calls it. */
+export const SnapshotNote = z.object({
+  name: z.string().optional(),
+  /** `fork`, `restore`: by itself, to make a fork of, or before a restore replaced what was there. */
+  because: z.enum(['asked', 'fork', 'restore']),
+  by: z.string().optional(),
+});
+export type SnapshotNote = z.infer<typeof SnapshotNote>;
+
 const steps = z.array(z.string());
 const atMs = z.number();
 
@@ -50,6 +60,17 @@ export const Line = z.union([
     steps,
     image: z.string(),
     sealedKey: z.string(),
+    /** What ran and listened when it fell asleep. */
+    census: CensusShape.optional(),
+  }),
+  z.object({
+    kind: z.literal('intent'),
+    operation: z.literal('snapshot'),
+    atMs,
+    steps,
+    image: z.string(),
+    sealedKey: z.string(),
+    note: SnapshotNote,
   }),
   z.object({ kind: z.literal('intent'), operation: z.literal('release'), atMs, steps }),
   z.object({
@@ -73,9 +94,25 @@ export const Line = z.union([
     bytes: z.number(),
     memoryBytes: z.number().optional(),
   }),
+  z.object({
+    kind: z.literal('done'),
+    operation: z.literal('snapshot'),
+    atMs,
+    image: z.string(),
+    bytes: z.number(),
+    memoryBytes: z.number(),
+  }),
   z.object({ kind: z.literal('done'), operation: z.literal('release'), atMs }),
   z.object({ kind: z.literal('done'), operation: z.enum(['restore', 'boot']), atMs, process: Process }),
   z.object({ kind: z.literal('done'), operation: z.literal('forget'), atMs, images: z.array(z.string()) }),
+  /** No snapshot became of it. */
+  z.object({ kind: z.literal('unmade'), atMs, image: z.string(), reason: z.string() }),
+  /** The newest image, which is all of it, is kept as a snapshot, too. */
+  z.object({ kind: z.literal('kept'), atMs, image: z.string(), note: SnapshotNote }),
+  /** The image is kept as a snapshot no longer. */
+  z.object({ kind: z.literal('unkept'), atMs, image: z.string() }),
+  /** Nothing of it runs, and its next wake goes back to this snapshot. */
+  z.object({ kind: z.literal('rewound'), atMs, image: z.string() }),
   /** An image that a restore refused. `isWhole`: its bytes are what was written, all the same. */
   z.object({
     kind: z.literal('damaged'),

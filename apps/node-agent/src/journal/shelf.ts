@@ -1,5 +1,9 @@
-/** What is kept of one instance besides its RAM, as its journal's lines tell it: its images, and whether the newest is what it is now. */
-import type { Line } from './lines.ts';
+/**
+ * What is kept of one instance besides its RAM, as its journal's lines tell it: the images it sleeps in, whether the newest is what it is now, and the
+ * snapshots, which are images that stay until somebody, or their own policy, lets them go. One image may be both.
+ */
+import type { Census } from '@torpor/policy';
+import type { Line, SnapshotNote } from './lines.ts';
 
 export interface KeptImage {
   readonly image: string;
@@ -10,11 +14,28 @@ export interface KeptImage {
   readonly bytes: number;
   /** What its memory takes in RAM. */
   readonly memoryBytes: number;
+  /** What ran and listened, if anybody could say. */
+  readonly census?: Census | undefined;
 }
+
+export interface KeptSnapshot extends KeptImage, SnapshotNote {}
+
+type Begun = Omit<KeptImage, 'bytes' | 'memoryBytes'>;
 
 export interface Shelf {
   /** Whole ones, read back and compared, the oldest first. */
   readonly images: readonly KeptImage[];
+  /** Likewise. */
+  readonly snapshots: readonly KeptSnapshot[];
+  /** Snapshots that were begun and neither ended nor given up when the journal ends. */
+  readonly making: readonly (Begun & { readonly note: SnapshotNote })[];
+  /** The last ones that came to nothing. */
+  readonly unmade: readonly {
+    readonly image: string;
+    readonly atMs: number;
+    readonly note: SnapshotNote;
+    readonly reason: string;
+  }[];
   /** Names that may exist on the host and are good for nothing: cut short, failed, or found damaged. */
   readonly trash: readonly string[];
   /** What a fall-back has put aside, the oldest first: disks as they were, without memory, and images that are whole and would not do. */
@@ -26,8 +47,10 @@ export interface Shelf {
    * `image alone`: so it is, but a restore has begun over that disk, which must be brought back first.
    */
   readonly rests: 'elsewhere' | 'image' | 'image alone';
+  /** The newest image is a snapshot that somebody wants to go back to; `rested`: where all of it was before. */
+  readonly rewound: { readonly image: string; readonly rested: Shelf['rests'] } | undefined;
   /** What was begun and not ended when the journal ends. */
-  readonly trying: { readonly image: string; readonly sealedKey: string; readonly atMs: number } | undefined;
+  readonly trying: Begun | undefined;
   /** A wake that was begun and not ended. From an image, what runs is it; from files it may not yet know who it is. */
   readonly coming: 'from image' | 'from files' | undefined;
   /** The name that this wake has put the disk aside under, which was all of the files that there is. */
@@ -36,19 +59,35 @@ export interface Shelf {
 
 export const EMPTY_SHELF: Shelf = {
   images: [],
+  snapshots: [],
+  making: [],
+  unmade: [],
   trash: [],
   disks: [],
   count: 0,
   rests: 'elsewhere',
+  rewound: undefined,
   trying: undefined,
   coming: undefined,
   aside: undefined,
 };
 
+const UNMADE_TOLD = 5;
+
 /** Every name that must go when the instance does. */
 export function namesOn(shelf: Shelf): string[] {
-  const names = [...shelf.images.map(({ image }) => image), ...shelf.trash, ...shelf.disks];
-  return shelf.trying ? [...names, shelf.trying.image] : names;
+  const { images, snapshots, making, trash, disks, trying } = shelf;
+  const begun = trying ? [...making, trying] : making;
+  const whole = [...images, ...snapshots, ...begun].map(({ image }) => image);
+  return [...new Set([...whole, ...trash, ...disks])];
+}
+
+/** As the next node-agent takes it over: snapshots that were being made when this one ended will not be. */
+export function takenOver(shelf: Shelf): Shelf {
+  return shelf.making.reduce(
+    (so, { image }) => unmade(so, image, 'the node-agent ended while it was being made'),
+    shelf,
+  );
 }
 
 export function shelfAfter(shelf: Shelf, line: Line): Shelf {
@@ -57,18 +96,48 @@ export function shelfAfter(shelf: Shelf, line: Line): Shelf {
       return begun(shelf, line);
     case 'done':
       return ended(shelf, line);
-    case 'damaged':
-      return { ...refused(shelf, line), rests: 'elsewhere' };
+    case 'unmade':
+      return unmade(shelf, line.image, line.reason);
+    case 'kept': {
+      const kept = shelf.images.find(({ image }) => image === line.image);
+      const others = shelf.snapshots.filter(({ image }) => image !== line.image);
+      return kept ? { ...shelf, snapshots: [...others, { ...kept, ...line.note }] } : shelf;
+    }
+    case 'unkept': {
+      const snapshots = shelf.snapshots.filter(({ image }) => image !== line.image);
+      const isSleptIn = shelf.images.some(({ image }) => image === line.image);
+      return { ...shelf, snapshots, trash: isSleptIn ? shelf.trash : [...shelf.trash, line.image] };
+    }
+    case 'rewound': {
+      const to = shelf.snapshots.find(({ image }) => image === line.image);
+      if (!to) return shelf;
+      const images = [...shelf.images.filter(({ image }) => image !== line.image), to];
+      const { rests } = shelf;
+      return {
+        ...shelf,
+        images,
+        rests: rests === 'elsewhere' ? rests : 'image alone',
+        rewound: { image: to.image, rested: rests },
+      };
+    }
+    case 'damaged': {
+      // Where it was to go back to is gone, and where it was is not.
+      const isAsBefore = shelf.rewound?.image === line.image && shelf.rewound.rested !== 'elsewhere';
+      return { ...refused(shelf, line), rests: isAsBefore ? 'image alone' : 'elsewhere', rewound: undefined };
+    }
     case 'died':
       return { ...shelf, rests: 'elsewhere' };
     case 'lives':
-      return { ...shelf, rests: 'elsewhere', coming: undefined, aside: undefined };
+      return { ...shelf, rests: 'elsewhere', rewound: undefined, coming: undefined, aside: undefined };
     default:
       return shelf;
   }
 }
 
 function refused(shelf: Shelf, { image, isWhole = false }: Extract<Line, { kind: 'damaged' }>): Shelf {
+  const isSnapshot = shelf.snapshots.some((one) => one.image === image);
+  // It stays what somebody may go back to; nobody falls back to it.
+  if (isWhole && isSnapshot) return { ...shelf, images: shelf.images.filter((one) => one.image !== image) };
   const rest = dropped(shelf, [image]);
   return isWhole ? { ...rest, disks: [...rest.disks, image] } : { ...rest, trash: [...rest.trash, image] };
 }
@@ -76,9 +145,13 @@ function refused(shelf: Shelf, { image, isWhole = false }: Extract<Line, { kind:
 function begun(shelf: Shelf, line: Extract<Line, { kind: 'intent' }>): Shelf {
   switch (line.operation) {
     case 'store': {
-      const { image, sealedKey, atMs } = line;
+      const { image, sealedKey, atMs, census } = line;
       const trash = shelf.trying ? [...shelf.trash, shelf.trying.image] : shelf.trash;
-      return { ...shelf, trash, count: shelf.count + 1, trying: { image, sealedKey, atMs } };
+      return { ...shelf, trash, count: shelf.count + 1, trying: { image, sealedKey, atMs, census } };
+    }
+    case 'snapshot': {
+      const { image, sealedKey, atMs, note } = line;
+      return { ...shelf, count: shelf.count + 1, making: [...shelf.making, { image, sealedKey, atMs, note }] };
     }
     case 'release':
       return { ...shelf, rests: 'image' }; // Nothing happens in it from here on, unless a `lives` follows.
@@ -102,9 +175,18 @@ function ended(shelf: Shelf, line: Extract<Line, { kind: 'done' }>): Shelf {
       const { bytes, memoryBytes = bytes } = line;
       return { ...shelf, images: [...shelf.images, { ...shelf.trying, bytes, memoryBytes }], trying: undefined };
     }
+    case 'snapshot': {
+      const made = shelf.making.find(({ image }) => image === line.image);
+      if (!made) return shelf;
+      const { note, ...rest } = made;
+      const { bytes, memoryBytes } = line;
+      const making = shelf.making.filter((one) => one !== made);
+      return { ...shelf, making, snapshots: [...shelf.snapshots, { ...rest, ...note, bytes, memoryBytes }] };
+    }
     case 'restore':
+      return { ...provenNewest(shelf), rests: 'elsewhere', rewound: undefined, coming: undefined, aside: undefined };
     case 'boot':
-      return { ...shelf, rests: 'elsewhere', coming: undefined, aside: undefined };
+      return { ...shelf, rests: 'elsewhere', rewound: undefined, coming: undefined, aside: undefined };
     case 'forget':
       return dropped(shelf, line.images);
     default:
@@ -112,11 +194,30 @@ function ended(shelf: Shelf, line: Extract<Line, { kind: 'done' }>): Shelf {
   }
 }
 
+function unmade(shelf: Shelf, image: string, reason: string): Shelf {
+  const given = shelf.making.find((one) => one.image === image);
+  if (!given) return shelf;
+  const { atMs, note } = given;
+  const making = shelf.making.filter((one) => one !== given);
+  const told = [...shelf.unmade, { image, atMs, note, reason }].slice(-UNMADE_TOLD);
+  return { ...shelf, making, unmade: told, trash: [...shelf.trash, image] };
+}
+
+/** It has woken from its newest image, so nobody falls back to an older one any more: those that are snapshots are only that from now on. */
+function provenNewest(shelf: Shelf): Shelf {
+  const newest = shelf.images.at(-1);
+  const isSnapshot = ({ image }: KeptImage) => shelf.snapshots.some((one) => one.image === image);
+  return { ...shelf, images: shelf.images.filter((one) => one === newest || !isSnapshot(one)) };
+}
+
 function dropped(shelf: Shelf, names: readonly string[]): Shelf {
   const goes = (name: string) => names.includes(name);
+  const stays = ({ image }: { image: string }) => !goes(image);
   return {
     ...shelf,
-    images: shelf.images.filter(({ image }) => !goes(image)),
+    images: shelf.images.filter(stays),
+    snapshots: shelf.snapshots.filter(stays),
+    making: shelf.making.filter(stays),
     trash: shelf.trash.filter((name) => !goes(name)),
     disks: shelf.disks.filter((name) => !goes(name)),
     trying: shelf.trying && goes(shelf.trying.image) ? undefined : shelf.trying,
@@ -126,7 +227,7 @@ function dropped(shelf: Shelf, names: readonly string[]): Shelf {
 /** A wake from there proves an image; the one before it was kept until then. */
 const DISKS_KEPT = 2;
 
-/** What need not be kept: whatever is older than the image that a wake has proven, rubbish, and all but the last that was put aside. */
+/** What need not be kept: whatever is older than the image that a wake has proven (snapshots are not, see `provenNewest`), rubbish, and all but the last that was put aside. */
 export function spare(shelf: Shelf, proven: string | undefined): string[] {
   const at = shelf.images.findIndex(({ image }) => image === proven);
   const older = at < 0 ? [] : shelf.images.slice(0, at).map(({ image }) => image);

@@ -11,15 +11,25 @@ export interface JournalStore {
   readAll(): Promise<readonly { hostId: InstanceId; text: string; hint: string | undefined }[]>;
   /** Something worth having after a restart that may as well be lost: no fsync. */
   putHint(hostId: InstanceId, text: string): Promise<void>;
+  /** Written whole or not at all, and durably. Nothing is put for an instance that has no journal. */
+  putReceipts(hostId: InstanceId, text: string): Promise<void>;
+  getReceipts(hostId: InstanceId): Promise<string | undefined>;
   remove(hostId: InstanceId): Promise<void>;
+}
+
+interface MemoryJournal {
+  durable: string;
+  loose: string;
+  hint: string | undefined;
+  receipts: string | undefined;
 }
 
 /** Journals in memory: for the simulator. `crash` loses about half of the lines that were not durable. */
 export class MemoryJournalStore implements JournalStore {
-  readonly #journals = new Map<InstanceId, { durable: string; loose: string; hint: string | undefined }>();
+  readonly #journals = new Map<InstanceId, MemoryJournal>();
 
   async append(hostId: InstanceId, line: string, { durable }: { durable: boolean }): Promise<void> {
-    const journal = this.#journals.get(hostId) ?? { durable: '', loose: '', hint: undefined };
+    const journal = this.#journals.get(hostId) ?? { durable: '', loose: '', hint: undefined, receipts: undefined };
     this.#journals.set(hostId, journal);
     journal.loose += line;
     if (!durable) return;
@@ -34,6 +44,15 @@ export class MemoryJournalStore implements JournalStore {
   async putHint(hostId: InstanceId, text: string): Promise<void> {
     const journal = this.#journals.get(hostId);
     if (journal) journal.hint = text;
+  }
+
+  async putReceipts(hostId: InstanceId, text: string): Promise<void> {
+    const journal = this.#journals.get(hostId);
+    if (journal) journal.receipts = text;
+  }
+
+  async getReceipts(hostId: InstanceId): Promise<string | undefined> {
+    return this.#journals.get(hostId)?.receipts;
   }
 
   async remove(hostId: InstanceId): Promise<void> {

@@ -53,6 +53,34 @@ const stories: Record<string, Story> = {
     },
     act: (room) => theOne(room).wake(),
   },
+  'a snapshot': {
+    before: async (room) => void (await start(room)),
+    act: (room) => theOne(room).snapshots.make({ because: 'asked' }),
+  },
+  'the delete of a snapshot': {
+    before: async (room) => {
+      await start(room);
+      await theOne(room).snapshots.make({ because: 'asked', name: 'one' });
+    },
+    act: (room) => theOne(room).snapshots.remove('one'),
+  },
+  'a restore of a snapshot': {
+    before: async (room) => {
+      await start(room);
+      await theOne(room).snapshots.make({ because: 'asked', name: 'one' });
+    },
+    act: (room) => theOne(room).snapshots.rewind('one'),
+  },
+  'a fork': {
+    before: async (room) => {
+      await start(room);
+      await theOne(room).snapshots.make({ because: 'asked', name: 'one' });
+    },
+    act: (room) => {
+      const from = { instanceId: startAsk().instanceId, snapshot: 'one' };
+      return room.standby.start({ ...startAsk({ id: 'ibbbbbbbbbbb', generation: 2 }), from });
+    },
+  },
   'a cold create': { act: start },
   'a create from the pool': { before: fill, act: start },
   'a refill of a pool': { act: fill },
@@ -98,6 +126,8 @@ async function journaled({ store }: Stage): Promise<string[]> {
   return (await store.readAll()).map(({ hostId }) => hostId).sort();
 }
 
+const WITHOUT_LOSS = new Set(['a store', 'a wake from an image', 'a snapshot', 'a restore of a snapshot', 'a fork']);
+
 describe.each(Object.entries(stories))('killed during %s', (name, story) => {
   it('at any step: the next node-agent finds all or nothing, and the host equals the journal', async () => {
     const places: string[] = [];
@@ -118,7 +148,7 @@ describe.each(Object.entries(stories))('killed during %s', (name, story) => {
       if (instance) await assertWhole(instance, diedAt);
       // Whatever was left can be started, ended and forgotten as if nothing had been.
       if (!instance) await next.standby.start(startAsk());
-      if (name === 'a store' || name === 'a wake from an image') assert.equal(theOne(next).reason, undefined, diedAt);
+      if (WITHOUT_LOSS.has(name)) assert.equal(theOne(next).reason, undefined, diedAt);
       await next.standby.stop(startAsk().instanceId, startAsk().generation, 'asked');
       await clock.go(1_000);
       assert.equal(next.standby.find(startAsk().instanceId), undefined, diedAt);

@@ -29,7 +29,8 @@ export function foundAs(entry: Entry, facts: InstanceFacts): Found {
   const how = howItEnded(facts);
   if (!entry.claim) return { kind: 'gone', how };
   if (shelf.rests !== 'elsewhere') return { kind: 'stored', lost: undefined };
-  const fallsBack = shelf.images.length > 0 || shelf.coming !== undefined || entry.died !== undefined;
+  const isKept = shelf.images.length > 0 || shelf.snapshots.length > 0;
+  const fallsBack = isKept || shelf.coming !== undefined || entry.died !== undefined;
   if (fallsBack || isLostWithHost(facts)) {
     return { kind: 'stored', lost: entry.died ?? `${how}, while no node-agent ran` };
   }

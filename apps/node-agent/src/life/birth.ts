@@ -4,13 +4,15 @@ import type { Shape } from '@torpor/contracts';
 import type { Claim } from '../journal/index.ts';
 import type { Body, Parts, Recipe } from '../parts.ts';
 import type { Pools } from '../pools/pools.ts';
-import { claimOnHost, createOnHost, newBody, type Made } from './create.ts';
+import { claimOnHost, createOnHost, forkOnHost, newBody, type Made, type Origin } from './create.ts';
 import { destroySurely } from './destroy.ts';
 
 export interface BirthAsk {
   readonly claim: Claim;
   readonly shape: Shape;
   readonly recipe: Recipe;
+  /** Of a fork. */
+  readonly origin?: Origin | undefined;
 }
 
 /** Told of each body before anything is done with it, so that whoever cleans up knows where; `undefined`: that one is no longer theirs to clean up. */
@@ -38,7 +40,13 @@ export class Births {
   }
 
   /** An ask whose signal aborts before its turn is not begun; one that has begun goes on. */
-  async give(ask: BirthAsk, use: UseBody, signal?: AbortSignal): Promise<{ made: Made; from: 'pool' | 'cold' }> {
+  async give(
+    ask: BirthAsk,
+    use: UseBody,
+    signal?: AbortSignal,
+  ): Promise<{ made: Made; from: 'pool' | 'cold' | 'fork' }> {
+    const { origin } = ask;
+    if (origin) return { made: await this.#cold.run(() => this.#fromSnapshot(ask, origin, use), signal), from: 'fork' };
     const pooled = await this.#claims.run(() => this.#fromPool(ask, use), signal);
     if (pooled) return { made: pooled, from: 'pool' };
     return { made: await this.#cold.run(() => this.#fromNothing(ask, use), signal), from: 'cold' };
@@ -66,6 +74,15 @@ export class Births {
     use(body);
     const made = await createOnHost(this.#parts, body, { template: ask.recipe.template, shape: ask.shape });
     await claimOnHost(this.#parts, { ...made, asleep: false }, ask.claim, ask.recipe);
+    return made;
+  }
+
+  async #fromSnapshot(ask: BirthAsk, origin: Origin, use: UseBody): Promise<Made> {
+    await this.#parts.admission.admit(origin.memoryMib);
+    const body = newBody(this.#parts);
+    use(body);
+    const made = await forkOnHost(this.#parts, body, origin);
+    await claimOnHost(this.#parts, { ...made, asleep: false, isFork: true }, ask.claim, ask.recipe);
     return made;
   }
 }

@@ -1,7 +1,8 @@
 /** Making an instance that has run nothing but the guest, and giving it an identity. Both are journaled; neither cleans up after itself. */
 import { newInstanceId, type Shape } from '@torpor/contracts';
 import { randomWord, type Chance } from '@torpor/kernel';
-import type { Guest } from '@torpor/runtime';
+import type { Guest, Step } from '@torpor/runtime';
+import { createHash } from 'node:crypto';
 import type { Claim, Spec } from '../journal/index.ts';
 import type { Body, Parts, Recipe } from '../parts.ts';
 
@@ -20,23 +21,54 @@ export function newBody(parts: Parts): Body {
 }
 
 export async function createOnHost(parts: Parts, body: Body, what: { template: string; shape: Shape }): Promise<Made> {
-  const { driver, journal } = parts;
-  const bootToken = newToken(parts.chance);
-  const spec = { slot: body.slot, template: what.template, shape: what.shape, bootToken };
-  const steps = driver.createSteps({ ...spec, instanceId: body.hostId });
-  const intent = await journal.intendCreate(body.hostId, spec, steps);
+  const spec = specOf(parts, body, what);
+  const steps = parts.driver.createSteps({ ...spec, instanceId: body.hostId });
+  return await carryThrough(parts, body, { spec, steps, token: spec.bootToken });
+}
+
+/** What a fork is made of: a snapshot, and what there was to it when it was made. */
+export interface Origin {
+  readonly image: string;
+  readonly key: Uint8Array;
+  readonly template: string;
+  readonly shape: Shape;
+  /** Accepted by the guest that comes back. */
+  readonly token: string;
+  /** What its memory takes when all of it is there. */
+  readonly memoryMib: number;
+}
+
+/** As `createOnHost`, with memory, processes and disk as the snapshot holds them. It believes itself to be what that was of, until the claim. */
+export async function forkOnHost(parts: Parts, body: Body, origin: Origin): Promise<Made> {
+  const spec = specOf(parts, body, origin);
+  const { image, key, token } = origin;
+  const disk = { kind: 'as-then' } as const;
+  const steps = parts.driver.restoreSteps({ ...spec, instanceId: body.hostId, image, key, token, disk });
+  return await carryThrough(parts, body, { spec, steps, token });
+}
+
+function specOf({ chance }: Parts, { slot }: Body, { template, shape }: { template: string; shape: Shape }): Spec {
+  return { slot, template, shape, bootToken: newToken(chance) };
+}
+
+async function carryThrough(
+  { driver, journal }: Parts,
+  { hostId, slot }: Body,
+  { spec, steps, token }: { spec: Spec; steps: readonly Step[]; token: string },
+): Promise<Made> {
+  const intent = await journal.intendCreate(hostId, spec, steps);
   await journal.carryOut(intent, steps);
-  const { pid, startTicks } = await driver.inspect(body.hostId);
+  const { pid, startTicks } = await driver.inspect(hostId);
   const { build } = driver;
-  await journal.createDone(body.hostId, { ...(pid ? { pid } : {}), ...(startTicks ? { startTicks } : {}), build });
-  const guest = driver.guest(driver.handle({ instanceId: body.hostId, slot: body.slot }), bootToken);
-  return { hostId: body.hostId, slot: body.slot, template: what.template, shape: what.shape, spec, guest };
+  await journal.createDone(hostId, { ...(pid ? { pid } : {}), ...(startTicks ? { startTicks } : {}), build });
+  const guest = driver.guest(driver.handle({ instanceId: hostId, slot }), token);
+  return { hostId, slot, template: spec.template, shape: spec.shape, spec, guest };
 }
 
 /** Makes it this sandbox. When it rejects, the instance may have half an identity: it must be destroyed. */
 export async function claimOnHost(
   parts: Parts,
-  made: Made & { readonly asleep: boolean },
+  made: Made & { readonly asleep: boolean; readonly isFork?: boolean },
   claim: Claim,
   recipe: Recipe & { readonly env: Readonly<Record<string, string>> },
 ): Promise<void> {
@@ -54,8 +86,20 @@ export async function claimOnHost(
     user: recipe.user,
     token: claim.token,
     generation: claim.generation,
+    ...(made.isFork ? { files: ownFiles(parts, made, claim) } : {}),
   });
   await parts.journal.claimDone(made.hostId);
+}
+
+/** Files by which machines are told apart, and find their way: a fork has those of its parent. */
+function ownFiles({ driver }: Parts, { hostId, slot }: Body, { instanceId }: Claim) {
+  const machineId = createHash('sha256').update(instanceId).digest('hex').slice(0, 32);
+  const { nameserver } = driver.handle({ instanceId: hostId, slot });
+  const resolver = `nameserver ${nameserver}\noptions timeout:3 attempts:2\n`;
+  return [
+    { path: '/etc/machine-id', content: `${machineId}\n`, mode: '0444' },
+    ...(nameserver === undefined ? [] : [{ path: '/etc/resolv.conf', content: resolver }]),
+  ];
 }
 
 export function newToken(chance: Chance): string {

@@ -21,6 +21,9 @@ export interface OpenPoint {
 /** What the counters of the host say, or `undefined` when it could not be asked: then they are taken to stand where they stood. */
 export type Reading = InstanceUsage | undefined;
 
+/** A closed stretch, whoever's it is. */
+export type Stretch = Omit<UsageInterval, 'workspace' | 'instanceId' | 'generation'>;
+
 export function firstPoint(atMs: number, tier: Tier, reading: Reading): OpenPoint {
   return { sequence: 0, ...pointAt(atMs, tier, reading, undefined) };
 }
@@ -28,19 +31,21 @@ export function firstPoint(atMs: number, tier: Tier, reading: Reading): OpenPoin
 /** Closes the stretch from `point` to `atMs`; the next begins there in `tier`. Counters that fell (a reboot, a new body) count from zero. */
 export function closeInterval(
   point: OpenPoint,
-  at: { atMs: number; tier: Tier; reading: Reading },
-): { interval: Omit<UsageInterval, 'workspace' | 'instanceId' | 'generation'>; next: OpenPoint } {
+  at: { atMs: number; tier: Tier; reading: Reading; wake?: UsageInterval['wake'] },
+): { interval: Stretch; next: OpenPoint } {
   const toMs = Math.max(at.atMs, point.fromMs);
   const next = { sequence: point.sequence + 1, ...pointAt(toMs, at.tier, at.reading, point) };
+  const { sequence, fromMs, tier } = point;
+  const span = { sequence, fromMs, toMs, tier, diskMib: next.diskMib, ...(at.wake ? { wake: at.wake } : {}) };
+  // Nothing of it ran. What the counters say by now is its restore's, and that is ours.
+  if (tier === 'stored') return { interval: { ...span, cpuMs: 0, memoryMibMs: 0, egressBytes: 0 }, next };
+  // Its RAM went at the end of the stretch, not little by little.
+  const memoryMibAfter = at.tier === 'stored' ? point.memoryMib : next.memoryMib;
   const interval = {
-    sequence: point.sequence,
-    fromMs: point.fromMs,
-    toMs,
-    tier: point.tier,
+    ...span,
     cpuMs: grown(point.cpuMs, next.cpuMs),
-    memoryMibMs: ((point.memoryMib + next.memoryMib) / 2) * (toMs - point.fromMs),
+    memoryMibMs: ((point.memoryMib + memoryMibAfter) / 2) * (toMs - fromMs),
     egressBytes: grown(point.egressBytes, next.egressBytes),
-    diskMib: next.diskMib,
   };
   return { interval, next };
 }

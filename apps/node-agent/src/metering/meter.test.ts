@@ -60,7 +60,13 @@ async function scene(options?: Parameters<typeof stage>[1]) {
     },
   };
   const open = async (room: Rehearsal) => {
-    const meter = new Meter({ parts: room.parts, wire: bus.as('node'), nodeId: NodeId.parse('n1'), note });
+    const meter = new Meter({
+      parts: room.parts,
+      wire: bus.as('node'),
+      nodeId: NodeId.parse('n1'),
+      note,
+      imageBytes: (id) => room.standby.find(id)?.imageBytes ?? 0,
+    });
     room.onChange = (instance) => meter.changed(instance);
     await meter.recall();
     await room.standby.adopt();
@@ -95,6 +101,36 @@ describe('the meter', () => {
     expect(booked.map(({ diskMib }) => diskMib)).toEqual([0, 0, 0, 7, 7]);
     for (let at = 1; at < booked.length; at++) expect(booked[at]?.fromMs).toBe(booked[at - 1]?.toMs);
     expect(booked.filter(({ tier }) => tier === 'paused').every(({ cpuMs }) => cpuMs === 0)).toBe(true);
+  });
+
+  it('counts what is stored as disk alone, images and all, and says how the sleep ended', async () => {
+    const { clock, set, booked, open } = await scene();
+    const room = rehearse(set, { storeAfterMs: 10_000 });
+    await open(room);
+    await room.standby.start(startAsk());
+    const instance = room.standby.at(startAsk().instanceId, 1);
+    await clock.go(100_000);
+    for (const disk of set.host.disks.values()) disk.usedMib = 7;
+    await clock.go(60_000);
+    const wake = async () => {
+      const stay = await instance.enter('request');
+      stay.leave();
+    };
+    await wake();
+    await clock.go(30_000);
+    set.host.damage([...set.host.images.keys()].at(-1) ?? '');
+    await wake();
+    await clock.go(10_000);
+    const stored = booked.filter(({ tier }) => tier === 'stored');
+    expect(stored.every(({ cpuMs, memoryMibMs, egressBytes }) => cpuMs + memoryMibMs + egressBytes === 0)).toBe(true);
+    expect(stored.map(({ diskMib }) => diskMib)).toContain(8);
+    expect(booked.flatMap(({ tier, wake }) => (wake ? [`${tier} ${wake}`] : []))).toEqual([
+      'stored whole',
+      'stored lost',
+    ]);
+    const paused = booked.find(({ tier }) => tier === 'paused');
+    expect(paused?.memoryMibMs).toBeGreaterThan(29 * 9_000); // to its last moment
+    for (let at = 1; at < booked.length; at++) expect(booked[at]?.fromMs).toBe(booked[at - 1]?.toMs);
   });
 
   it('after a crash goes on where it was: the same key never means two stretches', async () => {

@@ -10,11 +10,12 @@ import {
   type NodeId,
 } from '@torpor/contracts';
 import { explain, KeyedQueue } from '@torpor/kernel';
+import type { InstanceUsage } from '@torpor/runtime';
 import { z } from 'zod';
 import type { Note } from '../note.ts';
 import type { Parts } from '../parts.ts';
 import type { Instance } from '../standby/instance.ts';
-import { closeInterval, firstPoint, type OpenPoint, type Tier } from './intervals.ts';
+import { closeInterval, firstPoint, type OpenPoint, type Reading, type Tier } from './intervals.ts';
 
 const MINUTE_MS = 60_000;
 const FLUSH_MS = 5_000;
@@ -29,7 +30,7 @@ const Point = z.object({
   hostId: InstanceId,
   sequence: z.number(),
   fromMs: z.number(),
-  tier: z.enum(['running', 'paused']),
+  tier: z.enum(['running', 'paused', 'stored']),
   cpuMs: z.number(),
   memoryMib: z.number(),
   egressBytes: z.number(),
@@ -38,11 +39,21 @@ const Point = z.object({
 type Point = z.infer<typeof Point>;
 const Kept = z.object({ points: z.array(Point), waiting: z.array(UsageInterval) });
 
+/** The end of one stretch, and how the next begins. */
+interface Turn {
+  readonly atMs: number;
+  readonly tier: Tier;
+  readonly reading?: Reading;
+  readonly wake?: UsageInterval['wake'];
+}
+
 export interface MeterOptions {
   readonly parts: Parts;
   readonly wire: Wire;
   readonly nodeId: NodeId;
   readonly note: Note;
+  /** What the images of an instance take on disk. */
+  imageBytes(instanceId: InstanceId): number;
 }
 
 export class Meter {
@@ -78,8 +89,9 @@ export class Meter {
    * An instance's state changed. Never waits: what the host has to say is fetched afterwards, and not at all on the way to a wake. The changes of one
    * instance are followed in their order, however long the host takes over one of them.
    */
-  changed({ claim, body, state }: Instance): void {
-    const change = { claim, body, state, atMs: this.#options.parts.clock.nowMs() };
+  changed({ claim, body, state, past }: Instance): void {
+    const wake = past.lastWakeLost ? ('lost' as const) : ('whole' as const);
+    const change = { claim, body, state, wake, atMs: this.#options.parts.clock.nowMs() };
     const following = this.#changes.run(keyOf(claim), () => this.#follow(change));
     this.#beingFollowed.add(following);
     void following.finally(() => this.#beingFollowed.delete(following));
@@ -126,7 +138,7 @@ export class Meter {
     } else if (hasEnded(state)) {
       await this.#end(point, atMs);
     } else if (tier && tier !== point.tier) {
-      await this.#turn(point, atMs, tier);
+      await this.#turn(point, change, tier);
     } // else between tiers (pausing, waking): the old one goes on
   }
 
@@ -137,8 +149,7 @@ export class Meter {
   #takeUp(point: Point, state: InstanceState): void {
     if (state === 'creating') return; // the host has not told yet
     this.#left.delete(keyOf(point));
-    const tier = state === 'running' ? 'running' : 'paused';
-    if (!hasEnded(state)) this.#points.set(keyOf(point), { ...point, tier });
+    if (!hasEnded(state)) this.#points.set(keyOf(point), { ...point, tier: tierOf(state) ?? 'paused' });
     this.#isDirty = true;
   }
 
@@ -150,18 +161,20 @@ export class Meter {
     this.#isDirty = true;
   }
 
-  /** To sleep: the counters are read now that they stand still. Awake again: nothing was used meanwhile, so nothing is asked. */
-  async #turn(point: Point, atMs: number, tier: Tier): Promise<void> {
-    const reading = tier === 'running' ? undefined : (await this.#read([point])).get(point.hostId);
+  /** To sleep, or awake in a new body: the counters are read as they stand. Awake in the old one: nothing was used meanwhile, so nothing is asked. */
+  async #turn(point: Point, { atMs, wake }: Change, tier: Tier): Promise<void> {
+    const isWake = tier === 'running';
+    const readings = isWake && point.tier === 'paused' ? undefined : await this.#read([point]);
+    const turn = { atMs, tier, reading: readings?.get(point.hostId), ...(isWake ? { wake } : {}) };
     // The minute may have closed this stretch meanwhile, and begun the next.
-    this.#close(this.#points.get(keyOf(point)) ?? point, atMs, reading, tier);
+    this.#close(this.#points.get(keyOf(point)) ?? point, turn);
   }
 
   /** Its counters may be gone in a moment: read what there still is. */
   async #end(point: Point, atMs: number): Promise<void> {
     this.#points.delete(keyOf(point));
     const readings = await this.#read([point]);
-    this.#close(point, atMs, readings.get(point.hostId), point.tier, 'last');
+    this.#close(point, { atMs, tier: point.tier, reading: readings.get(point.hostId) }, 'last');
   }
 
   async #closeAll(): Promise<void> {
@@ -170,26 +183,35 @@ export class Meter {
     const atMs = this.#options.parts.clock.nowMs();
     for (const point of points) {
       const still = this.#points.get(keyOf(point));
-      if (still?.sequence === point.sequence) this.#close(still, atMs, readings.get(point.hostId), still.tier);
+      const turn = { atMs, tier: point.tier, reading: readings.get(point.hostId) };
+      if (still?.sequence === point.sequence) this.#close(still, turn);
     }
   }
 
-  #close(point: Point, atMs: number, reading: Parameters<typeof firstPoint>[2], tier: Tier, last?: 'last'): void {
+  #close(point: Point, turn: Turn, last?: 'last'): void {
     const { workspace, instanceId, generation, hostId } = point;
-    const { interval, next } = closeInterval(point satisfies OpenPoint, { atMs, tier, reading });
+    const { interval, next } = closeInterval(point satisfies OpenPoint, { reading: undefined, ...turn });
     this.#waiting.push({ workspace, instanceId, generation, ...interval });
     if (!last) this.#points.set(keyOf(point), { workspace, instanceId, generation, hostId, ...next });
     this.#isDirty = true;
   }
 
-  async #read(points: readonly Point[]): Promise<Awaited<ReturnType<Parts['driver']['usage']>>> {
+  async #read(points: readonly Point[]): Promise<ReadonlyMap<InstanceId, InstanceUsage>> {
     if (points.length === 0) return new Map();
     try {
-      return await this.#options.parts.driver.usage(points.map(({ hostId }) => hostId));
+      const readings = await this.#options.parts.driver.usage(points.map(({ hostId }) => hostId));
+      return new Map(points.flatMap((point) => this.#withImages(point, readings.get(point.hostId))));
     } catch (error) {
       this.#options.parts.events.usageUnread({ reason: explain(error) });
       return new Map();
     }
+  }
+
+  #withImages({ instanceId, hostId }: Point, reading: Reading): [InstanceId, InstanceUsage][] {
+    if (!reading) return [];
+    const imagesMib = this.#options.imageBytes(instanceId) / 2 ** 20;
+    const diskMib = reading.diskMib === undefined ? undefined : reading.diskMib + imagesMib;
+    return [[hostId, { ...reading, ...(diskMib === undefined ? {} : { diskMib }) }]];
   }
 
   async #book(): Promise<void> {
@@ -223,6 +245,8 @@ export class Meter {
 /** An instance as it was when its state changed. */
 interface Change extends Pick<Instance, 'claim' | 'body' | 'state'> {
   readonly atMs: number;
+  /** How the wake before it ended, if there was one. */
+  readonly wake: NonNullable<UsageInterval['wake']>;
 }
 
 function hasEnded(state: InstanceState): boolean {
@@ -230,7 +254,7 @@ function hasEnded(state: InstanceState): boolean {
 }
 
 function tierOf(state: InstanceState): Tier | undefined {
-  return state === 'running' || state === 'paused' ? state : undefined;
+  return state === 'running' || state === 'paused' || state === 'stored' ? state : undefined;
 }
 
 function keyOf({ instanceId, generation }: { instanceId: string; generation: number }): string {

@@ -44,11 +44,11 @@ export class Admission {
     return this.#looking;
   }
 
-  /** Throws `no_capacity` when another instance would cross a watermark. Counts it otherwise. */
-  async admit(): Promise<void> {
+  /** Throws `no_capacity` when another instance, reckoned to take so much, would cross a watermark. Counts it otherwise. */
+  async admit(mib: number = INSTANCE_MIB): Promise<void> {
     await this.#lookAgain();
-    refuse(this.#lack());
-    this.#reckonedMib += INSTANCE_MIB;
+    refuse(this.#lack({ mib: mib - INSTANCE_MIB }));
+    this.#reckonedMib += mib;
   }
 
   /** The same for a wake that brings so much memory back from the disk. Space there it has already. */
@@ -64,12 +64,12 @@ export class Admission {
 
   /** For the background: whether pools may be refilled, by what was seen last, at twice the watermark. */
   hasAmple(): boolean {
-    return this.#seen === undefined || this.#lack(2) === undefined;
+    return this.#seen === undefined || this.#lack({ factor: 2 }) === undefined;
   }
 
-  #lack(factor = 1): string | undefined {
+  #lack({ factor = 1, mib = 0 }: { factor?: number; mib?: number }): string | undefined {
     if (!this.#seen) return undefined;
-    const lackOfMemory = this.#lackOfMemory(0, factor);
+    const lackOfMemory = this.#lackOfMemory(mib, factor);
     if (lackOfMemory) return lackOfMemory;
     const { diskFreeMib } = this.#seen.capacity;
     if (diskFreeMib < this.#watermarks.diskFreeMib * factor) {

@@ -2,25 +2,41 @@
  * One claimed instance, as the standby engine drives it: happenings go in, the table (packages/policy) says what follows, and the effects are carried
  * out, operations on the host (`operations.ts`) strictly one after another. Nothing else changes its state.
  */
-import { isAsleep, type IdlePolicy, type InstanceId, type InstanceReport, type InstanceState } from '@torpor/contracts';
+import {
+  isAsleep,
+  type IdlePolicy,
+  type InstanceId,
+  type InstanceReport,
+  type InstanceState,
+  type Loss,
+  type Receipt,
+  type WakeTier,
+} from '@torpor/contracts';
 import { explain, Failure } from '@torpor/kernel';
 import { hasQueuedWake, isInRam, next, reported, type Effect, type Happening, type StandbyState } from '@torpor/policy';
 import type { Guest } from '@torpor/runtime';
+import { lossOf } from '../images/loss.ts';
+import type { CameBack } from '../images/restore.ts';
 import { Shelving } from '../images/shelving.ts';
 import type { Sleeper } from '../images/store.ts';
-import type { Claim, Process, Shelf, Spec } from '../journal/index.ts';
+import type { Claim, Hint, Process, Shelf, Spec } from '../journal/index.ts';
 import type { UseBody } from '../life/birth.ts';
 import type { Body, Parts } from '../parts.ts';
+import { takeCensus } from '../receipts/census.ts';
 import { Line } from './line.ts';
 import { Operations } from './operations.ts';
+import { Past } from './past.ts';
 import { refusalOf } from './refusal.ts';
 import { SleepWatch } from './sleep-watch.ts';
+import { Snapshots } from './snapshots.ts';
 import type { Stay } from './stay.ts';
 import { Storing } from './storing.ts';
 import { Uses, type UseKind } from './uses.ts';
 import { Visits } from './visits.ts';
 import { Vitals } from './vitals.ts';
-import { WakeTimes } from './wake-times.ts';
+
+/** How long a sleep waits for its census. Requests are let in meanwhile. */
+const NOTE_MS = 3_000;
 
 /** What carries an instance and speaks to it. */
 export interface Hosted extends Body {
@@ -33,8 +49,8 @@ export interface InstanceOptions {
   readonly claim: Claim;
   /** Absent: not chosen yet; `make` says it. */
   readonly body: Body | undefined;
-  readonly lastUsedAtMs?: number | undefined;
-  readonly wakeMs?: number | undefined;
+  /** What was worth keeping of it over a restart. */
+  readonly hint?: Hint | undefined;
   /** What is kept of it on the host already. */
   readonly shelf?: Shelf | undefined;
   /** Told after each change of the reported state. */
@@ -44,9 +60,8 @@ export interface InstanceOptions {
 export class Instance {
   readonly claim: Claim;
   readonly uses: Uses;
-  readonly wakeTimes: WakeTimes;
-  readonly restoreTimes = new WakeTimes();
-  readonly storeTimes = new WakeTimes();
+  readonly past: Past;
+  readonly snapshots: Snapshots;
   readonly #parts: Parts;
   readonly #visits: Visits;
   readonly #line = new Line();
@@ -86,8 +101,17 @@ export class Instance {
     this.#operations = new Operations(options.parts, this.#vitals);
     this.#storing = new Storing(options.parts, this.#vitals);
     this.#shelving = new Shelving(options.parts, () => this.#hostId, options.shelf);
-    this.uses = new Uses(options.parts.clock, options.lastUsedAtMs);
-    this.wakeTimes = new WakeTimes(options.wakeMs);
+    this.snapshots = new Snapshots(options.parts, this.#shelving, {
+      line: this.#line,
+      state: () => this.#state,
+      sleeper: () => this.#sleeper,
+      who: () => this.#who(),
+      happen: (what) => this.#happen(what),
+      wake: (signal) => this.wake(signal),
+      refusal: () => this.#refusal(),
+    });
+    this.uses = new Uses(options.parts.clock, options.hint?.lastUsedAtMs);
+    this.past = new Past(options.hint);
     this.#visits = new Visits(options.parts.clock, this.uses, {
       guest: () => this.guest,
       state: () => this.#state,
@@ -137,24 +161,33 @@ export class Instance {
       idle: this.#idle,
       ...(this.#reason === undefined ? {} : { reason: this.#reason }),
       ...this.#rest(),
+      ...this.past.report(),
     };
   }
 
   /** How deep it sleeps, and what its next wake may be expected to take. */
-  #rest(): Pick<InstanceReport, 'tier' | 'queuedWake' | 'wakeMs' | 'storeMs' | 'imageBytes'> {
-    const { images } = this.#shelving.shelf;
-    const tier = !isInRam(this.#state) ? (images.length > 0 ? 'stored' : 'files') : 'paused';
+  #rest(): Pick<InstanceReport, 'tier' | 'queuedWake' | 'wakeMs' | 'imageBytes' | 'imageAtMs'> {
     const asleep = isAsleep(this.state);
-    const wakeMs = asleep ? (tier === 'paused' ? this.wakeTimes : this.restoreTimes).predictedMs : undefined;
-    const storeMs = this.storeTimes.predictedMs;
-    const imageBytes = images.at(-1)?.bytes;
+    const wakeMs = asleep ? this.past.wakes[this.#tier].predictedMs : undefined;
+    const imageAtMs = this.#shelving.shelf.images.at(-1)?.atMs;
     return {
-      ...(asleep ? { tier } : {}),
+      ...(asleep ? { tier: this.#tier } : {}),
       ...(hasQueuedWake(this.#state) ? { queuedWake: true } : {}),
       ...(wakeMs === undefined ? {} : { wakeMs }),
-      ...(storeMs === undefined ? {} : { storeMs }),
-      ...(imageBytes === undefined ? {} : { imageBytes }),
+      ...(imageAtMs === undefined ? {} : { imageBytes: this.imageBytes, imageAtMs }),
     };
+  }
+
+  /** Where its next wake comes from. */
+  get #tier(): WakeTier {
+    if (isInRam(this.#state)) return 'paused';
+    if (this.#shelving.shelf.images.length > 0) return 'stored';
+    return this.state === 'storing' ? 'paused' : 'files'; // one that is on its way to its first image still has everything in RAM
+  }
+
+  /** What its images take on the disk. */
+  get imageBytes(): number {
+    return this.#shelving.shelf.images.reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
   /** Makes it: `work` answers what carries it. Rejects with what went wrong, and then it is on its way to be destroyed. */
@@ -186,6 +219,7 @@ export class Instance {
     if (found === 'found-frozen') this.#because = 'idle';
     this.#happen(found);
     this.#meetHeld();
+    this.snapshots.clearUp();
   }
 
   /** Those who came before it was known how it is. */
@@ -201,6 +235,7 @@ export class Instance {
     this.#lost = lost;
     this.#happen('found-stored');
     this.#meetHeld();
+    this.snapshots.clearUp();
   }
 
   /**
@@ -230,17 +265,24 @@ export class Instance {
 
   /** A person's pause, in use or not: asleep when it resolves, unless a request came in between. */
   async pause(): Promise<void> {
+    if (this.#state === 'running') await this.#note();
     this.#happen('pause-asked');
     if (this.#state === 'pausing') this.#because = 'asked';
     await this.#line.settled;
   }
 
-  /** A person's store, or the host's that wants the RAM: it has been let go when this resolves, unless a request came in between. */
+  /**
+   * A person's store (`asked`), or the host's that wants the RAM: it has been let go when this resolves, unless a request came in between. One that is
+   * stored already is as good.
+   */
   async store(because: string): Promise<void> {
     if (isInRam(this.#state)) await this.pause();
+    this.past.storeAsked = because === 'asked' && isAsleep(this.state);
     this.#happen('store-due');
-    if (this.#state === 'storing') this.#because = because;
+    if (this.state !== 'storing' && this.state !== 'stored') return;
+    this.#because = because;
     while (this.state === 'storing' && !this.#parts.closing.aborted) await this.#line.settled;
+    this.#writeHint();
   }
 
   setPolicy(idle: IdlePolicy): Promise<void> {
@@ -283,9 +325,18 @@ export class Instance {
     return this.#vitals.isSuspect;
   }
 
-  /** Resolves when the operation under way, if any, has ended. */
-  get settled(): Promise<void> {
-    return this.#line.settled;
+  /** Resolves when what is under way has ended. */
+  async settled(): Promise<void> {
+    await Promise.all([this.#line.settled, this.snapshots.settled()]);
+  }
+
+  /** What it was made of, and every image of it wants again. */
+  get spec(): Spec {
+    return this.#sleeper.spec;
+  }
+
+  get shelf(): Shelf {
+    return this.#shelving.shelf;
   }
 
   /** Lets go of everything without touching the host: the room closes, the instance goes on. */
@@ -308,7 +359,10 @@ export class Instance {
     const move = next(before, happening);
     this.#state = move.state;
     for (const effect of move.effects) this.#carryOut(effect);
-    if (move.state === 'running' && before !== 'running') this.#watchSleep();
+    if (move.state === 'running' && before !== 'running') {
+      this.past.census = undefined;
+      this.#watchSleep();
+    }
     if (move.state !== 'running' && before === 'running') this.#stopWatch();
     if (move.state === 'paused' && before !== 'paused') this.#watchStore();
     if (move.state !== 'paused' && before === 'paused') this.#storeTimer?.abort();
@@ -333,6 +387,10 @@ export class Instance {
         const sinceMs = this.#parts.clock.monotonicMs();
         return this.#start(() => this.#restore(sinceMs));
       }
+      case 'snapshot':
+        return this.#start(() => this.#snapshot());
+      case 'rewind':
+        return this.#start(() => this.#rewind());
       case 'destroy':
         return this.#start(() => this.#destroy());
       case 'let-in':
@@ -368,7 +426,7 @@ export class Instance {
   }
 
   async #wake(sinceMs: number): Promise<void> {
-    const { predictedMs } = this.wakeTimes;
+    const { predictedMs } = this.past.wakes.paused;
     const ended = await this.#operations.wake(this.#hostId, sinceMs);
     switch (ended.kind) {
       case 'gone':
@@ -378,7 +436,7 @@ export class Instance {
         this.#reason = `the last wake failed: ${ended.reason}`;
         return this.#happen('wake-failed');
       case 'done':
-        this.wakeTimes.add(ended.tookMs);
+        this.past.woke('paused', ended.tookMs);
         this.#reason = undefined;
         this.#because = 'request';
         this.#happen('wake-done');
@@ -391,19 +449,50 @@ export class Instance {
     const { tookMs } = ended;
     switch (ended.kind) {
       case 'done':
-        this.storeTimes.add(tookMs);
+        this.past.stores.add(tookMs);
         this.#reason = undefined;
         this.#parts.events.stored({ ...this.#who(), tookMs, ...ended.facts });
         return this.#happen('store-done');
       case 'cut':
+        this.past.storeAsked = false;
         this.#parts.events.storeCut({ ...this.#who(), tookMs });
         // Whoever waited may have been turned away since.
         return this.#happen(this.#state === 'storing-then-wake' ? 'store-cut' : 'store-failed');
       case 'failed':
+        this.past.storeAsked = false;
         this.#parts.events.storeFailed({ ...this.#who(), tookMs, reason: ended.reason });
         if (this.#state === 'storing') this.#reason = `the last store failed: ${ended.reason}`;
         return this.#happen('store-failed');
     }
+  }
+
+  async #snapshot(): Promise<void> {
+    const ended = await this.#operations.pause(this.#hostId, { insists: false });
+    if (ended.kind === 'gone') return this.snapshots.refuse(this.#refusal());
+    if (ended.kind === 'failed') {
+      this.snapshots.refuse(
+        new Failure('unavailable', `it could not be put to sleep: ${ended.reason}`, { retryable: true }),
+      );
+      return this.#happen('pause-failed');
+    }
+    const isSaved = await this.snapshots.take();
+    if (!isSaved && (await this.#vitals.isGone())) return;
+    this.#happen('pause-done');
+  }
+
+  async #rewind(): Promise<void> {
+    const ended = await this.#operations.pause(this.#hostId, { insists: false });
+    if (ended.kind !== 'done') {
+      const reason = ended.kind === 'failed' ? ended.reason : 'its process is gone';
+      this.snapshots.refuse(new Failure('unavailable', `it could not be put to sleep: ${reason}`, { retryable: true }));
+      return this.#happen('release-cut');
+    }
+    const rewound = await this.snapshots.goBack();
+    if (rewound === 'release-done') {
+      this.#guest?.close();
+      this.#guest = undefined;
+    }
+    this.#happen(rewound);
   }
 
   async #release(): Promise<void> {
@@ -415,6 +504,7 @@ export class Instance {
         this.#guest?.close();
         this.#guest = undefined;
         this.#parts.events.released({ ...this.#who(), tookMs: ended.tookMs });
+        this.#writeHint();
         return this.#happen('release-done');
       case 'cut':
         return this.#happen(this.#state === 'releasing-then-wake' ? 'release-cut' : 'release-failed');
@@ -426,21 +516,26 @@ export class Instance {
 
   async #restore(sinceMs: number): Promise<void> {
     const { events, clock } = this.#parts;
-    const { predictedMs } = this.restoreTimes;
+    const { predictedMs } = this.past.wakes[this.#tier];
     try {
-      const { guest, from, image, lostSinceMs } = await this.#storing.restore(this.#knownBody, this.#sleeper);
+      const cameBack = await this.#storing.restore(this.#knownBody, this.#sleeper);
       const tookMs = clock.monotonicMs() - sinceMs;
+      const wokeAtMs = clock.nowMs();
       this.#guest?.close();
-      this.#guest = guest;
-      this.restoreTimes.add(tookMs);
+      this.#guest = cameBack.guest;
+      this.snapshots.cameFrom(cameBack.image?.image);
       this.#because = 'request';
-      const lost = this.#lost ?? 'its newest image would not do';
+      const loss = lossOf(cameBack, { atMs: wokeAtMs, died: this.#lost });
       this.#lost = undefined;
-      this.#reason = lostSinceMs === undefined ? undefined : lossOf(from, lostSinceMs, lost);
-      if (lostSinceMs !== undefined) events.fellBack({ ...this.#who(), to: from, lostSinceMs, reason: lost });
+      this.#reason = loss?.reason;
+      const tier = cameBack.from === 'image' ? 'stored' : 'files';
+      this.past.woke(tier, tookMs, loss);
+      if (loss) events.fellBack({ ...this.#who(), to: loss.to, reason: loss.reason });
       this.#happen('restore-done');
-      events.woke({ ...this.#who(), tier: 'stored', tookMs, predictedMs });
-      await this.#tidy(image);
+      events.woke({ ...this.#who(), tier, tookMs, predictedMs });
+      this.#writeHint();
+      await this.#giveReceipt(cameBack, { tier, wokeAtMs, tookMs, predictedMs, loss });
+      await this.#tidy(cameBack.image?.image);
     } catch (error) {
       const reason = explain(error);
       events.wakeFailed({ ...this.#who(), reason });
@@ -449,9 +544,32 @@ export class Instance {
     }
   }
 
+  async #giveReceipt(
+    { image, checks, refused }: CameBack,
+    wake: Pick<Receipt, 'tier' | 'wokeAtMs' | 'tookMs'> & { predictedMs: number | undefined; loss: Loss | undefined },
+  ): Promise<void> {
+    const { receipts, events } = this.#parts;
+    const { instanceId, generation, workspace, name } = this.claim;
+    const from = image ? { image: image.image, imageAtMs: image.atMs } : {};
+    const who = { instanceId, generation, workspace, name };
+    try {
+      const told = await receipts.write(this.#hostId, { ...who, ...wake, ...from, refused, checks: [...checks] });
+      events.receipt({
+        ...this.#who(),
+        verdict: told.verdict,
+        tier: told.tier,
+        tookMs: told.tookMs,
+        checks: told.checks,
+      });
+    } catch (error) {
+      events.receiptUnwritten({ ...this.#who(), reason: explain(error) });
+    }
+  }
+
   /** Images that a wake has made superfluous; those that could not be removed now are so after the next one. */
   async #tidy(proven: string | undefined): Promise<void> {
     try {
+      await this.snapshots.retire();
       await this.#shelving.tidy(proven);
     } catch (error) {
       this.#parts.events.untidy({ ...this.#who(), reason: explain(error) });
@@ -459,6 +577,7 @@ export class Instance {
   }
 
   async #destroy(): Promise<void> {
+    await this.snapshots.giveUp();
     const what = { dead: () => this.#dead.resolve(), images: this.#shelving.names };
     const ended = await this.#operations.destroy(this.#body, this.#reason ?? 'deleted', what);
     switch (ended.kind) {
@@ -478,8 +597,9 @@ export class Instance {
   #died(reason: string): void {
     if (this.#state === 'creating' || !isInRam(this.#state) || this.#storing.isUnderWay) return;
     this.#parts.events.died({ ...this.#who(), reason });
-    // One that dies of being stored does so by our doing: without an image it goes on from its files.
-    const fallsBack = this.#shelving.shelf.images.length > 0 || this.state === 'storing';
+    const { images, snapshots } = this.#shelving.shelf;
+    // One that dies of being stored does so by our doing. Without an image it goes on from its files; snapshots stay to be gone back to.
+    const fallsBack = images.length > 0 || snapshots.length > 0 || this.state === 'storing';
     if (fallsBack) this.#fallBack(reason);
     else this.#die(reason);
     const written = fallsBack ? this.#shelving.died(reason) : this.#parts.journal.failed(this.#hostId, reason);
@@ -487,8 +607,9 @@ export class Instance {
   }
 
   #fallBack(reason: string): void {
-    const to = this.#shelving.shelf.images.length > 0 ? 'goes back to its last image' : 'has its files only';
-    this.#reason = `${reason}; its next wake ${to}`;
+    const { images, snapshots } = this.#shelving.shelf;
+    const toFiles = snapshots.length > 0 ? 'goes back to its files; its snapshots are kept' : 'has its files only';
+    this.#reason = `${reason}; its next wake ${images.length > 0 ? 'goes back to its last image' : toFiles}`;
     this.#lost = reason;
     this.#happen('died-with-image');
   }
@@ -507,6 +628,7 @@ export class Instance {
       guest: this.guest,
       policy: () => this.#idle,
       silent: (reason) => this.#parts.events.busyUnknown({ ...this.#who(), reason }),
+      note: (signal) => this.#note(signal),
       sleep: () => {
         this.#because = 'idle';
         this.#happen('idle-passed');
@@ -519,6 +641,17 @@ export class Instance {
       .catch((error: unknown) => {
         if (!stop.signal.aborted) this.#parts.events.bug({ where: 'sleep watch', reason: explain(error) });
       });
+  }
+
+  /** Counts what runs and listens, for the receipt of the wake. Nobody is kept from sleeping who cannot say. */
+  async #note(signal?: AbortSignal): Promise<void> {
+    try {
+      this.past.census = await takeCensus(this.guest, NOTE_MS, signal);
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (this.#state === 'running') this.past.census = undefined; // else somebody else was quicker
+      this.#parts.events.uncounted({ ...this.#who(), reason: explain(error) });
+    }
   }
 
   /** While it sleeps in RAM: waits for the instant at which it is stored. */
@@ -542,8 +675,7 @@ export class Instance {
   }
 
   #writeHint(): void {
-    const hint = { lastUsedAtMs: this.uses.lastUsedAtMs, wakeMs: this.wakeTimes.predictedMs };
-    this.#parts.journal.hint(this.#hostId, hint).catch(() => {}); // worth having, never worth failing for
+    this.#parts.journal.hint(this.#hostId, this.past.hint(this.uses.lastUsedAtMs)).catch(() => {}); // worth having, never worth failing for
   }
 
   /** An operation on the host before there is anything on it is a bug. */
@@ -558,17 +690,17 @@ export class Instance {
 
   get #sleeper(): Sleeper {
     if (!this.#spec) throw new Error('an instance that sleeps was made of something');
-    return { hostId: this.#hostId, claim: this.claim, spec: this.#spec, shelving: this.#shelving };
+    return {
+      hostId: this.#hostId,
+      claim: this.claim,
+      spec: this.#spec,
+      shelving: this.#shelving,
+      census: this.past.census,
+    };
   }
 
   #who() {
     const { instanceId, generation, workspace, name } = this.claim;
     return { instanceId, generation, workspace, name, ...(this.#body ? { hostId: this.#body.hostId } : {}) };
   }
-}
-
-function lossOf(from: 'image' | 'files', lostSinceMs: number, why: string): string {
-  return from === 'files'
-    ? `its memory was lost, only its files came back: ${why}`
-    : `what happened after ${new Date(lostSinceMs).toISOString()} was lost: ${why}`;
 }

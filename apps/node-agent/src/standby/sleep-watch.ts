@@ -18,6 +18,8 @@ export interface Watched {
   policy(): IdlePolicy;
   /** The guest would not say whether it is busy. */
   silent(reason: string): void;
+  /** It is about to sleep: what is worth noting of it is noted while it can still be asked. */
+  note(signal: AbortSignal): Promise<void>;
   /** It may sleep. Called in the same turn as the verdict, so that no request can slip in between. */
   sleep(): void;
 }
@@ -76,6 +78,7 @@ export class SleepWatch {
     let keepAlive = await this.#keepAlive(signal);
     if (keepAlive === 0) {
       uses.forgetBytes();
+      await this.#watched.note(signal);
       return true;
     }
     this.#sitsOut = true;

@@ -262,7 +262,7 @@ describe('a wake', () => {
     const entered = Promise.resolve(instance.enter('request'));
     await clock.go(10);
     await entered;
-    expect(instance.wakeTimes.predictedMs).toBe(4);
+    expect(instance.past.wakes.paused.predictedMs).toBe(4);
   });
 });
 

@@ -11,9 +11,9 @@ import type {
 } from '@torpor/contracts';
 import { explain, Failure, KeyedQueue } from '@torpor/kernel';
 import { Births } from '../life/birth.ts';
-import { newToken } from '../life/create.ts';
+import { newToken, type Origin } from '../life/create.ts';
 import { adoptAll } from '../life/adopt.ts';
-import type { Claim, Hint, Shelf } from '../journal/index.ts';
+import type { Claim, Hint, KeptSnapshot, Shelf } from '../journal/index.ts';
 import type { Body, Parts } from '../parts.ts';
 import type { Pools } from '../pools/pools.ts';
 import { Instance } from './instance.ts';
@@ -27,7 +27,11 @@ export interface StartAsk {
   readonly shape: Shape;
   readonly env: Readonly<Record<string, string>>;
   readonly idle: IdlePolicy;
+  /** Makes it a fork: of the snapshot with this id of an instance that is here. */
+  readonly from?: { readonly instanceId: InstanceId; readonly snapshot: string } | undefined;
 }
+
+type From = 'pool' | 'cold' | 'fork';
 
 export interface StandbyOptions {
   readonly parts: Parts;
@@ -75,7 +79,7 @@ export class Standby {
    * Makes this instance at this generation. Asked again, says so; an older generation of it ends first. What the signal finds still waiting for its turn
    * is not begun.
    */
-  start(ask: StartAsk, signal?: AbortSignal): Promise<{ from: 'pool' | 'cold' | 'existing'; tookMs: number }> {
+  start(ask: StartAsk, signal?: AbortSignal): Promise<{ from: From | 'existing'; tookMs: number }> {
     const since = this.#parts.clock.monotonicMs();
     return this.#starts.run(ask.instanceId, async () => {
       const known = this.#instances.get(ask.instanceId);
@@ -141,7 +145,7 @@ export class Standby {
       retryAfterS: 1,
     });
     for (const instance of this.all()) instance.abandon(failure);
-    await Promise.all([...this.all()].map((instance) => instance.settled));
+    await Promise.all([...this.all()].map((instance) => instance.settled()));
   }
 
   async #supersede(known: Instance, by: Generation): Promise<void> {
@@ -151,7 +155,23 @@ export class Standby {
     await known.end(`superseded by generation ${by}`);
   }
 
-  async #create(ask: StartAsk, sinceMs: number, signal: AbortSignal | undefined): Promise<{ from: 'pool' | 'cold' }> {
+  #create(ask: StartAsk, sinceMs: number, signal: AbortSignal | undefined): Promise<{ from: From }> {
+    if (!ask.from) return this.#begin(ask, undefined, sinceMs, signal);
+    const parent = this.#instances.get(ask.from.instanceId);
+    if (parent?.claim.workspace !== ask.workspace) {
+      throw new Failure('not_found', 'the sandbox that the snapshot is of is not on this node');
+    }
+    return parent.snapshots.lend(ask.from.snapshot, async (snapshot) =>
+      this.#begin(ask, originOf(this.#parts, parent, snapshot), sinceMs, signal),
+    );
+  }
+
+  async #begin(
+    ask: StartAsk,
+    origin: Origin | undefined,
+    sinceMs: number,
+    signal: AbortSignal | undefined,
+  ): Promise<{ from: From }> {
     const parts = this.#parts;
     const recipe = parts.recipeOf(ask.template);
     const { instanceId, generation, workspace, name, idle } = ask;
@@ -159,9 +179,9 @@ export class Standby {
     const env = { ...recipe.env, ...ask.env };
     const sealedEnv = parts.nodeKey.seal(workspace, 'env', Buffer.from(JSON.stringify(env)));
     const claim: Claim = { ...who, idle, workdir: recipe.workdir, token: newToken(parts.chance), sealedEnv };
-    const birth = { claim, shape: ask.shape, recipe: { ...recipe, env } };
+    const birth = { claim, shape: ask.shape, recipe: { ...recipe, env }, origin };
     const instance = this.#add(claim, undefined, {});
-    let from: 'pool' | 'cold' = 'cold';
+    let from: From = 'cold';
     try {
       await instance.make(async (use) => {
         const born = await this.#births.give(birth, use, signal);
@@ -184,8 +204,7 @@ export class Standby {
       parts: this.#parts,
       claim,
       body,
-      lastUsedAtMs: hint?.lastUsedAtMs,
-      wakeMs: hint?.wakeMs,
+      hint,
       shelf,
       changed: (one, before) => {
         this.#changed(one, before);
@@ -201,6 +220,14 @@ export class Standby {
     const { instanceId } = instance.claim;
     if (this.#instances.get(instanceId) === instance) this.#instances.delete(instanceId);
   }
+}
+
+/** A fork is made of what its parent was made of. */
+function originOf(parts: Parts, parent: Instance, { image, sealedKey, memoryBytes }: KeptSnapshot): Origin {
+  const { template, shape } = parent.spec;
+  const { workspace, token } = parent.claim;
+  const key = parts.nodeKey.open(workspace, image, sealedKey);
+  return { image, key, template, shape, token, memoryMib: Math.ceil(memoryBytes / 2 ** 20) };
 }
 
 /** The answer to a start that was asked before. */

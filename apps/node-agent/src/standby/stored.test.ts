@@ -105,6 +105,38 @@ describe('a sandbox that sleeps for long', () => {
   });
 });
 
+describe('what is told of a sandbox', () => {
+  it('has its wakes by tier, what its image takes and who asked for it, and survives a restart', async () => {
+    const instance = await started();
+    expect(instance.report()).toMatchObject({ wakes: {} });
+    await go(instance.pause());
+    await go(instance.wake());
+    await stored(instance);
+    await go(instance.wake());
+    await stored(instance);
+    const told = {
+      tier: 'stored',
+      wakes: { paused: { measured: 1 }, stored: { measured: 1 } },
+      wakeMs: instance.past.wakes.stored.predictedMs,
+      storeAsked: true,
+      imageAtMs: expect.any(Number),
+    };
+    expect(instance.report()).toMatchObject({ ...told, imageBytes: 2 << 20 });
+    const next = await reborn();
+    expect(next.report()).toMatchObject(told);
+    await go(next.wake());
+    expect(next.report().storeAsked).toBeUndefined();
+  });
+
+  it('asked to be stored when it is, it is told as asked for', async () => {
+    const instance = await started();
+    await clock.go(80_000);
+    expect([instance.state, instance.report().storeAsked]).toEqual(['stored', undefined]);
+    await go(instance.store('asked'));
+    expect(instance.report().storeAsked).toBe(true);
+  });
+});
+
 describe('a request that meets a store', () => {
   it('waits for the save, and not for what only concerns the image; nothing of its RAM is let go', async () => {
     const instance = await started();
@@ -186,6 +218,11 @@ describe('an image that will not do', () => {
     set.host.damage(images()[0] ?? '');
     expect((await exec(instance, 'cat /root/file; env', { waitMs: 100 })).stdout).toMatch(/^first\n[^]*OWN=mine/);
     expect(instance.reason).toMatch(/its memory was lost/);
+    await go(instance.pause());
+    expect([instance.reason, instance.report().lost]).toMatchObject([
+      undefined,
+      { to: 'files', reason: expect.stringContaining('memory was lost') },
+    ]);
   });
 
   it('gives way to the files as they were last, not as an earlier fall-back has left them', async () => {

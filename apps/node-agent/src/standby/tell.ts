@@ -13,14 +13,15 @@ export function tellChange(
     atMs: clock.nowMs(),
     nodeId,
     instance: instance.report(),
-    what: whatHappened(before, instance.state),
+    what: whatHappened(before, instance),
   });
 }
 
-function whatHappened(before: InstanceState, after: InstanceState): string {
+function whatHappened(before: InstanceState, { state: after, past }: Instance): string {
   switch (after) {
     case 'running':
-      return before === 'creating' ? 'created' : 'woke';
+      if (before === 'creating') return 'created';
+      return past.lastWakeLost ? 'woke without all that it was' : 'woke';
     case 'paused':
       return before === 'storing' ? 'could not be stored' : 'fell asleep';
     case 'deleted':

@@ -39,10 +39,12 @@ export class Births {
     this.#endings = endings;
   }
 
-  place(ask: Pick<Sandbox, 'template' | 'shape'>, avoid: readonly NodeId[] = []): Placement {
+  /** `only`: what it is made from is there. */
+  place(ask: Pick<Sandbox, 'template' | 'shape'>, avoid: readonly NodeId[] = [], only?: NodeId): Placement {
     const { template, shape } = ask;
     const nowMs = this.#parts.clock.nowMs();
-    const placement = place(this.#fleet.nodes(), { template, shape, nowMs, avoid });
+    const nodes = this.#fleet.nodes().filter(({ id }) => only === undefined || id === only);
+    const placement = place(nodes, { template, shape, nowMs, avoid });
     if (placement.kind === 'placed') this.#fleet.placed(placement.nodeId, { template, shape, nowMs });
     return placement;
   }
@@ -68,10 +70,12 @@ export class Births {
   }
 
   async #start(sandbox: Sandbox, how: { env: Env; untilMs: number; traceparent: string | undefined }) {
-    const { instanceId, generation, workspace, name, template, shape, idle, nodeId } = sandbox;
+    const { instanceId, generation, workspace, name, template, shape, idle, nodeId, origin } = sandbox;
     const { clock, times, wire, closing } = this.#parts;
     const deadlineMs = Math.max(1, how.untilMs - clock.monotonicMs() - times.answerMarginMs);
-    const body = { instanceId, generation, workspace, name, template, shape, idle, env: { ...how.env } };
+    const from = origin && { instanceId: origin.instanceId, snapshot: origin.snapshot };
+    const what = { template, shape, idle, env: { ...how.env }, ...(from ? { from } : {}) };
+    const body = { instanceId, generation, workspace, name, ...what };
     const options = {
       node: nodeId,
       deadlineMs,
@@ -79,8 +83,8 @@ export class Births {
       ...(how.traceparent ? { traceparent: how.traceparent } : {}),
     };
     try {
-      const { from } = await wire.ask(startInstance, body, options);
-      return { kind: 'started' as const, from };
+      const started = await wire.ask(startInstance, body, options);
+      return { kind: 'started' as const, from: started.from };
     } catch (error) {
       if (closing.aborted)
         throw new Failure('unavailable', 'the scheduler is being restarted', { retryable: true, cause: error });
@@ -126,7 +130,7 @@ export class Births {
     failure: Failure,
     { refusedBy, untilMs }: { refusedBy: readonly NodeId[]; untilMs: number },
   ): Promise<Sandbox> {
-    const canMove = isWorthAnotherNode(failure) && this.#hasTime(untilMs);
+    const canMove = !sandbox.origin && isWorthAnotherNode(failure) && this.#hasTime(untilMs);
     const moved = canMove ? await this.#moveOn(sandbox, refusedBy) : undefined;
     if (moved) return moved;
     if (await this.#gaveUp(sandbox, failure)) throw notStarted(sandbox, failure);

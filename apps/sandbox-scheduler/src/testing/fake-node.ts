@@ -3,6 +3,7 @@ import type { Wire } from '@torpor/bus';
 import {
   describeInstance,
   heartbeat,
+  makeSnapshot,
   NodeId,
   setInstancePolicy,
   startInstance,
@@ -20,6 +21,8 @@ export class FakeNode {
   readonly instances = new Map<string, InstanceReport & { env: Record<string, string> }>();
   readonly starts: Start[] = [];
   readonly stopped: string[] = [];
+  /** Of whom snapshots were asked for. */
+  readonly snapshots: string[] = [];
   /** Runs before a start takes effect; may wait or throw. */
   onStart: (start: Start) => Promise<void> = async () => {};
   /** Runs after a start took effect, before the answer; may wait or throw. */
@@ -55,6 +58,15 @@ export class FakeNode {
         await this.onDescribe();
         const instance = [...this.instances.values()].find((one) => one.instanceId === instanceId);
         return instance ? { instance } : {};
+      },
+      at,
+    );
+    await this.#wire.serve(
+      makeSnapshot,
+      async ({ instanceId, because }) => {
+        this.snapshots.push(instanceId);
+        const id = `of-${instanceId}-${this.snapshots.length}`;
+        return { snapshot: { id, because, state: 'ready' as const, atMs: this.#clock.nowMs() } };
       },
       at,
     );

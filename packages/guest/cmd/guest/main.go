@@ -39,7 +39,7 @@ type options struct {
 	exitOnSigterm  bool
 	readyShell     bool
 	memoryGuard    bool
-	nameserver     string
+	nameserverEnv  string
 }
 
 func main() {
@@ -63,7 +63,7 @@ func parse(args []string) options {
 	flags.BoolVar(&o.exitOnSigterm, "exit-on-sigterm", false, "end at SIGTERM instead of ignoring it")
 	flags.BoolVar(&o.readyShell, "ready-shell", true, "keep a bash waiting for the next simple command line")
 	flags.BoolVar(&o.memoryGuard, "memory-guard", os.Getpid() == 1, "end the largest program before the instance's memory is used up")
-	flags.StringVar(&o.nameserver, "nameserver", "", "address that resolv.conf names; it stays as it is when empty")
+	flags.StringVar(&o.nameserverEnv, "nameserver-env", "TORPOR_NAMESERVER", "environment variable with the address that resolv.conf names; it stays as it is when empty")
 	flags.Parse(args) // ends the program by itself on a mistake
 	return o
 }
@@ -79,7 +79,10 @@ func run(o options) error {
 		return err
 	}
 	outliveSignals(o.exitOnSigterm)
-	if err := nameResolver(o.etcDir, o.nameserver); err != nil {
+	// Not a flag: an image is restored only under the command line that it was made with, and a fork has another address.
+	nameserver := os.Getenv(o.nameserverEnv)
+	os.Unsetenv(o.nameserverEnv)
+	if err := nameResolver(o.etcDir, nameserver); err != nil {
 		return err
 	}
 

@@ -13,7 +13,7 @@ func nameResolver(etcDir, address string) error {
 		return nil
 	}
 	if _, err := netip.ParseAddr(address); err != nil {
-		return fmt.Errorf("--nameserver expects an IP address: %w", err)
+		return fmt.Errorf("the nameserver is no IP address: %w", err)
 	}
 	path := filepath.Join(etcDir, "resolv.conf")
 	if err := os.WriteFile(path, []byte("nameserver "+address+"\noptions timeout:3 attempts:2\n"), 0o644); err != nil {

@@ -124,3 +124,26 @@ func TestListenersAreListedWithTheirProcess(t *testing.T) {
 	}
 	t.Fatalf("port %d is not listed", port)
 }
+
+func TestACensusHasWhatRunsAndListens(t *testing.T) {
+	g := startGuest(t)
+	echoPort := echoServer(t, "127.0.0.1:0")
+	g.ok("POST", "/v1/identity", m{"token": g.token, "generation": 7})
+	before := time.Now().UnixMilli()
+	g.ok("POST", "/v1/processes", m{"shell": "true", "waitMs": 5000})
+	started := g.ok("POST", "/v1/processes", m{"shell": "sleep 100", "name": "sleeper"})
+	census := g.ok("GET", "/v1/census", nil)
+	if at := int64(census["atMs"].(float64)); at < before || at > time.Now().UnixMilli() {
+		t.Fatalf("the clock says %d", at)
+	}
+	processes := census["processes"].([]any)
+	equal(t, "running processes", len(processes), 1)
+	equal(t, "process", processes[0].(m)["id"], started["id"])
+	equal(t, "name", processes[0].(m)["name"], "sleeper")
+	listed := false
+	for _, item := range census["ports"].([]any) {
+		listed = listed || fmt.Sprint(item.(m)["port"]) == fmt.Sprint(echoPort)
+	}
+	equal(t, "listener listed", listed, true)
+	equal(t, "published", census["published"], census["generation"])
+}

@@ -18,13 +18,18 @@ func (s *Server) listPorts(response http.ResponseWriter, _ *http.Request) error 
 	if err != nil {
 		return err
 	}
+	return answer(response, map[string]any{"ports": s.shown(listening)})
+}
+
+// shown is the listeners of the instance, ours left out.
+func (s *Server) shown(listening []ports.Listener) []any {
 	shown := []any{}
 	for _, listener := range listening {
 		if listener.Port != s.Port {
 			shown = append(shown, s.withProcess(listener))
 		}
 	}
-	return answer(response, map[string]any{"ports": shown})
+	return shown
 }
 
 func (s *Server) withProcess(listener ports.Listener) any {

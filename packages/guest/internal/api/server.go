@@ -68,6 +68,7 @@ func (s *Server) routes() http.Handler {
 		"POST /v1/identity":   s.claim,
 		"POST /v1/generation": s.generation,
 		"GET /v1/busy":        s.busy,
+		"GET /v1/census":      s.census,
 
 		"POST /v1/processes":              s.startProcess,
 		"GET /v1/processes":               s.listProcesses,

@@ -168,6 +168,16 @@ func (i *Instance) Advance(generation int64) error {
 	return nil
 }
 
+// Published is the generation that programs can read; false where there is none, which the instance's own programs may have brought about.
+func (i *Instance) Published() (int64, bool) {
+	content, err := os.ReadFile(filepath.Join(i.places.StateDir, "generation"))
+	if err != nil {
+		return 0, false
+	}
+	generation, err := strconv.ParseInt(strings.TrimSpace(string(content)), 10, 64)
+	return generation, err == nil
+}
+
 func (i *Instance) publishGeneration(generation int64) error {
 	if err := os.MkdirAll(i.places.StateDir, 0o755); err != nil {
 		return fmt.Errorf("publish the generation: %w", err)

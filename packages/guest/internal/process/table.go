@@ -203,6 +203,17 @@ func (t *Table) All() []*Process {
 	return append([]*Process{}, t.all...)
 }
 
+// Running is every process that has not ended, the newest last.
+func (t *Table) Running() []View {
+	views := []View{}
+	for _, process := range t.All() {
+		if !process.over() {
+			views = append(views, process.View())
+		}
+	}
+	return views
+}
+
 // Busy counts the running processes, and those among them that keep the instance awake.
 func (t *Table) Busy() (keepAlive, running int) {
 	t.mu.Lock()

@@ -1,4 +1,5 @@
 export { idleVerdict, previewCounts, type IdleVerdict, type PreviewBytes, type UseFacts } from './idle.ts';
+export { predictMs } from './predict.ts';
 export {
   EFFECTS,
   HAPPENINGS,

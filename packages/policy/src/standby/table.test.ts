@@ -42,6 +42,12 @@ describe('the table', () => {
     ['fenced-stored', 'request-arrived', 'fenced-stored', 'turn-away'],
     ['restoring-fenced', 'restore-done', 'fencing', 'pause'],
     ['storing-fenced', 'store-done', 'fenced-asleep', ''],
+    ['running', 'snapshot-asked', 'pausing-then-wake', 'snapshot'],
+    ['paused', 'snapshot-asked', 'pausing', 'snapshot'],
+    ['running', 'rewind-asked', 'releasing-then-wake', 'rewind'],
+    ['paused', 'rewind-asked', 'releasing-then-wake', 'rewind'],
+    ['releasing', 'release-cut', 'waking', 'wake'],
+    ['releasing-fenced', 'release-cut', 'fencing', 'pause'],
     ['running', 'died-with-image', 'stored', 'turn-away end-streams'],
     ['waking', 'died-with-image', 'restoring', 'end-streams restore'],
     ['failed', 'request-arrived', 'failed', 'turn-away'],
@@ -73,7 +79,7 @@ describe('the table', () => {
  * whether nothing has happened inside since; `waiting` counts requests that are held. Random histories of outside happenings and of operations ending
  * well, badly or early.
  */
-const OPS = ['create', 'pause', 'wake', 'store', 'release', 'restore', 'destroy'] as const;
+const OPS = ['create', 'pause', 'wake', 'store', 'release', 'restore', 'snapshot', 'rewind', 'destroy'] as const;
 type Op = (typeof OPS)[number];
 const isOp = (effect: string): effect is Op => OPS.some((op) => op === effect);
 const OUTSIDE = [
@@ -81,6 +87,8 @@ const OUTSIDE = [
   'idle-passed',
   'pause-asked',
   'store-due',
+  'snapshot-asked',
+  'rewind-asked',
   'lease-lost',
   'lease-renewed',
   'process-died',
@@ -100,6 +108,9 @@ class World {
     if (story === 'operation-ends-well' || story === 'operation-fails')
       return this.#endOperation(story === 'operation-ends-well');
     if (story === 'process-died') return this.#die();
+    // Whoever asks for these waits until they can be.
+    const isForRested = story === 'snapshot-asked' || story === 'rewind-asked';
+    if (isForRested && this.state !== 'running' && this.state !== 'paused') return;
     if (story === 'lease-lost') this.fencedNode = true;
     if (story === 'lease-renewed') this.fencedNode = false;
     if (story === 'request-arrived') this.waiting++;
@@ -108,8 +119,8 @@ class World {
 
   #die(): void {
     // While it is made, stored or destroyed, the end of that operation tells of the death.
-    if (this.ram === 'none' || ['create', 'store', 'release', 'restore', 'destroy'].includes(this.line[0] ?? ''))
-      return;
+    const tellsItself = ['create', 'store', 'release', 'restore', 'rewind', 'destroy'];
+    if (this.ram === 'none' || tellsItself.includes(this.line[0] ?? '')) return;
     this.ram = 'none';
     this.happen(this.image === 'none' ? 'process-died' : 'died-with-image');
   }
@@ -118,6 +129,8 @@ class World {
     const op = this.line.shift();
     if (op === undefined) return;
     if (op === 'store') return this.#endStore(well);
+    if (op === 'rewind') return this.#endRewind(well);
+    if (op === 'snapshot') return this.#endSnapshot(well);
     if (op === 'release' && !well && this.state === 'releasing-then-wake' && this.ram === 'frozen') {
       return this.happen('release-cut');
     }
@@ -133,6 +146,23 @@ class World {
     if (!well) return this.happen(this.state === 'storing-then-wake' ? 'store-cut' : 'store-failed');
     this.image = 'current';
     this.happen('store-done');
+  }
+
+  /** A snapshot that fails leaves it asleep; only a pause that fails does not. */
+  #endSnapshot(well: boolean): void {
+    if (this.ram !== 'none') this.ram = 'frozen';
+    this.happen(well ? 'pause-done' : 'pause-failed');
+  }
+
+  /** It stores before it lets go of anything; one that fails leaves it as it was, or half asleep. */
+  #endRewind(well: boolean): void {
+    if (!well) {
+      if (this.ram !== 'none') this.ram = 'frozen';
+      return this.happen('release-cut');
+    }
+    this.image = 'current';
+    this.ram = 'none';
+    this.happen('release-done');
   }
 
   #take(op: Op): void {
@@ -170,10 +200,10 @@ class World {
       else if (this.state.endsWith('stored')) assert.equal(this.ram, 'none');
       else assert.deepEqual([this.line, this.ram], [[], 'frozen']);
     }
-    if (this.state === 'fencing') assert.equal(this.line.at(-1), 'pause');
+    if (this.state === 'fencing') assert.ok(['pause', 'snapshot'].includes(this.line.at(-1) ?? ''));
     if (this.state === 'waking') assert.equal(this.line.at(-1), 'wake');
     if (this.state.startsWith('storing')) assert.deepEqual(this.line, ['store']);
-    if (this.state.startsWith('releasing')) assert.deepEqual(this.line, ['release']);
+    if (this.state.startsWith('releasing')) assert.match(this.line.join(), /^(release|rewind)$/);
     if (this.state.startsWith('restoring')) assert.equal(this.line.at(-1), 'restore');
     if (this.state === 'deleting') assert.ok(this.line.includes('destroy'));
     // Nothing is lost: somewhere it is whole, unless it was told to be otherwise.
@@ -190,7 +220,7 @@ class World {
         this.state,
       ),
     );
-    if (this.state === 'pausing-then-wake') assert.ok(this.line.includes('pause'));
+    if (this.state === 'pausing-then-wake') assert.ok(this.line.includes('pause') || this.line.includes('snapshot'));
     if (this.state === 'creating') assert.ok(this.line.includes('create'));
   }
 
@@ -207,6 +237,7 @@ const stories = array(
     { weight: 2, arbitrary: constant<Story>('operation-fails') },
     { weight: 5, arbitrary: constantFrom<Story>('request-arrived', 'idle-passed', 'pause-asked') },
     { weight: 6, arbitrary: constant<Story>('store-due') },
+    { weight: 2, arbitrary: constantFrom<Story>('snapshot-asked', 'rewind-asked') },
     { weight: 3, arbitrary: constantFrom<Story>('lease-lost', 'lease-renewed') },
     { weight: 1, arbitrary: constantFrom<Story>('process-died', 'process-died', 'delete-asked') },
   ),

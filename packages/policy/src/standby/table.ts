@@ -8,7 +8,7 @@
  *
  * Asleep has two depths here. *Paused*: everything is in RAM. *Stored*: nothing of it runs; its memory is an image on disk, or, when the host lost
  * what ran, there are its files only, and the restore says so. RAM is let go in one place alone: `storing` × `store-done`, when the image has been sealed
- * and read back and nobody waits.
+ * and read back and nobody waits; and in a rewind, which does the same at a person's word while others wait.
  */
 import type { InstanceState } from '@torpor/contracts';
 
@@ -80,6 +80,10 @@ export const HAPPENINGS = [
   /** From its image, an older one, or its files: the engine says which. */
   'restore-done',
   'restore-failed',
+  /** An image of it as it is now, and then on as before. */
+  'snapshot-asked',
+  /** Back to what a snapshot holds; what it is now is stored first. */
+  'rewind-asked',
   'lease-lost',
   'lease-renewed',
   /** Nothing of it is left but its files as they were then. */
@@ -98,6 +102,10 @@ export const EFFECTS = [
   'store',
   'release',
   'restore',
+  /** A pause, with an image made of it while it sleeps; ends as a pause does. */
+  'snapshot',
+  /** A pause, a store that gives way to nobody, and a release, after which it is to come back as something older; ends as a release does. */
+  'rewind',
   'destroy',
   /** Requests that are held go on to the guest. */
   'let-in',
@@ -167,6 +175,8 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     'idle-passed': ['pausing', 'pause'],
     'pause-asked': ['pausing', 'pause'],
     'store-due': 'stay', // Whoever wants it stored puts it to sleep first.
+    'snapshot-asked': ['pausing-then-wake', 'snapshot'],
+    'rewind-asked': ['releasing-then-wake', 'rewind'],
     'lease-lost': ['fencing', 'end-streams', 'pause'],
     'lease-renewed': 'stay',
     ...DIES,
@@ -202,6 +212,8 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     'idle-passed': 'stay',
     'pause-asked': 'stay',
     'store-due': ['storing', 'store'],
+    'snapshot-asked': ['pausing', 'snapshot'],
+    'rewind-asked': ['releasing-then-wake', 'rewind'],
     'lease-lost': ['fenced-asleep', 'end-streams'],
     'lease-renewed': 'stay',
     ...DIES,
@@ -246,6 +258,7 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     'request-arrived': ['releasing-then-wake'],
     'release-done': ['stored'],
     'release-failed': ['releasing', 'release'],
+    'release-cut': ['waking', 'wake'], // A rewind that failed: it is as it was, and falls asleep by itself.
     'lease-lost': ['releasing-fenced', 'end-streams'],
     'lease-renewed': 'stay',
     ...NOTHING_DIES,
@@ -327,6 +340,7 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     'request-arrived': ['releasing-fenced', 'turn-away'],
     'release-done': ['fenced-stored'],
     'release-failed': ['releasing-fenced', 'release'],
+    'release-cut': ['fencing', 'pause'],
     'lease-lost': 'stay',
     'lease-renewed': ['releasing'],
     ...NOTHING_DIES,

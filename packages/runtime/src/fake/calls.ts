@@ -21,6 +21,7 @@ const ROUTES: readonly (readonly [string, RegExp, Handler])[] = [
   ['GET', /^\/v1\/health$/, health],
   ['POST', /^\/v1\/identity$/, claim],
   ['GET', /^\/v1\/busy$/, busy],
+  ['GET', /^\/v1\/census$/, census],
   ['GET', /^\/v1\/metrics$/, metrics],
   ['POST', /^\/v1\/processes$/, startProcess],
   [
@@ -87,6 +88,17 @@ async function busy(machine: FakeMachine, call: FakeCall): Promise<GuestAnswer> 
     await until(machine, wait, () => machine.keepAlive === 0, machine.running);
   }
   return jsonAnswer({ keepAlive: machine.keepAlive, processes: machine.running.length });
+}
+
+function census(machine: FakeMachine): GuestAnswer {
+  const file = '/run/torpor/generation';
+  return jsonAnswer({
+    atMs: machine.inside.clock.nowMs(),
+    generation: machine.identity?.generation ?? 0,
+    published: machine.files.exists(file) ? Number(machine.files.read(file).toString('utf8')) : null,
+    processes: machine.running.map(({ id, pid, start }) => ({ id, pid, name: start.name ?? '' })),
+    ports: portsOf(machine),
+  });
 }
 
 function metrics(machine: FakeMachine): GuestAnswer {
@@ -237,10 +249,13 @@ function remove(machine: FakeMachine, call: FakeCall): GuestAnswer {
 }
 
 function ports(machine: FakeMachine): GuestAnswer {
-  const ports = Array.from(machine.listeners, ([port, { process }]) => {
+  return jsonAnswer({ ports: portsOf(machine) });
+}
+
+function portsOf(machine: FakeMachine) {
+  return Array.from(machine.listeners, ([port, { process }]) => {
     return { port, address: '127.0.0.1', pid: process.pid, processId: process.id };
   });
-  return jsonAnswer({ ports });
 }
 
 async function waitPort(machine: FakeMachine, call: FakeCall, [port = '']: readonly string[]): Promise<GuestAnswer> {

@@ -226,9 +226,10 @@ export class FakeHost {
 
   usage(instanceId: InstanceId): InstanceUsage | undefined {
     const sandbox = this.sandboxes.get(instanceId);
-    if (!sandbox) return undefined;
+    const diskMib = this.disks.get(instanceId)?.usedMib;
+    if (diskMib === undefined) return undefined;
+    if (!sandbox) return { memoryMib: 0, cpuUsageNs: 0, txBytes: 0, rxBytes: 0, diskMib };
     const { cpuUsageNs, txBytes, rxBytes } = sandbox;
-    const diskMib = this.disks.get(instanceId)?.usedMib ?? 0;
     return { memoryMib: this.#memoryMib(sandbox), cpuUsageNs, txBytes, rxBytes, diskMib };
   }
 

@@ -35,6 +35,18 @@ export function describeChanges(stage: Stage): void {
       expect(moved && (await stage.store.wanted.becameReady(moved, T + 2))?.phase).toBe('ready');
     });
 
+    it('remember of what a fork was made, until it is made anew', async () => {
+      const ws = fresh();
+      const parent = await ready(sandboxIn(ws.name));
+      const origin = { instanceId: parent.instanceId, name: parent.name, snapshot: 'habcdefgh-1' };
+      const fork = await ready({ ...sandboxIn(ws.name), origin });
+      expect((await ws.sandboxes.get(fork.name, T))?.origin).toEqual(origin);
+      expect((await ws.sandboxes.get(parent.name, T))?.origin).toBeUndefined();
+      const anew = { ...next(fork), nodeId: fork.nodeId, atMs: T, reason: 'env', from: 'ready' } as const;
+      const moved = await stage.store.wanted.supersede(fork, anew);
+      expect([moved?.phase, moved?.origin]).toEqual(['creating', undefined]);
+    });
+
     it('made for one phase leave a sandbox alone that is in another by now', async () => {
       const ws = fresh();
       const answered = await ready(sandboxIn(ws.name));

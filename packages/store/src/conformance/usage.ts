@@ -1,4 +1,4 @@
-import { Generation, NodeId, type InstanceId, type Sandbox } from '@torpor/contracts';
+import { Generation, NodeId, type InstanceId, type Sandbox, type UsageInterval } from '@torpor/contracts';
 import { describe, expect, it } from 'vitest';
 import { T, type Stage } from './stage.ts';
 
@@ -9,7 +9,7 @@ export function describeUsage(stage: Stage): void {
     it('books each interval once, however often it is sent', async () => {
       const ws = fresh();
       const { instanceId, nodeId } = await insert(sandboxIn(ws.name));
-      const at = (sequence: number, tier: 'running' | 'paused') => ({
+      const at = (sequence: number, tier: UsageInterval['tier'], wake?: UsageInterval['wake']) => ({
         workspace: ws.name,
         instanceId,
         generation: Generation.parse(1),
@@ -21,7 +21,9 @@ export function describeUsage(stage: Stage): void {
         memoryMibMs: 5_120,
         egressBytes: 3_000_000_000,
         diskMib: 7,
+        ...(wake ? { wake } : {}),
       });
+      const woken = [at(3, 'stored', 'whole'), at(4, 'stored', 'lost'), at(5, 'stored')];
       expect(await stage.store.usage.book(nodeId, [at(0, 'running'), at(1, 'paused')])).toEqual({
         booked: 2,
         refused: [],
@@ -30,9 +32,22 @@ export function describeUsage(stage: Stage): void {
         booked: 1,
         refused: [],
       });
+      expect(await stage.store.usage.book(nodeId, woken)).toEqual({ booked: 3, refused: [] });
+      const sums = (tier: UsageInterval['tier'], times: number, wakes = 0, wakesLost = 0) => ({
+        instanceId,
+        tier,
+        spanMs: 10 * times,
+        cpuMs: 2.5 * times,
+        memoryMibMs: 5_120 * times,
+        egressBytes: 3_000_000_000 * times,
+        diskMibMs: 70 * times,
+        wakes,
+        wakesLost,
+      });
       expect(await ws.usage.sum({ fromMs: T, toMs: T + 100 })).toEqual([
-        { instanceId, tier: 'paused', spanMs: 10, cpuMs: 2.5, memoryMibMs: 5_120, egressBytes: 3_000_000_000 },
-        { instanceId, tier: 'running', spanMs: 20, cpuMs: 5, memoryMibMs: 10_240, egressBytes: 6_000_000_000 },
+        sums('paused', 1),
+        sums('running', 2),
+        sums('stored', 3, 2, 1),
       ]);
       expect(await fresh().usage.sum({ fromMs: T, toMs: T + 100 })).toEqual([]);
     });

@@ -108,6 +108,8 @@ function keyRows(): { ring: KeyRing; shelf: (workspace: WorkspaceName) => Worksp
   };
 }
 
+const NOTHING_USED = { spanMs: 0, cpuMs: 0, memoryMibMs: 0, egressBytes: 0, diskMibMs: 0, wakes: 0, wakesLost: 0 };
+
 function usageRows(sandboxes: SandboxRows) {
   const rows = new Map<string, UsageInterval>();
   const book: UsageBook = {
@@ -134,7 +136,7 @@ function usageRows(sandboxes: SandboxRows) {
       for (const one of rows.values()) {
         if (one.workspace !== workspace || one.fromMs < span.fromMs || one.fromMs >= span.toMs) continue;
         const key = `${one.instanceId}/${one.tier}`;
-        const before = sums.get(key) ?? { spanMs: 0, cpuMs: 0, memoryMibMs: 0, egressBytes: 0 };
+        const before = sums.get(key) ?? NOTHING_USED;
         sums.set(key, {
           instanceId: one.instanceId,
           tier: one.tier,
@@ -142,6 +144,9 @@ function usageRows(sandboxes: SandboxRows) {
           cpuMs: before.cpuMs + one.cpuMs,
           memoryMibMs: before.memoryMibMs + one.memoryMibMs,
           egressBytes: before.egressBytes + one.egressBytes,
+          diskMibMs: before.diskMibMs + one.diskMib * (one.toMs - one.fromMs),
+          wakes: before.wakes + (one.wake === undefined ? 0 : 1),
+          wakesLost: before.wakesLost + (one.wake === 'lost' ? 1 : 0),
         });
       }
       return [...sums.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, sum]) => sum);

@@ -99,7 +99,8 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
     const { instanceId, generation, nodeId, atMs: updatedAtMs } = next;
     const envNames = next.env ? Object.keys(next.env).sort() : row.sandbox.envNames;
     row.env = next.env ?? row.env;
-    row.sandbox = { ...row.sandbox, instanceId, generation, nodeId, updatedAtMs, envNames, phase: 'creating' };
+    const { origin: _, ...kept } = row.sandbox;
+    row.sandbox = { ...kept, instanceId, generation, nodeId, updatedAtMs, envNames, phase: 'creating' };
     return row.sandbox;
   }
 

@@ -23,6 +23,16 @@ const MIGRATIONS: Record<string, Migration> = {
       for (const statement of RETENTION) await sql.raw(statement).execute(db);
     },
   },
+  '003-forks': {
+    async up(db) {
+      await sql.raw(`alter table sandboxes add column origin jsonb`).execute(db);
+    },
+  },
+  '004-wakes': {
+    async up(db) {
+      await sql`alter table usage_intervals add column wake text check (wake in ('whole', 'lost'))`.execute(db);
+    },
+  },
 };
 
 const BEGINNING = [

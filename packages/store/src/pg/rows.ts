@@ -19,6 +19,7 @@ export function sandboxOf(row: SandboxRow): Sandbox {
     ...(row.display_name === null ? {} : { displayName: row.display_name }),
     ...(row.external_id === null ? {} : { externalId: row.external_id }),
     labels: row.labels,
+    ...(row.origin === null ? {} : { origin: row.origin as NonNullable<Sandbox['origin']> }),
     template: row.template,
     image: row.image,
     shape: row.shape as Sandbox['shape'],

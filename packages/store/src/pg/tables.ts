@@ -69,11 +69,12 @@ export interface Tables {
     workspace: string;
     from_ms: number;
     to_ms: number;
-    tier: 'running' | 'paused';
+    tier: 'running' | 'paused' | 'stored';
     cpu_ms: number;
     memory_mib_ms: number;
     egress_bytes: number;
     disk_mib: number;
+    wake: 'whole' | 'lost' | null;
   };
   secrets: { workspace: string; name: string; sealed: string; updated_at_ms: number; updated_by: string };
   audit_log: { sequence: number; workspace: string | null; body: string; hash: string };
@@ -102,6 +103,7 @@ export interface SandboxTable {
   display_name: string | null;
   external_id: string | null;
   labels: Json<Record<string, string>>;
+  origin: Json<object> | null;
   template: string;
   image: string;
   shape: Json<object>;

@@ -24,6 +24,7 @@ async function bookUsage(db: Kysely<Tables>, nodeId: NodeId, intervals: readonly
     memory_mib_ms: one.memoryMibMs,
     egress_bytes: one.egressBytes,
     disk_mib: one.diskMib,
+    wake: one.wake ?? null,
   }));
   // One parameter however many rows, so that there is one statement to prepare. An incarnation that has moved on is still among the endings.
   const answer = await sql<{ booked: number; refused: InstanceId[] }>`
@@ -37,8 +38,8 @@ async function bookUsage(db: Kysely<Tables>, nodeId: NodeId, intervals: readonly
           and known.node_id = ${nodeId} and known.workspace = given.workspace
       ) as lawful from given),
     booked as (
-      insert into usage_intervals (instance_id, generation, sequence, workspace, from_ms, to_ms, tier, cpu_ms, memory_mib_ms, egress_bytes, disk_mib)
-      select instance_id, generation, sequence, workspace, from_ms, to_ms, tier, cpu_ms, memory_mib_ms, egress_bytes, disk_mib from judged where lawful
+      insert into usage_intervals (instance_id, generation, sequence, workspace, from_ms, to_ms, tier, cpu_ms, memory_mib_ms, egress_bytes, disk_mib, wake)
+      select instance_id, generation, sequence, workspace, from_ms, to_ms, tier, cpu_ms, memory_mib_ms, egress_bytes, disk_mib, wake from judged where lawful
       on conflict do nothing returning 1)
     select (select count(*) from booked) as booked,
       array(select distinct instance_id from judged where not lawful) as refused`.execute(db);
@@ -67,6 +68,9 @@ export async function sumUsage(
       sql<number>`sum(cpu_ms)`.as('cpu_ms'),
       sql<number>`sum(memory_mib_ms)`.as('memory_mib_ms'),
       sql<number>`sum(egress_bytes)`.as('egress_bytes'),
+      sql<number>`sum(disk_mib * (to_ms - from_ms))`.as('disk_mib_ms'),
+      sql<number>`count(wake)`.as('wakes'),
+      sql<number>`count(*) filter (where wake = 'lost')`.as('wakes_lost'),
     ])
     .where('workspace', '=', workspace)
     .where('from_ms', '>=', span.fromMs)
@@ -81,5 +85,8 @@ export async function sumUsage(
     cpuMs: row.cpu_ms,
     memoryMibMs: row.memory_mib_ms,
     egressBytes: row.egress_bytes,
+    diskMibMs: row.disk_mib_ms,
+    wakes: row.wakes,
+    wakesLost: row.wakes_lost,
   }));
 }

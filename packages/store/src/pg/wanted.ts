@@ -207,7 +207,7 @@ async function supersede(db: Kysely<Tables>, sealing: Sealing, who: Incarnation,
     with before as (select * from sandboxes where ${isThis(who)} and phase = ${sql.lit(next.from)} for update),
     changed as (
       update sandboxes set instance_id = ${next.instanceId}, generation = ${next.generation}, node_id = ${next.nodeId},
-        phase = 'creating', updated_at_ms = ${next.atMs} ${envChange}
+        phase = 'creating', origin = null, updated_at_ms = ${next.atMs} ${envChange}
       from before where sandboxes.sequence = before.sequence returning sandboxes.*),
     ${writeEnding('before', next.reason, next.atMs)} select * from changed`.execute(db);
   return rows[0] && sandboxOf(rows[0]);
@@ -225,6 +225,7 @@ function newRow(sandbox: Sandbox, envSealed: string) {
     display_name: sandbox.displayName ?? null,
     external_id: sandbox.externalId ?? null,
     labels: JSON.stringify(sandbox.labels),
+    origin: sandbox.origin ? JSON.stringify(sandbox.origin) : null,
     template: sandbox.template,
     image: sandbox.image,
     shape: JSON.stringify(sandbox.shape),

@@ -54,7 +54,8 @@ describe('lists', () => {
     ['sort=name:asc&anchor=end', { sort: { by: 'name', direction: 'asc' }, anchor: 'end' }],
     ['status=deployed,FAILED', { phases: ['ready', 'failed'] }],
     ['status=TERMINATED', { phases: ['terminated'], showTerminated: true }],
-    ['status=ARCHIVED', { matchesNothing: true }],
+    ['status=ARCHIVED', { phases: ['ready'], statuses: ['ARCHIVED'], matchesNothing: false }],
+    ['status=BUILDING', { matchesNothing: true }],
     ['showTerminated=true', { showTerminated: true }],
   ])('%s', (text, value) => {
     expect(query(text)).toMatchObject({ ok: true, value });

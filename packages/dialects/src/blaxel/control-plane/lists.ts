@@ -12,6 +12,8 @@ export interface BlaxelListQuery {
   readonly q?: string;
   readonly externalId?: string;
   readonly phases?: readonly SandboxPhase[];
+  /** Present when phases alone do not tell the statuses asked for apart: what is shown must have one of these. */
+  readonly statuses?: readonly string[];
   readonly showTerminated: boolean;
   /** The statuses asked for are none that a sandbox of ours can have: the answer is empty without asking anybody. */
   readonly matchesNothing: boolean;
@@ -43,6 +45,9 @@ const PHASES: Readonly<Record<string, SandboxPhase>> = {
   DEPLOYED: 'ready',
   FAILED: 'failed',
   TERMINATED: 'terminated',
+  ARCHIVING: 'ready',
+  ARCHIVED: 'ready',
+  UNARCHIVING: 'ready',
 };
 
 /** Parses the query of `GET /sandboxes` and of the other paginated lists. */
@@ -72,6 +77,7 @@ export function parseBlaxelListQuery(query: URLSearchParams): Parsed<BlaxelListQ
     ...(q === undefined ? {} : { q }),
     ...(externalId === undefined ? {} : { externalId }),
     ...(statuses.value.phases === undefined ? {} : { phases: statuses.value.phases }),
+    ...(statuses.value.phases?.includes('ready') ? { statuses: statuses.value.asked } : {}),
   });
 }
 
@@ -114,16 +120,18 @@ function parseSort(text: string | null): Parsed<BlaxelListQuery['sort']> {
   return accept({ by, direction });
 }
 
-function parseStatuses(text: string | null): Parsed<{ phases?: SandboxPhase[]; matchesNothing: boolean }> {
+function parseStatuses(
+  text: string | null,
+): Parsed<{ asked: readonly string[]; phases?: SandboxPhase[]; matchesNothing: boolean }> {
   const asked = (text ?? '')
     .split(',')
     .map((word) => word.trim().toUpperCase())
     .filter((word) => word !== '');
-  if (asked.length === 0) return accept({ matchesNothing: false });
+  if (asked.length === 0) return accept({ asked, matchesNothing: false });
   const unknown = asked.find((word) => !STATUSES.includes(word));
   if (unknown !== undefined) return refuse(400, `status ${show(unknown)} is unknown; expected ${STATUSES.join(', ')}`);
-  const phases = asked.flatMap((word) => PHASES[word] ?? []);
-  return accept(phases.length === 0 ? { matchesNothing: true } : { phases, matchesNothing: false });
+  const phases = [...new Set(asked.flatMap((word) => PHASES[word] ?? []))];
+  return accept(phases.length === 0 ? { asked, matchesNothing: true } : { asked, phases, matchesNothing: false });
 }
 
 function show(text: string): string {

@@ -8,7 +8,7 @@ import { accept, refuse, type Parsed } from './refusals.ts';
 
 const Text = z.string();
 
-const EnvEntry = z.looseObject({
+export const EnvEntry = z.looseObject({
   name: Text.regex(
     /^[A-Za-z_][A-Za-z0-9_]*$/,
     'expected letters, digits and underscores, not starting with a digit',

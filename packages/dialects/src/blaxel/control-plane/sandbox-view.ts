@@ -1,4 +1,4 @@
-import { isAsleep, type InstanceState, type Sandbox } from '@torpor/contracts';
+import { isAsleep, type InstanceReport, type Sandbox } from '@torpor/contracts';
 import { expiryOf } from '@torpor/policy';
 import { readExtra } from './sandbox-body.ts';
 
@@ -7,7 +7,7 @@ export interface ViewContext {
   readonly publicUrl: string;
   readonly nowMs: number;
   /** What the node last said of the instance; absent when nobody knows. */
-  readonly instance?: { readonly state: InstanceState; readonly lastUsedAtMs: number };
+  readonly instance?: Pick<InstanceReport, 'state' | 'lastUsedAtMs' | 'storeAsked' | 'imageBytes' | 'imageAtMs'>;
   /** The environment as the store keeps it. Absent: names are shown without values. */
   readonly env?: Readonly<Record<string, string>>;
   /** `?show_secrets=true` by a caller who may. */
@@ -51,6 +51,7 @@ export function toBlaxelSandbox(sandbox: Sandbox, context: ViewContext): Record<
   const lastUsedAtMs = Math.max(sandbox.lastUsedAtMs, context.instance?.lastUsedAtMs ?? 0);
   const standing = standingOf(sandbox, context.nowMs, lastUsedAtMs);
   const kept = readExtra(sandbox.extra);
+  const archive = standing.status === 'DEPLOYED' ? archiveStatusOf(context.instance) : undefined;
   return {
     metadata: { ...kept.metadata, ...metadataOf(sandbox, context.publicUrl) },
     spec: {
@@ -64,13 +65,37 @@ export function toBlaxelSandbox(sandbox: Sandbox, context: ViewContext): Record<
         envs: envsOf(sandbox, kept.secretEnvs, context),
       },
     },
-    status: standing.status,
-    ...stateOf(standing, context),
+    status: archive ?? standing.status,
+    ...(archive === undefined ? stateOf(standing, context) : archiveOf(context)),
     lastUsedAt: iso(lastUsedAtMs),
     ...expiresInOf(standing, context.nowMs),
     ...errorsOf(sandbox),
     events: eventsOf(sandbox, standing),
   };
+}
+
+/**
+ * One that somebody had stored is archived until its next use, which for us brings back its memory too. One that is stored because it slept for long is
+ * in standby like any other.
+ */
+function archiveStatusOf(instance: ViewContext['instance']): 'ARCHIVING' | 'ARCHIVED' | 'UNARCHIVING' | undefined {
+  if (!instance?.storeAsked) return undefined;
+  switch (instance.state) {
+    case 'storing':
+      return 'ARCHIVING';
+    case 'stored':
+      return 'ARCHIVED';
+    case 'restoring':
+      return 'UNARCHIVING';
+    default:
+      return undefined;
+  }
+}
+
+function archiveOf({ instance }: ViewContext): { archive?: { createdAt: string; size: number } } {
+  const { imageAtMs, imageBytes } = instance ?? {};
+  if (imageAtMs === undefined || imageBytes === undefined) return {};
+  return { archive: { createdAt: iso(imageAtMs), size: imageBytes } };
 }
 
 export function dataPlaneUrl(publicUrl: string, workspace: string, name: string): string {

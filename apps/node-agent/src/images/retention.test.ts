@@ -1,0 +1,32 @@
+import { expect, it } from 'vitest';
+import type { KeptSnapshot } from '../journal/index.ts';
+import { outlived, type SnapshotPolicy } from './retention.ts';
+
+const NOW_MS = 1_000;
+const kept = (image: string, because: KeptSnapshot['because'], atMs: number, bytes = 10): KeptSnapshot => {
+  return { image, because, atMs, bytes, memoryBytes: bytes, sealedKey: '' };
+};
+const SNAPSHOTS = [
+  kept('asked-1', 'asked', 100),
+  kept('fork-1', 'fork', 200),
+  kept('asked-2', 'asked', 300, 90),
+  kept('restore-1', 'restore', 400),
+  kept('fork-2', 'fork', 500),
+  kept('asked-3', 'asked', 600),
+];
+
+it.each<[string, SnapshotPolicy, string]>([
+  ['those beyond the number, of those made by themselves', { automaticMax: 1 }, 'fork-1 restore-1'],
+  ['none, with room for all', { automaticMax: 3 }, ''],
+  ['those made by themselves that are too old', { automaticMax: 3, automaticMs: 700 }, 'fork-1'],
+  ['those asked for only when told to: by number', { automaticMax: 3, askedMax: 2 }, 'asked-1'],
+  ['… by age', { automaticMax: 3, askedMs: 600 }, 'asked-1 asked-2'],
+  ['… by size, the oldest first', { automaticMax: 3, askedBytes: 105 }, 'asked-1'],
+  ['… and never the newest for its size', { automaticMax: 3, askedBytes: 1 }, 'asked-1 asked-2'],
+])('lets go of %s', (_, policy, gone) => {
+  expect(
+    outlived(SNAPSHOTS, policy, NOW_MS)
+      .map(({ image }) => image)
+      .join(' '),
+  ).toBe(gone);
+});

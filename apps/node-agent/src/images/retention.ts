@@ -1,0 +1,42 @@
+/** Which snapshots go by themselves. Pure. Those that somebody asked for stay until somebody deletes them, unless the node is told otherwise. */
+import type { KeptSnapshot } from '../journal/index.ts';
+
+/** Of one instance. Absent: no such limit. */
+export interface SnapshotPolicy {
+  /** How many of those that were made by themselves; at least one, which may be about to be used. */
+  readonly automaticMax: number;
+  readonly automaticMs?: number | undefined;
+  /** The same of those that were asked for; and the bytes of all of them together, of which the newest stays in any case. */
+  readonly askedMax?: number | undefined;
+  readonly askedMs?: number | undefined;
+  readonly askedBytes?: number | undefined;
+}
+
+/** The oldest first; each kind by its own limits. */
+export function outlived(snapshots: readonly KeptSnapshot[], policy: SnapshotPolicy, nowMs: number): KeptSnapshot[] {
+  const asked = snapshots.filter(({ because }) => because === 'asked');
+  const automatic = snapshots.filter(({ because }) => because !== 'asked');
+  const { automaticMax, automaticMs, askedMax, askedMs, askedBytes } = policy;
+  return [
+    ...beyond(automatic, { max: automaticMax, ms: automaticMs }, nowMs),
+    ...beyond(asked, { max: askedMax, ms: askedMs, bytes: askedBytes }, nowMs),
+  ];
+}
+
+function beyond(
+  snapshots: readonly KeptSnapshot[],
+  {
+    max = Infinity,
+    ms = Infinity,
+    bytes = Infinity,
+  }: { max?: number | undefined; ms?: number | undefined; bytes?: number | undefined },
+  nowMs: number,
+): KeptSnapshot[] {
+  const newestFirst = snapshots.toSorted((a, b) => b.atMs - a.atMs);
+  let sum = 0;
+  const goes = newestFirst.filter((one, at) => {
+    sum += one.bytes;
+    return at >= max || nowMs - one.atMs > ms || (at > 0 && sum > bytes);
+  });
+  return goes.toReversed();
+}

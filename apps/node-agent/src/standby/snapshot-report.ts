@@ -1,0 +1,34 @@
+/** What other rooms are told of snapshots. */
+import type { Snapshot } from '@torpor/contracts';
+import type { KeptSnapshot, Shelf } from '../journal/index.ts';
+
+export function asSnapshot({ image, name, because, by, atMs, bytes }: KeptSnapshot): Snapshot {
+  return { id: image, ...given({ name, by }), because, state: 'ready', atMs, bytes };
+}
+
+/** All of one instance, the oldest first: those that can be used, those that are being made, and the last ones that came to nothing. */
+export function snapshotsOf({ snapshots, making, unmade }: Shelf): Snapshot[] {
+  const all: Snapshot[] = [
+    ...snapshots.map(asSnapshot),
+    ...making.map(({ image, atMs, note }) => ({
+      id: image,
+      ...given(note),
+      because: note.because,
+      state: 'making' as const,
+      atMs,
+    })),
+    ...unmade.map(({ image, atMs, note, reason }) => ({
+      id: image,
+      ...given(note),
+      because: note.because,
+      state: 'failed' as const,
+      reason,
+      atMs,
+    })),
+  ];
+  return all.toSorted((a, b) => a.atMs - b.atMs);
+}
+
+function given({ name, by }: { readonly name?: string | undefined; readonly by?: string | undefined }) {
+  return { ...(name === undefined ? {} : { name }), ...(by === undefined ? {} : { by }) };
+}

@@ -1,0 +1,357 @@
+/**
+ * The snapshots of one instance: made of it whatever it is doing, gone back to, lent to those who make forks of them, and let go. At most one is being
+ * saved at a time; any number are being sealed and read back while the instance goes on.
+ */
+import { explain, Failure } from '@torpor/kernel';
+import type { StandbyState } from '@torpor/policy';
+import { outlived } from '../images/retention.ts';
+import type { Shelving } from '../images/shelving.ts';
+import { assertRoom, snapshotOnHost, type Snapshotting } from '../images/snapshot.ts';
+import { releaseOnHost, storeOnHost, type Sleeper } from '../images/store.ts';
+import type { KeptSnapshot, SnapshotNote } from '../journal/index.ts';
+import type { Parts } from '../parts.ts';
+import type { Line } from './line.ts';
+
+/** The instance that they are of. */
+export interface Portrayed {
+  readonly line: Line;
+  state(): StandbyState;
+  sleeper(): Sleeper;
+  who(): object;
+  /** What follows has begun when this returns. */
+  happen(what: 'snapshot-asked' | 'rewind-asked'): void;
+  /** Resolves when it is awake. */
+  wake(signal?: AbortSignal): Promise<void>;
+  refusal(): Failure;
+}
+
+interface Asked {
+  readonly note: SnapshotNote;
+  readonly made: PromiseWithResolvers<KeptSnapshot>;
+}
+
+interface Rewind {
+  readonly to: KeptSnapshot;
+  /** What it was before, when that could be kept. */
+  readonly gone: PromiseWithResolvers<KeptSnapshot | undefined>;
+}
+
+/** What the instance's table is to be told of a rewind. */
+type Rewound = 'release-done' | 'release-failed' | 'release-cut';
+
+/** How often an ask looks again at an instance that was doing something else. */
+const LOOKS_MAX = 20;
+
+export class Snapshots {
+  readonly #parts: Parts;
+  readonly #shelving: Shelving;
+  readonly #host: Portrayed;
+  readonly #ends = new AbortController();
+  readonly #underWay = new Set<Promise<void>>();
+  /** How many forks are being made of an image. */
+  readonly #lent = new Map<string, number>();
+  #asked: Asked | undefined;
+  #rewind: Rewind | undefined;
+  /** The image that it woke from last. */
+  #cameFrom: string | undefined;
+
+  constructor(parts: Parts, shelving: Shelving, host: Portrayed) {
+    this.#parts = parts;
+    this.#shelving = shelving;
+    this.#host = host;
+  }
+
+  /** Resolves when it is whole: saved, sealed, and read back. A running instance waits for the save alone. */
+  async make(note: SnapshotNote): Promise<KeptSnapshot> {
+    return await this.#whenItRests(async (state) => {
+      this.#assertFree(note.name);
+      if (state === 'stored') return await this.#keepNewest(note);
+      if (!(await this.#hasRoom())) return undefined;
+      this.#assertFree(note.name); // somebody else may have been quicker
+      const made = Promise.withResolvers<KeptSnapshot>();
+      this.#asked = { note, made };
+      this.#host.happen('snapshot-asked');
+      return await made.promise;
+    });
+  }
+
+  /**
+   * Back to what a snapshot holds; what it was is kept as another one. Resolves when it is awake again. Rejects when that snapshot will not do, or what it
+   * is now could not be stored: then it is as it was.
+   */
+  rewind(which: string, signal?: AbortSignal): Promise<{ to: KeptSnapshot; before: KeptSnapshot | undefined }> {
+    return this.lend(which, (to) => this.#rewindTo(to, signal));
+  }
+
+  async #rewindTo(to: KeptSnapshot, signal: AbortSignal | undefined) {
+    const gone = await this.#whenItRests(async (state) => {
+      if (state === 'stored') return await this.#rewindStored(to);
+      if (!(await this.#hasRoom())) return undefined;
+      const asked = Promise.withResolvers<KeptSnapshot | undefined>();
+      this.#rewind = { to, gone: asked };
+      this.#host.happen('rewind-asked');
+      return { before: await asked.promise };
+    });
+    this.#cameFrom = undefined;
+    await this.#host.wake(signal);
+    // Unless it was awake already, and so had woken from there.
+    if (this.#cameFrom !== undefined && this.#cameFrom !== to.image) throw damaged(to);
+    if (!this.find(to.image)) throw damaged(to);
+    this.#parts.events.rewound({ ...this.#host.who(), image: to.image, before: gone.before?.image });
+    return { to, before: gone.before };
+  }
+
+  /** What only the snapshot needed of the disk is free when this resolves. */
+  async remove(which: string): Promise<KeptSnapshot> {
+    const gone = this.known(which);
+    const { image } = gone;
+    if (this.#isInUse(image)) {
+      const use = 'a fork is being made of it, or the sandbox is going back to it';
+      throw new Failure('conflict', `the snapshot "${nameOf(gone)}" is in use: ${use}`, { retryable: true });
+    }
+    await this.#shelving.unkeep(image);
+    await this.#shelving.sweep();
+    return gone;
+  }
+
+  /** Stays while `use` runs. */
+  async lend<T>(which: string, use: (snapshot: KeptSnapshot) => Promise<T>): Promise<T> {
+    const snapshot = this.known(which);
+    const { image } = snapshot;
+    this.#lent.set(image, (this.#lent.get(image) ?? 0) + 1);
+    try {
+      return await use(snapshot);
+    } finally {
+      const left = (this.#lent.get(image) ?? 1) - 1;
+      if (left > 0) this.#lent.set(image, left);
+      else this.#lent.delete(image);
+    }
+  }
+
+  /** By its id, which is its image, or by its name. */
+  find(which: string): KeptSnapshot | undefined {
+    const { snapshots } = this.#shelving.shelf;
+    return snapshots.find(({ image }) => image === which) ?? snapshots.find(({ name }) => name === which);
+  }
+
+  known(which: string): KeptSnapshot {
+    const found = this.find(which);
+    if (!found) throw new Failure('not_found', `this sandbox has no snapshot "${which}"`);
+    return found;
+  }
+
+  /**
+   * The table's `snapshot`, of an instance that has been put to sleep. Resolves when it may run again, with whether it was saved; whoever asked hears
+   * what became of it.
+   */
+  async take(): Promise<boolean> {
+    const asked = this.#asked;
+    this.#asked = undefined;
+    if (!asked) throw new Error('a snapshot was taken that nobody asked for');
+    const sinceMs = this.#parts.clock.monotonicMs();
+    const { saved, whole } = snapshotOnHost(this.#parts, this.#host.sleeper(), asked.note, this.#ends.signal);
+    this.#inBackground(this.#tell(asked, whole, sinceMs));
+    return await saved.then(
+      () => true,
+      () => false, // said above
+    );
+  }
+
+  async #tell({ made }: Asked, whole: Snapshotting['whole'], sinceMs: number): Promise<void> {
+    const { clock, events, closing } = this.#parts;
+    try {
+      const { snapshot, facts } = await whole;
+      const tookMs = clock.monotonicMs() - sinceMs;
+      events.snapshotted({ ...this.#host.who(), image: snapshot.image, tookMs, ...facts });
+      made.resolve(snapshot);
+    } catch (error) {
+      events.snapshotFailed({ ...this.#host.who(), reason: explain(error) });
+      made.reject(error);
+    }
+    if (this.#ends.signal.aborted || closing.aborted) return;
+    await this.retire();
+    await this.#shelving.sweep();
+  }
+
+  /** The table's `rewind`, of an instance that has been put to sleep. */
+  async goBack(): Promise<Rewound> {
+    const rewind = this.#rewind;
+    this.#rewind = undefined;
+    if (!rewind) throw new Error('an instance went back that nobody asked to');
+    let isCovered = false;
+    try {
+      const sleeper = this.#host.sleeper();
+      await storeOnHost(this.#parts, sleeper, new AbortController().signal);
+      const before = await this.#keep(this.#shelving.newest, { because: 'restore' });
+      isCovered = true;
+      await releaseOnHost(this.#parts, sleeper, () => false);
+      await this.#shelving.rewind(rewind.to.image);
+      rewind.gone.resolve(before);
+      return 'release-done';
+    } catch (error) {
+      this.#tellRewindFailed(rewind, error);
+      return isCovered ? 'release-failed' : 'release-cut';
+    }
+  }
+
+  /** The instance could not be put to sleep for what was asked. */
+  refuse(why: unknown): void {
+    this.#asked?.made.reject(why);
+    this.#asked = undefined;
+    if (this.#rewind) this.#tellRewindFailed(this.#rewind, why);
+    this.#rewind = undefined;
+  }
+
+  /** The instance woke from an image. */
+  cameFrom(image: string | undefined): void {
+    this.#cameFrom = image;
+  }
+
+  /** The instance ends: what is under way is given up. */
+  async giveUp(): Promise<void> {
+    const failure = new Failure('gone', 'the sandbox ended while its snapshot was made');
+    this.refuse(failure);
+    this.#ends.abort(failure);
+    await this.settled();
+  }
+
+  /** Resolves when those under way have ended. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#underWay);
+  }
+
+  /** Lets those go that have outlived the node's policy. */
+  async retire(): Promise<void> {
+    const { snapshotPolicy, clock } = this.#parts;
+    for (const { image } of outlived(this.#shelving.shelf.snapshots, snapshotPolicy, clock.nowMs())) {
+      if (!this.#isInUse(image)) await this.#shelving.unkeep(image);
+    }
+  }
+
+  /** What a node-agent before this one left half made is removed. */
+  clearUp(): void {
+    if (this.#shelving.shelf.trash.length > 0) this.#inBackground(this.#shelving.sweep());
+  }
+
+  #isInUse(image: string): boolean {
+    return this.#lent.has(image) || this.#shelving.shelf.rewound?.image === image;
+  }
+
+  /** Does it as soon as the instance runs, sleeps in RAM, or is stored. `undefined`: it was not so any more, look again. */
+  async #whenItRests<T>(work: (state: 'running' | 'paused' | 'stored') => Promise<T | undefined>): Promise<T> {
+    for (let look = 0; look < LOOKS_MAX; look++) {
+      const state = this.#host.state();
+      if (state === 'running' || state === 'paused' || state === 'stored') {
+        const done = await work(state);
+        if (done !== undefined) return done;
+      } else if (!isOnItsWay(state)) {
+        throw this.#host.refusal();
+      }
+      await this.#host.line.settled;
+    }
+    throw new Failure('unavailable', 'the sandbox does one thing after another; ask again', {
+      retryable: true,
+      retryAfterS: 1,
+    });
+  }
+
+  /** Throws when the disk has none. False: meanwhile it has begun something else. */
+  async #hasRoom(): Promise<boolean> {
+    await assertRoom(this.#parts, this.#host.sleeper());
+    const state = this.#host.state();
+    return state === 'running' || state === 'paused';
+  }
+
+  /** What it is asleep as is an image already. */
+  async #keepNewest(note: SnapshotNote): Promise<KeptSnapshot | undefined> {
+    return await this.#whileStored(async () => {
+      if (this.#shelving.shelf.rests === 'elsewhere') throw nothingWhole();
+      return await this.#keep(this.#shelving.newest, note);
+    });
+  }
+
+  async #rewindStored(to: KeptSnapshot): Promise<{ before: KeptSnapshot | undefined } | undefined> {
+    return await this.#whileStored(async () => {
+      const { rests } = this.#shelving.shelf;
+      const newest = this.#shelving.newest;
+      if (rests !== 'elsewhere' && newest === to.image) return { before: undefined }; // it is that already
+      const before = rests === 'elsewhere' ? undefined : await this.#keep(newest, { because: 'restore' });
+      await this.#shelving.rewind(to.image);
+      return { before };
+    });
+  }
+
+  /** In the instance's line, so that it cannot begin to wake meanwhile. `undefined`: it had. */
+  async #whileStored<T>(work: () => Promise<T>): Promise<T | undefined> {
+    const { line, state } = this.#host;
+    const done = Promise.withResolvers<T | undefined>();
+    await line.run(async () => {
+      const now = state();
+      // A restore that was asked for waits in line behind this.
+      if (now !== 'stored' && now !== 'restoring') return done.resolve(undefined);
+      await work().then(done.resolve, done.reject);
+    });
+    return await done.promise;
+  }
+
+  /** An image that is a snapshot already gets a name, and keeps one. */
+  async #keep(image: string, note: SnapshotNote): Promise<KeptSnapshot> {
+    const there = this.find(image);
+    if (there && note.because !== 'asked') return there;
+    if (there?.name !== undefined) {
+      throw new Failure('conflict', `what the sandbox is now is kept already, as the snapshot "${there.name}"`);
+    }
+    return await this.#shelving.keep(image, note);
+  }
+
+  #assertFree(name: string | undefined): void {
+    if (name === undefined) return;
+    const isBegun =
+      this.#shelving.shelf.making.some(({ note }) => note.name === name) || this.#asked?.note.name === name;
+    if (isBegun || this.find(name)) throw new Failure('conflict', `this sandbox has a snapshot "${name}" already`);
+  }
+
+  #tellRewindFailed({ to, gone }: Rewind, error: unknown): void {
+    this.#parts.events.rewindFailed({ ...this.#host.who(), image: to.image, reason: explain(error) });
+    gone.reject(error);
+  }
+
+  #inBackground(work: Promise<void>): void {
+    const watched = work.catch((error: unknown) =>
+      this.#parts.events.untidy({ ...this.#host.who(), reason: explain(error) }),
+    );
+    this.#underWay.add(watched);
+    void watched.finally(() => this.#underWay.delete(watched));
+  }
+}
+
+/** It will run, sleep or be stored when what is under way has ended. */
+function isOnItsWay(state: StandbyState): boolean {
+  switch (state) {
+    case 'pausing':
+    case 'pausing-then-wake':
+    case 'waking':
+    case 'storing':
+    case 'storing-then-wake':
+    case 'releasing':
+    case 'releasing-then-wake':
+    case 'restoring':
+      return true;
+    default:
+      return false;
+  }
+}
+
+function nothingWhole(): Failure {
+  return new Failure('conflict', 'its memory was lost and it has not woken since; wake it, then make the snapshot', {
+    retryable: true,
+  });
+}
+
+function damaged(snapshot: KeptSnapshot): Failure {
+  return new Failure('unprocessable', `the snapshot "${nameOf(snapshot)}" is damaged; the sandbox is as it was before`);
+}
+
+function nameOf({ name, image }: KeptSnapshot): string {
+  return name ?? image;
+}
