@@ -16,6 +16,7 @@ it('a request that the bus cannot carry is refused at once, for good, and in wor
 });
 
 it('a node with every slot taken can still tell what it holds', () => {
+  const woke = { lastMs: 1_000.5, predictedMs: 1_000.5, measured: 20 };
   const report = InstanceReport.parse({
     instanceId: 'i'.repeat(12),
     generation: 1_000,
@@ -28,6 +29,13 @@ it('a node with every slot taken can still tell what it holds', () => {
     idle: { kind: 'after', idleMs: 15_000 },
     reason: 'r'.repeat(120),
     hostId: 'h'.repeat(12),
+    tier: 'stored',
+    wakeMs: 1_000.5,
+    storeMs: 1_000.5,
+    wakes: { paused: woke, stored: woke, files: woke },
+    imageBytes: 1_000_000_000,
+    imageAtMs: 1_800_000_000_000,
+    lost: { atMs: 1_800_000_000_000, to: 'image', reason: 'r'.repeat(120) },
   });
   const beat = heartbeat.request.parse({
     nodeId: 'n1',

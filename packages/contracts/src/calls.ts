@@ -149,6 +149,7 @@ export const Loss = z.object({
   reason: z.string(),
 });
 export type Loss = z.infer<typeof Loss>;
+
 /** A point of one instance that can be gone back to, and forked: its files, memory and processes at one moment. */
 export const Snapshot = z.object({
   /** Never reused. */
@@ -290,6 +291,19 @@ export const receiptKey = defineCall({
   deadlineMs: 3_000,
 });
 
+/** A heartbeat tells of every instance of a node in one message: no more than the scheduler goes by. Callers are told the rest, of one at a time. */
+const HeldInstance = InstanceReport.omit({
+  tier: true,
+  queuedWake: true,
+  wakeMs: true,
+  storeMs: true,
+  wakes: true,
+  imageBytes: true,
+  imageAtMs: true,
+  storeAsked: true,
+  lost: true,
+});
+
 /** node → scheduler, every few seconds: what is. The answer renews the node's lease and says what the node must end. */
 export const heartbeat = defineCall({
   subject: 'scheduler.node.heartbeat.v1',
@@ -308,7 +322,7 @@ export const heartbeat = defineCall({
       slotsFree: z.number().int(),
     }),
     pool: z.array(z.object({ template: z.string(), shape: Shape, ready: z.number().int(), target: z.number().int() })),
-    instances: z.array(InstanceReport),
+    instances: z.array(HeldInstance),
   }),
   reply: z.object({
     leaseMs: z.number(),
