@@ -1,4 +1,4 @@
-import { forkSandbox, SandboxName } from '@torpor/contracts';
+import { ENV_BYTES_MAX, forkSandbox, SandboxName } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
 import { describe, expect, it } from 'vitest';
 import {
@@ -61,6 +61,14 @@ describe('fork', () => {
     await beat(nodes.a);
     await expect(fork({ as: 'other' })).rejects.toMatchObject({ code: 'no_capacity' });
     expect(nodes.a.snapshots).toEqual([]);
+  });
+
+  it('is refused before the parent stalls when its environment and its parent’s are too heavy together', async () => {
+    const half = 'x'.repeat(ENV_BYTES_MAX / 2);
+    await create({ env: { A: half } });
+    await expect(fork({ env: { B: half } })).rejects.toMatchObject({ code: 'bad_request' });
+    expect(nodes.a.snapshots).toEqual([]);
+    await expect(fork({ env: { A: half } })).resolves.toMatchObject({ sandbox: { envNames: ['A'] } });
   });
 
   it('goes to no other node, and leaves no record, when its own will not start it', async () => {

@@ -1,5 +1,13 @@
 /** A fork is a create that has its parent's memory, processes and files: placed on the node where those are, and a row of its own from the first commit on. */
-import { createSandbox, makeSnapshot, newInstanceId, type forkSandbox, type Sandbox } from '@torpor/contracts';
+import {
+  createSandbox,
+  ENV_BYTES_MAX,
+  envBytes,
+  makeSnapshot,
+  newInstanceId,
+  type forkSandbox,
+  type Sandbox,
+} from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
 import type { z } from 'zod';
 import type { FleetView } from '../fleet/fleet-view.ts';
@@ -33,13 +41,15 @@ export async function forkOf(
   const name = ask.as ?? freshName(chance);
   // Refused before anything stalls for it.
   if (await store.wanted.living(ask.workspace, name)) throw taken(ask, name);
+  const env = { ...(await store.wanted.envOf(parent)), ...ask.env };
+  const heavy = envBytes(Object.entries(env));
+  if (heavy > ENV_BYTES_MAX) throw tooHeavy(ask, heavy);
   await fleet.refresh(store);
   const placement = births.place(parent, [], parent.nodeId);
   if (placement.kind === 'refused') throw refusal(`"${ask.name}" could not be forked`, placement);
 
   const beganAtMs = clock.monotonicMs();
   const snapshot = ask.snapshot ?? (await snapshotOf(parts, parent, ask.createdBy, traceparent));
-  const env = { ...(await store.wanted.envOf(parent)), ...ask.env };
   const origin = { instanceId: parent.instanceId, name: parent.name, snapshot };
   const fork = rowOf(parent, { name, origin, env, createdBy: ask.createdBy }, parts);
   const inserted = await store.wanted.insert(fork, env);
@@ -101,6 +111,11 @@ function unready({ name, phase, reason }: Sandbox): Failure {
   return new Failure('conflict', `the sandbox "${name}" is ${phase}${why}; only one that is ready can be forked`, {
     retryable: phase === 'creating',
   });
+}
+
+function tooHeavy({ name }: Ask, bytes: number): Failure {
+  const what = `with what is added to it, the environment of "${name}" takes ${bytes} bytes`;
+  return new Failure('bad_request', `${what}; expected at most ${ENV_BYTES_MAX}`);
 }
 
 function taken({ workspace }: Ask, name: string): Failure {
