@@ -220,6 +220,26 @@ describe('the meter', () => {
     },
   );
 
+  it('books the time that the host was off as disk alone to one that went down with it, and its wake as one that lost something', async () => {
+    const { clock, set, booked, open } = await scene();
+    const room = rehearse(set);
+    await open(room);
+    await room.standby.start(startAsk({ idle: { kind: 'never' } }));
+    await clock.go(130_000);
+    room.die();
+    set.host.reboot();
+    await clock.go(WEEK_MS);
+    const next = rehearse(set);
+    await open(next);
+    const waking = Promise.resolve(next.standby.at(startAsk().instanceId, 1).enter('request'));
+    await clock.go(70_000);
+    (await waking).leave();
+    const stored = booked.filter(({ tier }) => tier === 'stored');
+    expect(stored.map(({ wake, cpuMs, memoryMibMs }) => [wake, cpuMs, memoryMibMs])).toEqual([['lost', 0, 0]]);
+    expect(spans(booked)['stored']).toBeGreaterThanOrEqual(WEEK_MS);
+    expect(spans(booked)['running']).toBeLessThanOrEqual(200_000);
+  });
+
   it('books nothing that a crash would close again otherwise: what came up while the disk was busy waits for it', async () => {
     const { clock, set, booked, open, kept, disk } = await scene();
     disk.writeMs = 50;

@@ -245,7 +245,7 @@ export class Meter {
 /** An instance as it was when its state changed. */
 interface Change extends Pick<Instance, 'claim' | 'body' | 'state'> {
   readonly atMs: number;
-  /** How the wake before it ended, if there was one. */
+  /** Whether its last wake, if there was one, brought back everything. */
   readonly wake: NonNullable<UsageInterval['wake']>;
 }
 
