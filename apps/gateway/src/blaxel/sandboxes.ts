@@ -158,7 +158,8 @@ async function allOf(parts: SandboxRowsParts, ask: ControlAsk, asked: BlaxelList
 }
 
 /** The part of the question that the store can answer. */
-function queryOf({ clock }: SandboxRowsParts, { matchesNothing: _, statuses: __, ...query }: BlaxelListQuery) {
+function queryOf({ clock }: SandboxRowsParts, asked: BlaxelListQuery) {
+  const { matchesNothing: _, statuses: __, ...query } = asked;
   return { ...query, nowMs: clock.nowMs() };
 }
 
