@@ -58,15 +58,15 @@ describe('first-party clients', () => {
 
   it('store sandboxes, and see where they sleep and what a wake took', async () => {
     const client = clientOf();
-    await stage.plant('kept');
+    await stage.plant('asleep');
     const reply = { state: 'paused', tookMs: 5, reason: 'the pool is full' } as const;
     const served = await stage.bus.as('node').serve(storeInstance, async () => reply, { node: NODE });
-    expect(await client.sandboxes.store.mutate(named('kept'))).toEqual(reply);
+    expect(await client.sandboxes.store.mutate(named('asleep'))).toEqual(reply);
     await served.close();
     const wakes = { stored: { lastMs: 140, predictedMs: 150, measured: 2 } };
     const lost = { atMs: 1, to: 'image', reason: 'what happened after that was lost' } as const;
     stage.reported = { state: 'stored', tier: 'stored', wakeMs: 150, wakes, imageBytes: 7, lost, reason: lost.reason };
-    expect(await client.sandboxes.get.query(named('kept'))).toMatchObject(stage.reported);
+    expect(await client.sandboxes.get.query(named('asleep'))).toMatchObject(stage.reported);
     stage.reported = {};
     expect(await client.stats.query({})).toMatchObject({ wakes: { all: 0, lost: 0 } });
   });
