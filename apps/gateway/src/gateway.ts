@@ -110,7 +110,7 @@ export async function openGateway(parts: GatewayParts): Promise<Gateway> {
   const front = createFront(
     { ...FRONT_LIMITS, ...parts.limits },
     {
-      nowMs: () => clock.nowMs(),
+      clock,
       onUnreadable: events.unreadable,
       onRequest: (request, response) => void reception.request(request, response),
       onUpgrade: (request, socket, head) => {
