@@ -57,7 +57,10 @@ export async function forwardNames(options: ForwarderOptions): Promise<Forwarder
       },
     );
   });
-  const tcp = await listenTcp(port, options, closing.signal);
+  const tcp = await listenTcp(port, options, closing.signal).catch((error: unknown) => {
+    udp.close();
+    throw error;
+  });
   return {
     port,
     close: async () => {
