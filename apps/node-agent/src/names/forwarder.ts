@@ -11,6 +11,11 @@ import { createConnection, createServer, isIPv6, type Server, type Socket as Tcp
 import { explain, hostAndPort } from '@torpor/kernel';
 
 const DNS_PORT = 53;
+/**
+ * Every address: the firewall's redirect leads to the gateway that was asked, and gateways come and go with their instances, so that no narrower address
+ * would hear the next one. The firewall lets in nobody else (`packages/hostd/internal/network/table.go`).
+ */
+const LISTEN_ADDRESS = '0.0.0.0';
 
 export interface ForwarderOptions {
   readonly port: number;
@@ -39,7 +44,7 @@ const SERVFAIL = 2;
 
 export async function forwardNames(options: ForwarderOptions): Promise<Forwarder> {
   const udp = createSocket('udp4');
-  await new Promise<void>((resolve, reject) => udp.once('error', reject).bind(options.port, '0.0.0.0', resolve));
+  await new Promise<void>((resolve, reject) => udp.once('error', reject).bind(options.port, LISTEN_ADDRESS, resolve));
   const { port } = udp.address();
   udp.removeAllListeners('error').on('error', (error) => options.onTrouble('the DNS socket', error));
   const closing = new AbortController();
@@ -154,7 +159,7 @@ async function listenTcp(port: number, options: ForwarderOptions, closing: Abort
     carry(inside, options);
   });
   server.maxConnections = TCP_MAX;
-  await new Promise<void>((resolve, reject) => server.once('error', reject).listen(port, '0.0.0.0', resolve));
+  await new Promise<void>((resolve, reject) => server.once('error', reject).listen(port, LISTEN_ADDRESS, resolve));
   server.on('error', (error) => options.onTrouble('the DNS listener', error));
   return server;
 }
