@@ -12,7 +12,7 @@ it.each([
   const gaveUp = vi.fn<(code: number) => void>();
   const passing = passSignalsOn(sent, gaveUp, { graceMs: 300, killMs: 200 });
   process.emit(signal, signal);
-  process.emit(signal, signal); // as each write to a closed pipe does
+  process.emit(signal, signal); // as an impatient one does
   await vi.advanceTimersByTimeAsync(299);
   expect(sent.mock.calls).toEqual([[signal.replace('SIG', '')]]);
   await vi.advanceTimersByTimeAsync(200);

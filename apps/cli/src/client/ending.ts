@@ -25,7 +25,7 @@ export function passSignalsOn(
   const pass = (signal: string) => void send(signal).catch(() => {});
   const interrupt = () => pass('INT');
   const end = (signal: NodeJS.Signals) => {
-    if (timers.length > 0) return; // every further write to a closed pipe asks again
+    if (timers.length > 0) return; // it is being ended already
     pass(signal.replace('SIG', ''));
     timers.push(setTimeout(() => pass('KILL'), times.graceMs));
     timers.push(setTimeout(() => giveUp(128 + constants.signals[signal]), times.graceMs + times.killMs));
