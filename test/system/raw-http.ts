@@ -53,7 +53,8 @@ export function send(
   });
 }
 
-function parse(said: string, silent: boolean): Omit<RawAnswer, 'tookMs'> {
+function parse(heard: string, silent: boolean): Omit<RawAnswer, 'tookMs'> {
+  const said = heard.replace(/^(HTTP\/1\.1 102 [^\r]*\r\n\r\n)+/, ''); // how one that has closed its half is asked whether it still listens
   const cut = said.indexOf('\r\n\r\n');
   const status = Number(/^HTTP\/1\.1 (\d{3})/.exec(said)?.[1] ?? (silent ? -1 : 0));
   const headers = said.slice(0, Math.max(cut, 0));

@@ -5,11 +5,17 @@ import { CommandFailed } from './command.ts';
 import { program } from './commands/program.ts';
 import { SetupFailed } from './setup/run-steps.ts';
 
-// Whoever read our output has had enough of it (`| head`): we end as by any other wish that we end.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
-  process.kill(process.pid, 'SIGTERM');
-});
+// Whoever read our output has had enough of it (`| head`), or their terminal is gone: we end as by any other wish that we end,
+// which is told once: what is under way may be ending well when further writes fail.
+let told = false;
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE' && !(error.code === 'EIO' && stream.isTTY)) throw error;
+    if (told) return;
+    told = true;
+    process.kill(process.pid, 'SIGTERM');
+  });
+}
 
 try {
   await program().parseAsync(process.argv);

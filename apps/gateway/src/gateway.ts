@@ -95,7 +95,7 @@ export async function openGateway(parts: GatewayParts): Promise<Gateway> {
         clock,
         bodyMs,
       },
-      sandbox: { admission, routes, carrier, audit },
+      sandbox: { admission, uses: keyring.uses, routes, carrier, audit },
       preview: { book, routes, carrier, audit, clock, isTls: publicUrl.startsWith('https:') },
       rpc: (exchange, path) =>
         serveRpc(
@@ -110,7 +110,7 @@ export async function openGateway(parts: GatewayParts): Promise<Gateway> {
   const front = createFront(
     { ...FRONT_LIMITS, ...parts.limits },
     {
-      nowMs: () => clock.nowMs(),
+      clock,
       onUnreadable: events.unreadable,
       onRequest: (request, response) => void reception.request(request, response),
       onUpgrade: (request, socket, head) => {

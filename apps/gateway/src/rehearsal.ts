@@ -59,7 +59,7 @@ export const NODE = NodeId.parse('node-1');
 export async function rehearse({
   store = memoryStore(),
   ...more
-}: Pick<Partial<GatewayParts>, 'limits' | 'quotas' | 'store'> = {}): Promise<Rehearsal> {
+}: Pick<Partial<GatewayParts>, 'limits' | 'quotas' | 'store' | 'clock'> = {}): Promise<Rehearsal> {
   const lifetime = new Lifetime();
   const bus = new MemoryBus();
   const seen: Rehearsal['seen'] = [];

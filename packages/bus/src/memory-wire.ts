@@ -1,7 +1,8 @@
 import type { Call, Fact } from '@torpor/contracts';
-import { Failure, systemClock, withDeadline, type Clock } from '@torpor/kernel';
+import { systemClock, withDeadline, type Clock } from '@torpor/kernel';
 import { checked, openReply, openRequest, packFailure, packReply, packRequest, subjectOf } from './envelope.ts';
 import { whileAwaited } from './patience.ts';
+import { unserved } from './unserved.ts';
 import type { AskOptions, CallContext, Hints, Subscription, Wire } from './wire.ts';
 
 /** What may befall one message on the way; `deliver` several times, late, or never. Pure chance of the given fates. */
@@ -84,9 +85,7 @@ export class MemoryBus {
     return new Promise((resolve, reject) => {
       const servers = this.#handlers.get(subject) ?? [];
       if (servers.length === 0 && !this.#severed.has(room)) {
-        return reject(
-          new Failure('unavailable', `no room serves ${subject} at present; it may be starting`, { retryable: true }),
-        );
+        return reject(unserved(subject));
       }
       const { arrivals } = this.#fates({ subject, kind: 'request', from: room });
       for (const delayMs of arrivals) {

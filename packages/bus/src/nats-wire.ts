@@ -12,6 +12,7 @@ import { natsHints } from './nats-hints.ts';
 import { whileAwaited } from './patience.ts';
 import { PAYLOAD_BYTES_MAX, requestText } from './payload.ts';
 import { PULSE, PulseListener, withPulse, type PulseTimes } from './pulse.ts';
+import { unserved } from './unserved.ts';
 import type { AskOptions, CallContext, Hints, Subscription, Wire } from './wire.ts';
 
 export interface NatsWireOptions {
@@ -195,13 +196,7 @@ function closing(subscription: NatsSubscription): Subscription {
 }
 
 function askFailure(error: unknown, subject: string, deadlineMs: number): Failure {
-  if (error instanceof RequestError && error.isNoResponders()) {
-    return new Failure('unavailable', `no room serves ${subject} at present; it may be starting`, {
-      retryable: true,
-      retryAfterS: 1,
-      cause: error,
-    });
-  }
+  if (error instanceof RequestError && error.isNoResponders()) return unserved(subject, error);
   if (error instanceof Error && error.cause instanceof PermissionViolationError) {
     return new Failure('forbidden', `this room may not speak on ${subject}`, { cause: error });
   }

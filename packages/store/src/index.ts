@@ -1,5 +1,6 @@
 export {
   checkKey,
+  endOfKey,
   hashOfSecret,
   mintKey,
   readKey,

@@ -61,9 +61,14 @@ export type KeyVerdict = { kind: 'good'; key: ApiKey } | { kind: 'bad'; why: 'un
 /** Whether this secret opens this key now. A wrong secret and an unknown prefix are told apart by nobody. */
 export function checkKey(stored: StoredApiKey | undefined, secret: string, nowMs: number): KeyVerdict {
   if (!stored || !timingSafeEqual(stored.secretHash, hashOfSecret(secret))) return { kind: 'bad', why: 'unknown' };
-  if (stored.key.revokedAtMs !== undefined) return { kind: 'bad', why: 'revoked' };
-  if (stored.key.expiresAtMs !== undefined && stored.key.expiresAtMs <= nowMs) return { kind: 'bad', why: 'expired' };
-  return { kind: 'good', key: stored.key };
+  const why = endOfKey(stored.key, nowMs);
+  return why ? { kind: 'bad', why } : { kind: 'good', key: stored.key };
+}
+
+/** Why this key opens nothing any more; undefined while it does. */
+export function endOfKey(key: ApiKey, nowMs: number): 'revoked' | 'expired' | undefined {
+  if (key.revokedAtMs !== undefined) return 'revoked';
+  return key.expiresAtMs !== undefined && key.expiresAtMs <= nowMs ? 'expired' : undefined;
 }
 
 /** Whether a preview token's value is one of these and still good. */

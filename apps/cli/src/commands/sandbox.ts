@@ -4,6 +4,7 @@ import { using, usingSandbox, type Client } from '../client/client.ts';
 import { inWords, showProgress } from '../client/copy-progress.ts';
 import { copyFiles, placeOf, type Tally } from '../client/copy.ts';
 import { details } from '../client/details.ts';
+import { passSignalsOn } from '../client/ending.ts';
 import { copyInput, copyOutput, signalProcess, startProcess } from '../client/processes.ts';
 import { LOST_EXIT_CODE } from '../client/receipts.ts';
 import { ago, table } from '../client/table.ts';
@@ -86,7 +87,9 @@ export function addSandboxCommands(torpor: Command): Command {
     });
   sandbox
     .command('exec')
-    .description('run a program: torpor sandbox exec NAME -- ls -l; its exit code becomes ours')
+    .description(
+      'run a program: torpor sandbox exec NAME -- ls -l; its exit code becomes ours, and what ends us ends it',
+    )
     .argument('<name>')
     .argument('<command...>')
     .option('--detach', 'leave it running and print its name')
@@ -109,9 +112,9 @@ export function addSandboxCommands(torpor: Command): Command {
           env: pairs('--env', options.env),
         };
         await usingSandbox(name, async (client) => {
-          const started = await startProcess(client, name, request);
-          if (options.detach) process.stdout.write(`${started.name}\n`);
-          else process.exitCode = await attend(client, name, started.id, options.stdin ?? false);
+          const starting = startProcess(client, name, request);
+          if (options.detach) process.stdout.write(`${(await starting).name}\n`);
+          else process.exitCode = await attend(client, name, starting, options.stdin ?? false);
         });
         if (!options.stdin) await hintAtUnsentInput((line) => process.stderr.write(line));
       },
@@ -153,16 +156,23 @@ export function addSandboxCommands(torpor: Command): Command {
   return sandbox;
 }
 
-/** Follows a program to its end, with our input if asked; Ctrl-C goes to the program, and the second one to us. */
-async function attend(client: Client, name: string, id: string, withInput: boolean): Promise<number> {
-  const interrupt = () => void signalProcess(client, name, id, 'INT');
-  process.once('SIGINT', interrupt);
-  const input = withInput ? copyInput(client, name, id, process.stdin) : undefined;
-  input?.catch(() => {}); // what breaks it breaks the output too, which says so
+/** Follows a program to its end, with our input if asked. What ends us ends it, from the moment that it is asked for. */
+async function attend(
+  client: Client,
+  name: string,
+  starting: Promise<{ readonly id: string }>,
+  withInput: boolean,
+): Promise<number> {
+  const send = async (signal: string) => signalProcess(client, name, (await starting).id, signal);
+  const passing = passSignalsOn(send, (code) => process.exit(code)); // nothing here outlives us that must be closed
+  let input: Promise<void> | undefined;
   try {
+    const { id } = await starting;
+    input = withInput ? copyInput(client, name, id, process.stdin) : undefined;
+    input?.catch(() => {}); // what breaks it breaks the output too, which says so
     return await copyOutput(client, name, id, { follow: true });
   } finally {
-    process.off('SIGINT', interrupt);
+    passing.close();
     if (input) process.stdin.destroy(); // nobody reads it any more
     await input?.catch(() => {}); // what was typed after the end
   }
@@ -246,8 +256,11 @@ export function asName(name: string): View['name'] {
   return name as View['name'];
 }
 
+const WHOLE_MAX = 999_999_999;
+
 export function wholeNumber(text: string): number {
-  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('expected a whole number');
+  if (!/^\d{1,9}$/.test(text))
+    throw new InvalidArgumentError(`expected a whole number from 0 to ${WHOLE_MAX}, in digits alone`);
   return Number(text);
 }
 

@@ -7,13 +7,13 @@ import type { Command } from 'commander';
 import { Failure } from '@torpor/kernel';
 import { ensureSetup } from '../setup/setup.ts';
 import { onInterruption } from '../interruption.ts';
-import { askStart, askStatus, askStop, type StackStart } from '../up/control.ts';
+import { askStart, askStatus, askStop, type StackStart, type StackStatus } from '../up/control.ts';
 import { readCredentials } from '../up/credentials.ts';
 import { environmentOf, exportLines } from '../up/environment-lines.ts';
 import { thisInstallation, type Installation } from '../up/installation.ts';
 import { nameProcess, isRunning } from '../up/processes.ts';
 import { settingsFrom } from '../up/settings.ts';
-import { endOrphans, pidFileOf } from '../up/supervisor.ts';
+import { endOrphans, orphansOf, pidFileOf, type Child } from '../up/supervisor.ts';
 import { OTHER_AT_WORK, takeUpLock } from '../up/up-lock.ts';
 
 const START_MS = 15 * 60_000;
@@ -50,8 +50,8 @@ export function addStackCommands(torpor: Command): void {
     .action(({ purge: all }: { purge?: boolean }) => takeDown(all ?? false));
   torpor
     .command('status')
-    .description('say what runs')
-    .option('--json', 'for programs')
+    .description('say what runs; the exit code is 0 only when the stack is up, and 1 otherwise')
+    .option('--json', 'for programs; null when nothing runs')
     .action(({ json }: { json?: boolean }) => showStatus(json ?? false));
 }
 
@@ -192,13 +192,30 @@ async function stopSupervisor(installation: Installation, pid: number): Promise<
 }
 
 async function showStatus(json: boolean): Promise<void> {
-  const status = await askStatus(thisInstallation());
-  if (json) return void process.stdout.write(`${JSON.stringify(status ?? null)}\n`);
-  if (!status) return void process.stdout.write('Torpor is not up. "torpor up" starts it.\n');
-  process.stdout.write(`${status.url}  supervisor ${status.pid}  ${status.ready ? 'ready' : 'starting'}\n`);
-  for (const { name, pid, restarts, healthy } of status.services) {
-    process.stdout.write(
-      `  ${name.padEnd(18)} ${healthy ? 'healthy' : 'not healthy'.toUpperCase()}  pid ${pid ?? '-'}  restarts ${restarts}\n`,
+  const installation = thisInstallation();
+  const status = await askStatus(installation);
+  const orphans = status ? [] : await orphansOf(pidFileOf(installation));
+  if (!status?.ready) process.exitCode = 1;
+  process.stdout.write(json ? `${JSON.stringify(statusForPrograms(status, orphans))}\n` : statusWords(status, orphans));
+}
+
+type Orphan = Pick<Child, 'service' | 'pid'>;
+
+function statusForPrograms(status: StackStatus | undefined, orphans: readonly Orphan[]) {
+  if (status || orphans.length === 0) return status ?? null;
+  return { ready: false, orphans: orphans.map(({ service, pid }) => ({ service, pid })) };
+}
+
+/** `orphans` are the services that a killed supervisor left running. */
+export function statusWords(status: StackStatus | undefined, orphans: readonly Orphan[]): string {
+  if (status) {
+    const services = status.services.map(
+      ({ name, pid, restarts, healthy }) =>
+        `  ${name.padEnd(18)} ${healthy ? 'healthy' : 'NOT HEALTHY'}  pid ${pid ?? '-'}  restarts ${restarts}\n`,
     );
+    return `${status.url}  supervisor ${status.pid}  ${status.ready ? 'ready' : 'starting'}\n${services.join('')}`;
   }
+  if (orphans.length === 0) return 'Torpor is not up. "torpor up" starts it.\n';
+  const left = orphans.map(({ service, pid }) => `  ${service.padEnd(18)} pid ${pid}\n`).join('');
+  return `The rooms run without a supervisor; "torpor up" takes over, "torpor down" ends them.\n${left}`;
 }

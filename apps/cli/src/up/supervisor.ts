@@ -213,7 +213,7 @@ export class Supervisor {
 }
 
 /** A child as the next supervisor must know it: which process, and how it is asked to end. */
-interface Child extends ProcessName {
+export interface Child extends ProcessName {
   readonly service: string;
   readonly stop: Service['stop'];
 }
@@ -227,15 +227,17 @@ export function pidFileOf({ runDir }: { readonly runDir: string }): string {
   return join(runDir, 'children.json');
 }
 
-/** Ends what a killed supervisor left, by pid and start time. They get the time to close well: the database, above all. */
-export async function endOrphans(pidFile: string): Promise<number> {
+/** What a killed supervisor left and still runs, by pid and start time; those that others need first. */
+export async function orphansOf(pidFile: string): Promise<Child[]> {
   const text = await readFile(pidFile, 'utf8').catch(() => '[]'); // absent: no supervisor ran since the boot
-  const children = (JSON.parse(text) as Child[]).toReversed(); // our own file, written whole
-  let ended = 0;
-  for (const child of children) {
-    if (!(await isRunning(child))) continue;
-    await endProcess(child, child.stop);
-    ended++;
-  }
-  return ended;
+  const children = JSON.parse(text) as Child[]; // our own file, written whole
+  const running = await Promise.all(children.map(isRunning));
+  return children.filter((_, index) => running[index]);
+}
+
+/** Ends them. They get the time to close well: the database, above all. */
+export async function endOrphans(pidFile: string): Promise<number> {
+  const orphans = (await orphansOf(pidFile)).toReversed();
+  for (const orphan of orphans) await endProcess(orphan, orphan.stop);
+  return orphans.length;
 }

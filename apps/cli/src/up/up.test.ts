@@ -10,7 +10,7 @@ import { natsGreets } from './answers.ts';
 import { endProcess, isRunning, nameProcess } from './processes.ts';
 import { countsAsQuick, pauseBeforeRestart, startOrder, type Service } from './service.ts';
 import { settingsFrom } from './settings.ts';
-import { endOrphans, Supervisor } from './supervisor.ts';
+import { endOrphans, orphansOf, Supervisor } from './supervisor.ts';
 import type { Patience } from './watch.ts';
 
 describe('places', () => {
@@ -186,7 +186,9 @@ describe('the supervisor', () => {
         { pid: other?.pid, startTicks: 1, service: 'b', stop },
       ]),
     );
+    expect(await orphansOf(pidFile)).toMatchObject([{ service: 'a', pid: orphan.pid }]);
     expect(await endOrphans(pidFile)).toBe(1);
+    expect(await orphansOf(pidFile)).toEqual([]);
     expect([left && (await isRunning(left)), other && (await isRunning(other))]).toEqual([false, true]);
     stranger.kill('SIGKILL');
   });

@@ -3,11 +3,14 @@ import type { Wire } from '@torpor/bus';
 import type { Clock, Lifetime } from '@torpor/kernel';
 import { checkKey, readKey, type ApiKey, type KeyVerdict, type Store, type StoredApiKey } from '@torpor/store';
 import { Remembered } from '../ways/remembered.ts';
+import { openOpenUses, type OpenUses } from './open-uses.ts';
 
 export interface Keyring {
   /** Whose key this text is. Resolves at once for a key that was seen a moment ago; rejects when the store must be asked and does not answer. */
   verify(text: string): Promise<KeyVerdict>;
-  /** Forgets a revoked key here and in every other gateway. */
+  /** What callers have open; it is cut with their key. */
+  readonly uses: Pick<OpenUses, 'hold'>;
+  /** Forgets a revoked key here and in every other gateway, and cuts what is open by it. */
   revoked(prefix: string): void;
   /** A key was made: an earlier "there is none" no longer holds. */
   made(prefix: string): void;
@@ -32,7 +35,12 @@ export async function openKeyring(parts: {
     graceMs: 600_000,
     entriesMax: 10_000,
   });
-  const revocations = await wire.hear(keyRevoked, ({ prefix }) => seen.forget(prefix));
+  const open = openOpenUses({ clock, lifetime, readAnew: (prefix) => seen.readAnew(prefix) });
+  const forget = (prefix: string) => {
+    seen.forget(prefix);
+    open.end(prefix, 'revoked');
+  };
+  const revocations = await wire.hear(keyRevoked, ({ prefix }) => forget(prefix));
   lifetime.own('the ear for revoked keys', () => revocations.close());
 
   const uses = new Map<string, number>();
@@ -40,6 +48,7 @@ export async function openKeyring(parts: {
   lifetime.own('the noting of uses', () => noting);
 
   return {
+    uses: open,
     async verify(text) {
       const parts = readKey(text);
       if (!parts) return { kind: 'bad', why: 'unknown' };
@@ -51,7 +60,7 @@ export async function openKeyring(parts: {
       return verdict;
     },
     revoked(prefix) {
-      seen.forget(prefix);
+      forget(prefix);
       wire.publish(keyRevoked, { prefix });
     },
     made: (prefix) => seen.forget(prefix),

@@ -7,7 +7,7 @@ import type { OpenSpan, Telemetry } from '@torpor/telemetry';
 import { controlBug, serveControl, type ControlPlane } from '../blaxel/control-plane.ts';
 import type { GatewayEvents, Plane } from '../events.ts';
 import { admitPreview, servePreview, type PreviewDoor } from '../previews/door.ts';
-import { admitSandbox, serveSandbox, type SandboxDoor } from '../run-plane/door.ts';
+import { serveSandbox, upgradeSandbox, type SandboxDoor } from '../run-plane/door.ts';
 import { runRefusal } from '../run-plane/refusal.ts';
 import { carryUpgrade, refuseUpgrade } from '../run-plane/upgrade.ts';
 import { targetOf, type Target } from '../ways/target.ts';
@@ -73,10 +73,7 @@ export function openReception(parts: {
         events.tunnels(1);
         try {
           const upgrade = { id, span, request, socket, head, signal: gone.signal, notes };
-          if (target.kind === 'sandbox') {
-            const load = await admitSandbox(doors.sandbox, request.headers, target, notes);
-            return await carryUpgrade(doors.sandbox.carrier, upgrade, load);
-          }
+          if (target.kind === 'sandbox') return await upgradeSandbox(doors.sandbox, upgrade, target);
           if (target.kind === 'preview') {
             const admitted = await admitPreview(doors.preview, request, target, notes);
             if (admitted.kind === 'open') return await carryUpgrade(doors.preview.carrier, upgrade, admitted.load);

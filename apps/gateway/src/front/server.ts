@@ -2,7 +2,9 @@
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { blaxelRunError } from '@torpor/dialects';
+import type { Clock } from '@torpor/kernel';
 import { headOf } from '../run-plane/tunnel.ts';
+import { answerHalfClosed } from './half-closed.ts';
 
 export interface FrontLimits {
   /** From the first byte of a request to the end of its head. */
@@ -17,7 +19,7 @@ export const FRONT_LIMITS: FrontLimits = { headMs: 10_000, keepAliveMs: 65_000, 
 export function createFront(
   limits: FrontLimits,
   handlers: {
-    nowMs: () => number;
+    clock: Clock;
     onRequest: Parameters<typeof createServer>[1] & {};
     onUpgrade: (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
     onUnreadable: (code: string) => void;
@@ -34,6 +36,7 @@ export function createFront(
     // Fewer, larger steps for downloads: a caller that reads slowly costs this much memory and no more.
     highWaterMark: 256 * 1024,
   });
+  answerHalfClosed(server, handlers.clock);
   server.on('request', handlers.onRequest);
   // An expectation that we do not know is passed over (RFC 9110 §10.1.1 lets us); unheard, it would be a bare 417.
   server.on('checkExpectation', handlers.onRequest);
@@ -42,7 +45,7 @@ export function createFront(
     const code = error.code ?? 'unknown';
     handlers.onUnreadable(code);
     if (code === 'ECONNRESET' || !socket.writable) return socket.destroy();
-    socket.end(unreadableAnswer(code, limits, handlers.nowMs()));
+    socket.end(unreadableAnswer(code, limits, handlers.clock.nowMs()));
   });
   return server;
 }

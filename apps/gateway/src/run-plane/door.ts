@@ -1,29 +1,33 @@
 /** The run plane's door: `/<workspace>/sandboxes/<name>/…`. A refused request never reaches a node, so it wakes nothing. */
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Route } from '@torpor/contracts';
-import type { Admission } from '../callers/admission.ts';
+import type { Admission, Caller } from '../callers/admission.ts';
+import { whileKeyLasts, type OpenUses } from '../callers/open-uses.ts';
 import type { Audit } from '../control/audit.ts';
 import { answerEmpty, type Ending, type Exchange } from '../front/exchange.ts';
 import { OPEN_CORS } from '../previews/door.ts';
 import type { RouteBook } from '../ways/route-book.ts';
 import type { Target } from '../ways/target.ts';
 import { carry, type Carrier, type Load } from './carry.ts';
+import { breakOff } from './forward.ts';
+import { carryUpgrade, reset, type Upgrade } from './upgrade.ts';
 
 export type SandboxTarget = Extract<Target, { kind: 'sandbox' }>;
 
 export interface SandboxDoor {
   readonly admission: Admission;
+  readonly uses: Pick<OpenUses, 'hold'>;
   readonly routes: RouteBook;
   readonly carrier: Carrier;
   readonly audit: Audit;
 }
 
-export async function admitSandbox(
+async function admitSandbox(
   door: SandboxDoor,
   headers: IncomingHttpHeaders,
   target: SandboxTarget,
   notes: Record<string, unknown>,
-): Promise<Load> {
+): Promise<{ caller: Caller; load: Load }> {
   notes['workspace'] = target.workspace;
   notes['sandbox'] = target.name;
   notes['part'] = target.part;
@@ -35,7 +39,7 @@ export async function admitSandbox(
     door.audit.note({ ...about, action: 'sandbox.use', outcome: 'ok' });
     return route;
   };
-  return {
+  const load: Load = {
     part: target.part,
     rest: target.rest,
     way: {
@@ -46,6 +50,7 @@ export async function admitSandbox(
       readAnew: () => door.routes.readAnew(target.workspace, target.name),
     },
   };
+  return { caller, load };
 }
 
 export async function serveSandbox(door: SandboxDoor, exchange: Exchange, target: SandboxTarget): Promise<Ending> {
@@ -55,5 +60,16 @@ export async function serveSandbox(door: SandboxDoor, exchange: Exchange, target
     answerEmpty(exchange, 204, OPEN_CORS);
     return { status: 204, outcome: 'answered' };
   }
-  return carry(door.carrier, exchange, await admitSandbox(door, headers, target, exchange.notes));
+  const { notes, response } = exchange;
+  const { caller, load } = await admitSandbox(door, headers, target, notes);
+  const use = { key: caller.key, notes, breakOff: () => breakOff(response) };
+  return whileKeyLasts(door.uses, use, () => carry(door.carrier, exchange, load));
+}
+
+/** Rejects with a Failure only while nothing was sent to the caller. */
+export async function upgradeSandbox(door: SandboxDoor, upgrade: Upgrade, target: SandboxTarget): Promise<Ending> {
+  const { notes, socket } = upgrade;
+  const { caller, load } = await admitSandbox(door, upgrade.request.headers, target, notes);
+  const use = { key: caller.key, notes, breakOff: () => reset(socket) };
+  return whileKeyLasts(door.uses, use, () => carryUpgrade(door.carrier, upgrade, load));
 }

@@ -168,7 +168,7 @@ class Passing implements NodeAnswerListener {
 }
 
 /** So that nobody takes what came for all of it. To HTTP/1.0 there are no chunks: the end of the connection is the end of the answer. */
-function breakOff(response: ServerResponse): void {
+export function breakOff(response: ServerResponse): void {
   if (response.req.httpVersionMinor === 0) response.socket?.resetAndDestroy();
   response.destroy();
 }

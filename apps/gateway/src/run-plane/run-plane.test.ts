@@ -402,14 +402,30 @@ describe('slow and broken callers', () => {
     expect(said()).toMatch(new RegExp(`^HTTP/1\\.1 ${status} .*"origin":"platform"`, 's'));
   });
 
-  it('lets go of a caller that closes its half', async () => {
-    const nodeSawEnd = new Promise<void>((resolve) => {
-      stage.answer = (_request, response) => void response.once('close', resolve);
-    });
-    const { socket, closed } = speak(
+  it('answers a caller that closes its half behind a whole request', async () => {
+    const { promise: mayAnswer, resolve: letAnswer } = Promise.withResolvers<void>();
+    stage.answer = (_request, response) => void mayAnswer.then(() => response.end('after all'));
+    const { socket, said, closed } = speak(
       `GET /main/sandboxes/box/x HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${stage.apiKey}\r\n\r\n`,
     );
     await vi.waitFor(() => expect(stage.seen).toHaveLength(1));
+    socket.end();
+    await vi.waitFor(() => expect(said()).toMatch(/^HTTP\/1\.1 102 /));
+    letAnswer();
+    await closed;
+    expect(said()).toMatch(/HTTP\/1\.1 200 [^]*after all/);
+  });
+
+  it('lets go of a caller that hangs up in the middle of an answer', async () => {
+    const nodeSawEnd = new Promise<void>((resolve) => {
+      stage.answer = (_request, response) => {
+        response.once('close', resolve).write('the beginning');
+      };
+    });
+    const { socket, said, closed } = speak(
+      `GET /main/sandboxes/box/x HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${stage.apiKey}\r\n\r\n`,
+    );
+    await vi.waitFor(() => expect(said()).toContain('the beginning'));
     socket.end();
     await expect(Promise.all([closed, nodeSawEnd])).resolves.toBeDefined();
   });

@@ -98,7 +98,7 @@ function passAnswer({ socket }: Upgrade, answer: IncomingMessage, linger: Linger
 }
 
 /** Only the end of the connection may frame what was begun; an orderly one would let a part pass for the whole. */
-function reset(socket: Duplex): void {
+export function reset(socket: Duplex): void {
   if (socket instanceof Socket) socket.resetAndDestroy();
   else socket.destroy();
 }

@@ -1,6 +1,7 @@
 /** `/trpc`: first-party clients. */
 import { apiRouter, toTrpcError } from '@torpor/api';
 import { Failure } from '@torpor/kernel';
+import type { ApiKey } from '@torpor/store';
 import { nodeHTTPRequestHandler } from '@trpc/server/adapters/node-http';
 import { workspaceOf } from '../blaxel/control-plane.ts';
 import { readJson } from '../control/json-body.ts';
@@ -43,6 +44,7 @@ export async function serveRpc(
         if (unreadable) throw unreadable;
         const key = await parts.admission.identify(request.headers);
         notes['key'] = key.prefix;
+        if (request.method === 'GET') holdOpen(parts, key, exchange);
         const named = request.headers['x-torpor-workspace'] ?? request.headers['x-blaxel-workspace'];
         const workspace = await workspaceOf(parts.store, key, (Array.isArray(named) ? named[0] : named) ?? null);
         notes['workspace'] = workspace;
@@ -63,4 +65,14 @@ export async function serveRpc(
   });
   if (!response.writableFinished && !response.destroyed) await done;
   return { status: response.statusCode, outcome: response.writableFinished ? 'answered' : 'caller gone' };
+}
+
+/** A subscription ends with its key. A mutation is answered, for it may be the very one that revokes the key. */
+function holdOpen({ keyring }: ServicesParts, key: ApiKey, { response, notes }: Exchange): void {
+  if (response.closed) return; // its close has been told already
+  const release = keyring.uses.hold(key, (why) => {
+    notes['problem'] = why.message;
+    response.destroy();
+  });
+  response.once('close', release);
 }

@@ -66,6 +66,11 @@ export class Remembered<V> {
     }
   }
 
+  /** As the store has it now. Rejects when it does not answer, whatever is remembered. */
+  readAnew(key: string): Promise<V | undefined> {
+    return this.#readOnce(key).value;
+  }
+
   forget(key: string): void {
     this.#entries.delete(key);
     this.#reading.delete(key);

@@ -1,16 +1,23 @@
 /**
  * The DNS forwarder of a node. Instances ask the host's end of their own veth at port 53, which the node's firewall leads here; we ask the host's
- * resolvers and carry the answer back. We read only the header and the question's length: what names mean is the resolver's affair.
+ * resolvers and carry the answer back. We read only headers and lengths (`messages.ts`): what names mean is the resolver's affair.
  *
  * Only addresses of the node's own instances are answered, so that the port is no open resolver for anybody else who reaches this host; and each has a
  * share of what we carry at once, so that one that asks for ever what nobody answers leaves the others their names.
  */
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram';
 import { getServers } from 'node:dns';
-import { createConnection, createServer, isIPv6, type Server, type Socket as TcpSocket } from 'node:net';
+import { createServer, isIPv6, type Server } from 'node:net';
 import { explain, hostAndPort } from '@torpor/kernel';
+import { carryMessages } from './connection.ts';
+import { ANSWER, idOf, isWhole, QUERY } from './messages.ts';
 
 const DNS_PORT = 53;
+/**
+ * Every address: the firewall's redirect leads to the gateway that was asked, and gateways come and go with their instances, so that no narrower address
+ * would hear the next one. The firewall lets in nobody else (`packages/hostd/internal/network/table.go`).
+ */
+const LISTEN_ADDRESS = '0.0.0.0';
 
 export interface ForwarderOptions {
   readonly port: number;
@@ -21,6 +28,8 @@ export interface ForwarderOptions {
   readonly upstream?: readonly string[];
   /** How long one resolver may take before the next is asked. Default 2 s. */
   readonly answerMs?: number;
+  /** How long nothing may move on a connection before it is ended. Default 5 s. */
+  readonly idleMs?: number;
 }
 
 export interface Forwarder {
@@ -28,24 +37,21 @@ export interface Forwarder {
   close(): Promise<void>;
 }
 
-const HEADER_BYTES = 12;
-const LARGEST_QUERY_BYTES = 4_096;
 const PENDING_MAX = 1_024;
 const PENDING_EACH = 64;
 const TCP_MAX = 256;
 const TCP_EACH = 8;
-const TCP_IDLE_MS = 5_000;
 const SERVFAIL = 2;
 
 export async function forwardNames(options: ForwarderOptions): Promise<Forwarder> {
   const udp = createSocket('udp4');
-  await new Promise<void>((resolve, reject) => udp.once('error', reject).bind(options.port, '0.0.0.0', resolve));
+  await new Promise<void>((resolve, reject) => udp.once('error', reject).bind(options.port, LISTEN_ADDRESS, resolve));
   const { port } = udp.address();
   udp.removeAllListeners('error').on('error', (error) => options.onTrouble('the DNS socket', error));
   const closing = new AbortController();
   const asking = new Shares({ all: PENDING_MAX, each: PENDING_EACH });
   udp.on('message', (query, from) => {
-    if (!options.isInstance(from.address) || !isQuery(query)) return;
+    if (!options.isInstance(from.address) || !isWhole(QUERY, query)) return;
     if (!asking.take(from.address)) return reply(udp, refusal(query), from);
     const asked = askInTurn(query, options, closing.signal).finally(() => asking.giveBack(from.address));
     asked.then(
@@ -57,7 +63,10 @@ export async function forwardNames(options: ForwarderOptions): Promise<Forwarder
       },
     );
   });
-  const tcp = await listenTcp(port, options, closing.signal);
+  const tcp = await listenTcp(port, options, closing.signal).catch((error: unknown) => {
+    udp.close();
+    throw error;
+  });
   return {
     port,
     close: async () => {
@@ -66,11 +75,6 @@ export async function forwardNames(options: ForwarderOptions): Promise<Forwarder
       await new Promise((resolve) => tcp.close(resolve));
     },
   };
-}
-
-/** A standard query has the QR bit clear and at least a header. */
-function isQuery(message: Buffer): boolean {
-  return message.length >= HEADER_BYTES && message.length <= LARGEST_QUERY_BYTES && ((message[2] ?? 0x80) & 0x80) === 0;
 }
 
 /** The query given back as an answer that says SERVFAIL (RFC 1035 §4.1.1), so that the asker need not wait for its own timer. */
@@ -119,12 +123,7 @@ function askOne(query: Buffer, server: string, answerMs: number, closing: AbortS
     closing.addEventListener('abort', stop);
     socket.on('message', (answer) => {
       // Same id, and an answer: anything else was not for this question.
-      if (
-        answer.length >= HEADER_BYTES &&
-        answer.readUInt16BE(0) === query.readUInt16BE(0) &&
-        ((answer[2] ?? 0) & 0x80) !== 0
-      )
-        end(() => resolve(answer));
+      if (isWhole(ANSWER, answer) && idOf(answer) === idOf(query)) end(() => resolve(answer));
     });
     socket.on('error', (error) => end(() => reject(error)));
     socket.connect(port, host, () => socket.send(query));
@@ -136,22 +135,24 @@ function reply(udp: Socket, answer: Buffer, to: RemoteInfo): void {
   udp.send(answer, to.port, to.address, () => {});
 }
 
-/** Answers too long for a datagram are asked for again over TCP; bytes are carried both ways to the first resolver that takes the connection. */
+/** Answers too long for a datagram are asked for again over TCP, of the first resolver alone: who gets none asks again. */
 async function listenTcp(port: number, options: ForwarderOptions, closing: AbortSignal): Promise<Server> {
   const open = new Shares({ all: TCP_MAX, each: TCP_EACH });
   const server = createServer((inside) => {
     const address = inside.remoteAddress ?? '';
-    if (!options.isInstance(address) || !open.take(address)) return void inside.destroy();
+    const [first] = options.upstream ?? getServers();
+    if (first === undefined || !options.isInstance(address) || !open.take(address)) return void inside.destroy();
     const stop = () => inside.destroy();
     closing.addEventListener('abort', stop);
     inside.once('close', () => {
       open.giveBack(address);
       closing.removeEventListener('abort', stop);
     });
-    carry(inside, options);
+    const { onTrouble, idleMs = 5_000 } = options;
+    carryMessages(inside, { resolver: hostAndPort(first, DNS_PORT), idleMs, onTrouble });
   });
   server.maxConnections = TCP_MAX;
-  await new Promise<void>((resolve, reject) => server.once('error', reject).listen(port, '0.0.0.0', resolve));
+  await new Promise<void>((resolve, reject) => server.once('error', reject).listen(port, LISTEN_ADDRESS, resolve));
   server.on('error', (error) => options.onTrouble('the DNS listener', error));
   return server;
 }
@@ -180,21 +181,5 @@ class Shares {
     this.#all--;
     if (left > 0) this.#taken.set(address, left);
     else this.#taken.delete(address);
-  }
-}
-
-function carry(inside: TcpSocket, options: ForwarderOptions): void {
-  const [first] = options.upstream ?? getServers();
-  if (first === undefined) return void inside.destroy();
-  const outside = createConnection(hostAndPort(first, DNS_PORT));
-  for (const [socket, other] of [
-    [inside, outside],
-    [outside, inside],
-  ] as const) {
-    socket.setTimeout(TCP_IDLE_MS, () => socket.destroy());
-    socket.once('close', () => other.destroy());
-    // The close that follows is what ends the pair.
-    socket.on('error', () => {});
-    socket.pipe(other);
   }
 }

@@ -3,8 +3,10 @@ package files
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -60,7 +62,7 @@ func (s *Store) Put(path string, body io.Reader, how Write) (Metadata, error) {
 	if err := fill(temporary, body, present, how); err != nil {
 		temporary.Close()
 		os.Remove(name)
-		return Metadata{}, err
+		return Metadata{}, unwritten(path, err)
 	}
 	if err := temporary.Close(); err != nil {
 		os.Remove(name)
@@ -92,7 +94,7 @@ func (s *Store) Append(path string, body io.Reader, how Write) (Metadata, error)
 	}
 	defer file.Close()
 	if err := copyAndSync(file, body); err != nil {
-		return Metadata{}, err
+		return Metadata{}, unwritten(path, err)
 	}
 	return s.Stat(path)
 }
@@ -183,12 +185,21 @@ func ownerOf(how Write) account.Account {
 
 func copyAndSync(file *os.File, body io.Reader) error {
 	if _, err := io.Copy(file, body); err != nil {
-		return fmt.Errorf("write %s: %w", file.Name(), err)
+		return err
 	}
-	if err := syncUnlessVolatile(file); err != nil {
-		return fmt.Errorf("sync %s: %w", file.Name(), err)
+	return syncUnlessVolatile(file)
+}
+
+// unwritten tells of the file that was asked for, whatever the name of the one that was being written. A quota is the sandbox's own disk;
+// ENOSPC may be any file system's.
+func unwritten(path string, err error) error {
+	if errors.Is(err, syscall.EDQUOT) {
+		return fault.NoSpace("write %s: the sandbox's disk is full", path)
 	}
-	return nil
+	if inner, named := errors.AsType[*fs.PathError](err); named {
+		err = inner.Err
+	}
+	return fmt.Errorf("write %s: %w", path, err)
 }
 
 // syncUnlessVolatile skips the fsync where there is no disk behind the file.

@@ -44,9 +44,6 @@ func Prepare(ctx context.Context, scope names.Scope, rules Rules) (*Net, error) 
 	if err := writeSysctl("net/ipv4/ip_forward", "1"); err != nil {
 		return nil, err
 	}
-	if err := shareDirectory(); err != nil {
-		return nil, err
-	}
 	return Open(scope, rules), nil
 }
 
@@ -120,9 +117,6 @@ func ensureNetns(path string) error {
 	if err := removeNetns(path); err != nil {
 		return err
 	}
-	if err := os.WriteFile(path, nil, 0o444); err != nil {
-		return fmt.Errorf("making the mount point of namespace %s: %w", path, err)
-	}
 	return thread.Alone(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("making a network namespace: %w", err)
@@ -131,11 +125,19 @@ func ensureNetns(path string) error {
 		if err := writeSysctl("net/ipv6/conf/default/disable_ipv6", "1"); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
-		if err := unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, ""); err != nil {
-			return fmt.Errorf("pinning the namespace at %s: %w", path, err)
-		}
-		return nil
+		return inDirectory(func() error { return pin(path) })
 	})
+}
+
+// pin gives the thread's network namespace a name.
+func pin(path string) error {
+	if err := os.WriteFile(path, nil, 0o444); err != nil {
+		return fmt.Errorf("making the mount point of namespace %s: %w", path, err)
+	}
+	if err := unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("pinning the namespace at %s: %w", path, err)
+	}
+	return nil
 }
 
 func isNetns(path string) bool {
