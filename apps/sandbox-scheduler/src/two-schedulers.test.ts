@@ -1,32 +1,16 @@
 /** Two schedulers share one record and one bus: any of them may get any ask, and neither knows what the other is at. */
 import { MemoryBus } from '@torpor/bus';
-import { createSandbox, SandboxName, WorkspaceName, type SandboxAsk } from '@torpor/contracts';
+import { createSandbox } from '@torpor/contracts';
 import { Failure, seededChance } from '@torpor/kernel';
 import { memoryStore } from '@torpor/store';
 import { silentTelemetry } from '@torpor/telemetry';
 import { VirtualClock } from '@torpor/testkit';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { openScheduler, type Scheduler } from './sandbox-scheduler.ts';
-import { beatAll, FakeNode } from './testing/fake-node.ts';
+import { ask, name, workspace } from './testing/ask.ts';
+import { beatAll, FakeNode, runningOn } from './testing/fake-node.ts';
 
-const workspace = WorkspaceName.parse('main');
-const name = SandboxName.parse('box');
-const ask: SandboxAsk = {
-  workspace,
-  name,
-  reuse: true,
-  template: 'base',
-  image: 'blaxel/base-image:latest',
-  shape: { memoryMib: 512, cpus: 1, diskMib: 1_024, pids: 256 },
-  env: { A: '1' },
-  ports: [],
-  labels: {},
-  idle: { kind: 'never' },
-  expiry: {},
-  terminatedRetentionMs: 60_000,
-  extra: {},
-  createdBy: 'user:ada',
-};
+const asked = ask({ reuse: true, idle: { kind: 'never' } });
 
 let clock: VirtualClock;
 let bus: MemoryBus;
@@ -34,10 +18,9 @@ let store: ReturnType<typeof memoryStore>;
 let schedulers: readonly Scheduler[];
 let nodes: Record<'a' | 'b', FakeNode>;
 
-const create = () => bus.as('gateway').ask(createSandbox, ask);
+const create = () => bus.as('gateway').ask(createSandbox, asked);
 const row = () => store.workspace(workspace).sandboxes.get(name, clock.nowMs());
-const running = () =>
-  [nodes.a, nodes.b].flatMap((node) => [...node.instances.values()].map((one) => `${node.id}:${one.name}`));
+const running = () => runningOn([nodes.a, nodes.b]);
 const beatFor = (ms: number) => beatAll([nodes.a, nodes.b], clock, ms);
 
 beforeEach(async () => {

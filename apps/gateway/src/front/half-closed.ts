@@ -14,22 +14,20 @@ export function answerHalfClosed(server: Server, clock: Pick<Clock, 'after'>): v
   Object.assign(server, { httpAllowHalfOpen: true });
   const mind: RequestListener = (request, response) => {
     const { socket } = request;
-    const over = new AbortController();
-    const ask = async () => {
+    const ask = async (over: AbortSignal) => {
       while (!response.headersSent) {
         if (request.httpVersionMinor > 0) response.writeProcessing();
-        await clock.after(ASK_MS, over.signal);
+        await clock.after(ASK_MS, over);
       }
     };
     const onHalfClosed = () => {
-      if (response.headersSent) socket.destroy();
-      else ask().catch(() => undefined); // It only ever rejects because the answer is over.
+      if (response.headersSent) return socket.destroy();
+      const over = new AbortController();
+      response.once('close', () => over.abort());
+      return ask(over.signal).catch(() => undefined); // It only ever rejects because the answer is over.
     };
     socket.once('end', onHalfClosed);
-    response.once('close', () => {
-      socket.off('end', onHalfClosed);
-      over.abort();
-    });
+    response.once('close', () => socket.off('end', onHalfClosed));
   };
   server.on('request', mind);
   server.on('checkExpectation', mind);

@@ -140,3 +140,8 @@ export async function beatAll(nodes: readonly FakeNode[], clock: VirtualClock, m
   stop.abort();
   await clock.until(Promise.all(beating));
 }
+
+/** As `<node>:<name>`. */
+export function runningOn(nodes: readonly FakeNode[]): string[] {
+  return nodes.flatMap((node) => [...node.instances.values()].map((one) => `${node.id}:${one.name}`));
+}

@@ -6,11 +6,10 @@ import { MemoryBus } from '@torpor/bus';
 import {
   createSandbox,
   deleteSandbox,
-  SandboxAsk,
   SandboxName,
   updateSandbox,
-  WorkspaceName,
   type Sandbox,
+  type SandboxAsk,
 } from '@torpor/contracts';
 import { seededChance } from '@torpor/kernel';
 import { memoryStore } from '@torpor/store';
@@ -18,10 +17,10 @@ import { silentTelemetry } from '@torpor/telemetry';
 import { severable, VirtualClock } from '@torpor/testkit';
 import { afterEach, beforeEach } from 'vitest';
 import { openScheduler, type Scheduler } from '../sandbox-scheduler.ts';
-import { beatAll, FakeNode } from './fake-node.ts';
+import { ask, name, workspace } from './ask.ts';
+import { beatAll, FakeNode, runningOn } from './fake-node.ts';
 
-export const workspace = WorkspaceName.parse('main');
-export const name = SandboxName.parse('box');
+export { ask, name, workspace };
 export const forever = new Promise<never>(() => {});
 
 export let clock: VirtualClock;
@@ -77,26 +76,6 @@ export function gateway() {
   return bus.as('gateway');
 }
 
-export function ask(more: Partial<SandboxAsk> = {}): SandboxAsk {
-  return {
-    workspace,
-    name,
-    reuse: false,
-    template: 'base',
-    image: 'blaxel/base-image:latest',
-    shape: { memoryMib: 512, cpus: 1, diskMib: 1_024, pids: 256 },
-    env: { A: '1' },
-    ports: [],
-    labels: {},
-    idle: { kind: 'after', idleMs: 15_000 },
-    expiry: {},
-    terminatedRetentionMs: 60_000,
-    extra: {},
-    createdBy: 'user:ada',
-    ...more,
-  };
-}
-
 export function create(more: Partial<SandboxAsk> = {}) {
   return clock.until(gateway().ask(createSandbox, ask(more)));
 }
@@ -122,9 +101,8 @@ export function row() {
   return store.workspace(workspace).sandboxes.get(name, clock.nowMs());
 }
 
-/** As `<node>:<name>`. */
 export function running(): string[] {
-  return [nodes.a, nodes.b].flatMap((node) => [...node.instances.values()].map((one) => `${node.id}:${one.name}`));
+  return runningOn([nodes.a, nodes.b]);
 }
 
 export async function phasesOn(nodeId: string, made: readonly Sandbox[]) {
