@@ -140,7 +140,8 @@ export class Client {
         await expectFile(guest, older, (lost) => {
           const isStillTold = this.#ledger.files.get(`${instanceId}/${generation}`)?.includes(older);
           // The late double of its start may make a deleted one anew, empty, until its node hears that nobody wants it.
-          if (isStillTold && !this.#ledger.deletedAtMs.has(instanceId)) this.#world.story.breaks(`${instanceId} of "${name}" lost ${lost}`);
+          if (isStillTold && !this.#ledger.deletedAtMs.has(instanceId))
+            this.#world.story.breaks(`${instanceId} of "${name}" lost ${lost}`);
         });
       }
       this.#ledger.wrote(`${instanceId}/${generation}`, { path, text }, sinceMs);
