@@ -107,7 +107,8 @@ export const pauseInstance = defineCall({
 });
 export const resumeInstance = defineCall({
   subject: 'node.{node}.instance.resume.v1',
-  request: z.object({ instanceId: InstanceId, generation: Generation }),
+  /** `filesOnly`: its memory is given up, its images are kept unused, and it starts anew with its files, on what sandboxes are made of now. Only of a stored one. */
+  request: z.object({ instanceId: InstanceId, generation: Generation, filesOnly: z.boolean().optional() }),
   /** `lost`: what this wake did not bring back. */
   reply: z.object({ state: InstanceState, tookMs: z.number(), lost: z.string().optional() }),
   deadlineMs: 10_000,

@@ -263,6 +263,23 @@ export class Instance {
     stay.leave();
   }
 
+  /**
+   * A person's word that it is to go on with its files alone: an image may want a build that is no more, or that nobody should run. Its next wake starts
+   * it anew; its images are kept as what would not do.
+   */
+  async giveUpMemory(): Promise<void> {
+    await this.#line.run(async () => {
+      if (this.#state !== 'stored') {
+        const message = `only a stored sandbox gives its memory up, this one is ${this.state}: store it first`;
+        throw new Failure('conflict', message);
+      }
+      const reason = 'somebody asked for its files alone';
+      for (const { image } of this.#shelving.shelf.images.toReversed())
+        await this.#shelving.damaged(image, { reason, isWhole: true });
+      this.#lost = reason;
+    });
+  }
+
   /** A person's pause, in use or not: asleep when it resolves, unless a request came in between. */
   async pause(): Promise<void> {
     if (this.#state === 'running') await this.#note();
