@@ -156,8 +156,11 @@ export const Snapshot = z.object({
   /** Never reused. */
   id: z.string(),
   name: z.string().optional(),
-  /** `fork`, `restore`: made by itself, to make a fork of, or of what a restore replaced; the oldest of these go by themselves. */
-  because: z.enum(['asked', 'fork', 'restore']),
+  /**
+   * `fork`, `restore`, `death`: made by itself, to make a fork of, of what a restore replaced, or the last image of what has died since and went on from
+   * its files; the oldest of these go by themselves.
+   */
+  because: z.enum(['asked', 'fork', 'restore', 'death']),
   /** Only `ready` ones can be used. `failed` ones came to nothing, and are told of for a while. */
   state: z.enum(['making', 'ready', 'failed']),
   reason: z.string().optional(),

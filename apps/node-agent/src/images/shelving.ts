@@ -93,8 +93,8 @@ export class Shelving {
   }
 
   /** Its process is gone: what the newest image holds is all of it no longer. */
-  async died(reason: string): Promise<void> {
-    this.#shelf = shelfAfter(this.#shelf, await this.#parts.journal.died(this.#hostId(), reason));
+  async died(reason: string, ofItself: boolean): Promise<void> {
+    this.#shelf = shelfAfter(this.#shelf, await this.#parts.journal.died(this.#hostId(), reason, ofItself));
   }
 
   /** Removes what need not be kept. `proven`: the image that a wake has just come from. */

@@ -126,7 +126,7 @@ export function shelfAfter(shelf: Shelf, line: Line): Shelf {
       return { ...refused(shelf, line), rests: isAsBefore ? 'image alone' : 'elsewhere', rewound: undefined };
     }
     case 'died':
-      return { ...shelf, rests: 'elsewhere' };
+      return { ...(line.ofItself ? outlivedByFiles(shelf) : shelf), rests: 'elsewhere' };
     case 'lives':
       return { ...shelf, rests: 'elsewhere', rewound: undefined, coming: undefined, aside: undefined };
     default:
@@ -140,6 +140,14 @@ function refused(shelf: Shelf, { image, isWhole = false }: Extract<Line, { kind:
   if (isWhole && isSnapshot) return { ...shelf, images: shelf.images.filter((one) => one.image !== image) };
   const rest = dropped(shelf, [image]);
   return isWhole ? { ...rest, disks: [...rest.disks, image] } : { ...rest, trash: [...rest.trash, image] };
+}
+
+/** Its files are newer than any image, and it goes on from them; what it was may still be gone back to. */
+function outlivedByFiles(shelf: Shelf): Shelf {
+  const { images, snapshots } = shelf;
+  const fresh = images.filter(({ image }) => snapshots.every((one) => one.image !== image));
+  const kept = fresh.map((image) => ({ ...image, because: 'death' as const }));
+  return { ...shelf, images: [], snapshots: [...snapshots, ...kept], rewound: undefined };
 }
 
 function begun(shelf: Shelf, line: Extract<Line, { kind: 'intent' }>): Shelf {

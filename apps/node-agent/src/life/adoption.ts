@@ -1,7 +1,7 @@
 /** What to do, after a restart, with what a journal and the host say of one instance. Pure. */
 import type { InstanceFacts } from '@torpor/runtime';
 import type { Entry, Process } from '../journal/index.ts';
-import { howItEnded } from '../standby/death.ts';
+import { endedOfItself, howItEnded } from '../standby/death.ts';
 
 /** Why it is destroyed, whatever the host would say of it. `undefined`: it was whole. `build`: what new instances are made of now. */
 export function whyDestroyed(entry: Entry, build: string): string | undefined {
@@ -15,8 +15,8 @@ export function whyDestroyed(entry: Entry, build: string): string | undefined {
 
 export type Found =
   | { readonly kind: 'running' | 'frozen' }
-  /** Nothing of it runs: it wakes from an image, or from its files. `lost`: why not all of it comes back. */
-  | { readonly kind: 'stored'; readonly lost: string | undefined }
+  /** Nothing of it runs: it wakes from an image, or from its files. `lost`: why not all of it comes back; `ofItself`: what ran inside has brought that about just now. */
+  | { readonly kind: 'stored'; readonly lost: string | undefined; readonly ofItself: boolean }
   | { readonly kind: 'gone'; readonly how: string };
 
 /** The process that was journaled may be gone and another have its number. */
@@ -28,11 +28,13 @@ export function foundAs(entry: Entry, facts: InstanceFacts): Found {
   if (lives && isIt) return { kind: facts.state };
   const how = howItEnded(facts);
   if (!entry.claim) return { kind: 'gone', how };
-  if (shelf.rests !== 'elsewhere') return { kind: 'stored', lost: undefined };
+  if (shelf.rests !== 'elsewhere') return { kind: 'stored', lost: undefined, ofItself: false };
   const isKept = shelf.images.length > 0 || shelf.snapshots.length > 0;
   const fallsBack = isKept || shelf.coming !== undefined || entry.died !== undefined;
   if (fallsBack || isLostWithHost(facts)) {
-    return { kind: 'stored', lost: entry.died ?? `${how}, while no node-agent ran` };
+    const isNews = entry.died === undefined && shelf.coming === undefined;
+    const lost = entry.died ?? `${how}, while no node-agent ran`;
+    return { kind: 'stored', lost, ofItself: isNews && endedOfItself(facts) };
   }
   return { kind: 'gone', how };
 }
