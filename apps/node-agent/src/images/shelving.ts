@@ -82,10 +82,9 @@ export class Shelving {
     return found;
   }
 
-  /** Of a node-agent that was cut short: a release or a restore of it had begun, and the host runs it all the same. */
+  /** Of a node-agent that was cut short: a release of it had begun, and the host runs it all the same. */
   async foundAlive(process: Process): Promise<void> {
-    const { rests, coming } = this.#shelf;
-    if (rests !== 'elsewhere' || coming !== undefined) await this.lives(process);
+    if (this.#shelf.rests !== 'elsewhere') await this.lives(process);
   }
 
   async lives(process?: Process): Promise<void> {

@@ -51,8 +51,8 @@ export interface Shelf {
   readonly rewound: { readonly image: string; readonly rested: Shelf['rests'] } | undefined;
   /** What was begun and not ended when the journal ends. */
   readonly trying: Begun | undefined;
-  /** A wake that was begun and not ended. From an image, what runs is it; from files it may not yet know who it is. */
-  readonly coming: 'from image' | 'from files' | undefined;
+  /** A wake was begun and not ended: whatever runs was let in to by nobody. */
+  readonly isComing: boolean;
   /** The name that this wake has put the disk aside under, which was all of the files that there is. */
   readonly aside: string | undefined;
 }
@@ -68,7 +68,7 @@ export const EMPTY_SHELF: Shelf = {
   rests: 'elsewhere',
   rewound: undefined,
   trying: undefined,
-  coming: undefined,
+  isComing: false,
   aside: undefined,
 };
 
@@ -128,7 +128,7 @@ export function shelfAfter(shelf: Shelf, line: Line): Shelf {
     case 'died':
       return { ...(line.ofItself ? outlivedByFiles(shelf) : shelf), rests: 'elsewhere' };
     case 'lives':
-      return { ...shelf, rests: 'elsewhere', rewound: undefined, coming: undefined, aside: undefined };
+      return { ...shelf, rests: 'elsewhere', rewound: undefined, isComing: false, aside: undefined };
     default:
       return shelf;
   }
@@ -167,10 +167,10 @@ function begun(shelf: Shelf, line: Extract<Line, { kind: 'intent' }>): Shelf {
       const disks = line.keep === undefined ? shelf.disks : [...shelf.disks, line.keep];
       const isNewest = line.image === shelf.images.at(-1)?.image;
       const rests = shelf.rests !== 'elsewhere' && isNewest ? 'image alone' : 'elsewhere';
-      return { ...shelf, disks, rests, coming: 'from image', aside: line.keep ?? shelf.aside };
+      return { ...shelf, disks, rests, isComing: true, aside: line.keep ?? shelf.aside };
     }
     case 'boot':
-      return { ...shelf, rests: 'elsewhere', coming: 'from files' };
+      return { ...shelf, rests: 'elsewhere', isComing: true };
     default:
       return shelf;
   }
@@ -192,9 +192,9 @@ function ended(shelf: Shelf, line: Extract<Line, { kind: 'done' }>): Shelf {
       return { ...shelf, making, snapshots: [...shelf.snapshots, { ...rest, ...note, bytes, memoryBytes }] };
     }
     case 'restore':
-      return { ...provenNewest(shelf), rests: 'elsewhere', rewound: undefined, coming: undefined, aside: undefined };
+      return { ...provenNewest(shelf), rests: 'elsewhere', rewound: undefined, isComing: false, aside: undefined };
     case 'boot':
-      return { ...shelf, rests: 'elsewhere', rewound: undefined, coming: undefined, aside: undefined };
+      return { ...shelf, rests: 'elsewhere', rewound: undefined, isComing: false, aside: undefined };
     case 'forget':
       return dropped(shelf, line.images);
     default:

@@ -23,16 +23,15 @@ export type Found =
 export function foundAs(entry: Entry, facts: InstanceFacts): Found {
   const { shelf } = entry;
   const lives = facts.state === 'running' || facts.state === 'frozen';
-  // A restore that was not written down as done made a process that the journal does not know; one from files may not yet know who it is.
-  const isIt = shelf.coming === undefined ? isSame(entry.process, facts) : shelf.coming === 'from image';
-  if (lives && isIt) return { kind: facts.state };
+  // What a wake has made that was not written down as done was let in to by nobody, and is not checked: that wake is begun anew.
+  if (lives && !shelf.isComing && isSame(entry.process, facts)) return { kind: facts.state };
   const how = howItEnded(facts);
   if (!entry.claim) return { kind: 'gone', how };
   if (shelf.rests !== 'elsewhere') return { kind: 'stored', lost: undefined, ofItself: false };
   const isKept = shelf.images.length > 0 || shelf.snapshots.length > 0;
-  const fallsBack = isKept || shelf.coming !== undefined || entry.died !== undefined;
+  const fallsBack = isKept || shelf.isComing || entry.died !== undefined;
   if (fallsBack || isLostWithHost(facts)) {
-    const isNews = entry.died === undefined && shelf.coming === undefined;
+    const isNews = entry.died === undefined && !shelf.isComing;
     const lost = entry.died ?? `${how}, while no node-agent ran`;
     return { kind: 'stored', lost, ofItself: isNews && endedOfItself(facts) };
   }

@@ -227,8 +227,14 @@ export class Instance {
     if (this.#visits.held > 0) this.#happen('request-arrived');
   }
 
-  /** Takes it over where the host runs nothing of it. `lost`: why it will not wake as it was. */
-  async adoptStored(spec: Spec, lost: string | undefined, ofItself: boolean): Promise<void> {
+  /**
+   * Takes it over where the host runs nothing of it that can be let in to. `lost`: why it will not wake as it was. `isComing`: a wake of it was cut short,
+   * and is gone on with.
+   */
+  async adoptStored(
+    spec: Spec,
+    { lost, ofItself, isComing }: { lost: string | undefined; ofItself: boolean; isComing: boolean },
+  ): Promise<void> {
     if (lost !== undefined && ofItself) await this.#shelving.died(lost, ofItself);
     if (this.#state !== 'creating') return; // ended meanwhile
     this.#spec = spec;
@@ -236,7 +242,8 @@ export class Instance {
     this.#reason = lost;
     this.#lost = lost;
     this.#happen('found-stored');
-    this.#meetHeld();
+    if (isComing) this.#happen('request-arrived');
+    else this.#meetHeld();
     this.snapshots.clearUp();
   }
 
