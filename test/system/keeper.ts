@@ -60,7 +60,8 @@ class Tell(http.server.BaseHTTPRequestHandler):
                 "ticks": ticks, "gapless": [gapless(path) for path in LOGS]}).encode()
         self.send_response(200); self.send_header("content-length", str(len(body))); self.end_headers(); self.wfile.write(body)
     def log_message(self, *args): pass
-http.server.ThreadingHTTPServer(("127.0.0.1", 3000), Tell).serve_forever()
+class Server(http.server.ThreadingHTTPServer): request_queue_size = 128
+Server(("127.0.0.1", 3000), Tell).serve_forever()
 `;
 
 export interface Kept {
