@@ -18,8 +18,8 @@ const TRIES = 5;
 const PROGRAM = '/blaxel/harm.py';
 
 /**
- * Does harm in the instant in which it runs again: it looks at the clock without a pause. By a system call: by the vDSO it was told of the sleep too late in
- * half of all tries. Harm that comes after the check is none of the wake's, so now and then it takes another try all the same.
+ * Does harm in the instant in which it runs again: it looks at the clock without a pause. By a system call: with `time.time()` half of all tries came too
+ * late, and why was not found. Harm that comes after the check is none of the wake's, so now and then it takes another try all the same.
  */
 const harmful = (prepare: string, harm: string) => `
 import ctypes, os, platform, signal, socket, time
