@@ -28,6 +28,8 @@ export type Deed =
 interface KnownFile {
   readonly word: string;
   readonly bytes: number;
+  /** It, and its name, were on the disk before the program said so. */
+  readonly isSynced: boolean;
 }
 
 export interface Known {
@@ -61,7 +63,7 @@ export function after(known: Known, id: string, deed: Deed): Known {
       return withFiles(
         now,
         deed.place,
-        new Map(known.files[deed.place]).set(deed.name, { word: deed.word, bytes: deed.bytes }),
+        new Map(known.files[deed.place]).set(deed.name, { word: deed.word, bytes: deed.bytes, isSynced: deed.sync }),
       );
     case 'remove': {
       const rest = new Map(known.files[deed.place]);
@@ -88,6 +90,11 @@ export function predicted(known: Known): Told {
     files: { disk: hashes(known.files.disk), tmpfs: hashes(known.files.tmpfs) },
     children: [...known.children].toSorted(),
   };
+}
+
+/** Files on the disk that a cut of the power may not take, with their hashes. */
+export function synced(known: Known): Record<string, string> {
+  return hashes(new Map([...known.files.disk].filter(([, { isSynced }]) => isSynced)));
 }
 
 /** How much of it a comparison has looked at. */

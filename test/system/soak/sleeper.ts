@@ -3,9 +3,11 @@ import { api } from '../../bench/lib/api.ts';
 import { createOne, type Made } from '../../bench/lib/sandboxes.ts';
 import type { Stack } from '../../bench/lib/stack.ts';
 import { Lost } from '../counter.ts';
+import { sh } from '../inside.ts';
+import { reportOf } from '../node-calls.ts';
 import { naming } from '../processes.ts';
 import { removed } from '../removed.ts';
-import { after, born, bytesOf, predicted, type Deed, type Known } from './known.ts';
+import { after, born, bytesOf, predicted, synced, type Deed, type Known } from './known.ts';
 import { has, startSubject, tells } from './subject.ts';
 
 const REMOVAL_MS = 120_000;
@@ -19,8 +21,10 @@ export class Sleeper {
   readonly made: Made;
   readonly #stack: Stack;
   #maybe: readonly Known[];
-  /** What a death of its gVisor takes it back to; empty where nobody knows of an image. */
+  /** What its last image may hold. */
   #image: readonly Known[] = [];
+  /** Somebody has said that it has an image. */
+  #hasImage = false;
   #snapshots: readonly Snapshot[] = [];
   #serial = 0;
 
@@ -52,7 +56,7 @@ export class Sleeper {
 
   /** It has an image, so its gVisor may die. */
   get mayDie(): boolean {
-    return this.#image.length > 0;
+    return this.#hasImage;
   }
 
   /** What was done last, if that is known. */
@@ -90,9 +94,10 @@ export class Sleeper {
   /** Whether it was stored. */
   async store(): Promise<boolean> {
     const answer = await outcome(api(this.#stack).store(this.name));
-    if (answer?.state === 'stored') this.#image = this.#maybe;
-    else this.#image = this.#image.length === 0 ? [] : union(this.#image, this.#maybe);
-    return answer?.state === 'stored';
+    const isStored = answer?.state === 'stored';
+    this.#image = isStored ? this.#maybe : union(this.#image, this.#maybe);
+    this.#hasImage ||= isStored;
+    return isStored;
   }
 
   /** Undefined where there is no such tier. */
@@ -114,7 +119,8 @@ export class Sleeper {
     const isDone = (await outcome(api(this.#stack).restore(this.name, name))) !== undefined;
     // What was there before is stored first, and then what the snapshot holds is its image.
     const images = union(this.#maybe, holds);
-    this.#image = this.#image.length > 0 || isDone ? union(this.#image, images) : [];
+    this.#image = union(this.#image, images);
+    this.#hasImage ||= isDone;
     this.#maybe = isDone ? holds : images;
     return isDone;
   }
@@ -142,6 +148,24 @@ export class Sleeper {
     if (all.length === 0) return;
     for (const { pid } of all) kill(pid);
     this.#maybe = union(this.#maybe, this.#image);
+  }
+
+  /** The host has gone down, and is back: it must be what its image holds, or have its files where nobody has said that there is one. */
+  async checkAfterReboot(): Promise<'image' | 'files'> {
+    const { tier, reason = '' } = await reportOf(this.#stack, this.name);
+    if (tier === 'stored') {
+      this.#maybe = this.#image;
+      await this.check();
+      return 'image';
+    }
+    if (tier !== 'files' || this.#hasImage || reason === '')
+      throw new Lost(`${this.name} ${this.#hasImage ? 'had an image and ' : ''}is ${tier ?? 'awake'}: ${reason}`);
+    const { stdout } = await sh(this.#stack, this.made, 'cd /root/soak && sha256sum *');
+    const found = new Map(stdout.split('\n').map((line) => [line.slice(66), line.slice(0, 64)]));
+    const [known] = this.#maybe;
+    for (const [name, hash] of Object.entries(known ? synced(known) : {}))
+      if (found.get(name) !== hash) throw new Lost(`${this.name} has synced ${name}, and its files are\n${stdout}`);
+    return 'files';
   }
 
   async remove(): Promise<void> {

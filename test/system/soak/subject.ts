@@ -22,6 +22,9 @@ def write(path, data, sync):
         file.write(data); file.flush()
         if sync: os.fsync(file.fileno())
     os.rename(path + ".new", path)
+    if sync:
+        directory = os.open(os.path.dirname(path), os.O_RDONLY)
+        os.fsync(directory); os.close(directory)
 def do(deed):
     kind = deed["kind"]
     if kind == "remember":
