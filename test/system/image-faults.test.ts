@@ -34,8 +34,8 @@ const STEPS = [
   ['fsync', 1],
   ['fsync', 3],
   ['create', 4],
+  ['fsync', 4],
   ['rename', 1],
-  ['fsync', 5],
 ] as const;
 const QUICK = new Set(['write 20', 'rename 1']);
 const CASES = STEPS.flatMap(([operation, nth]) =>
