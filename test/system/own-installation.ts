@@ -24,14 +24,19 @@ export interface Status {
   readonly services: readonly { name: string; pid?: number; restarts: number; healthy: boolean }[];
 }
 
-/** Purges what an earlier run under the same label left. */
-export async function ownInstallation(label: string, args: readonly string[]): Promise<OwnInstallation> {
+/** Purges what an earlier run under the same label left. `more` is added to the environment of `torpor`. */
+export async function ownInstallation(
+  label: string,
+  args: readonly string[],
+  more: NodeJS.ProcessEnv = {},
+): Promise<OwnInstallation> {
   const failpointsDir = await mkdtemp(join(tmpdir(), 'torpor-failpoints-'));
   await chmod(failpointsDir, 0o777); // rooms run as another user, and disarm what they die of
   const env: NodeJS.ProcessEnv = {
     ...process.env,
     TORPOR_INSTALLATION: `${label} of ${checkout}`,
     TORPOR_FAILPOINTS: failpointsDir,
+    ...more,
   };
   await torpor(['down', '--purge'], env);
   return {

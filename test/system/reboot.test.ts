@@ -17,11 +17,13 @@ import { freshName, isFull } from './test-stack.ts';
 
 const POOL = 1;
 const MEMORY_MIB = 8;
-const COUNT = process.env.TORPOR_TEST_TIER === 'soak' ? 30 : 5;
+const COUNT = process.env.TORPOR_TEST_TIER === 'soak' ? 30 : 6;
 const ROUNDS = isFull ? [1, 2, 3] : [1];
 /** How each is when the host goes down. */
-const KINDS = ['stored', 'running', 'paused', 'running with an image', 'paused with an image'] as const;
+const KINDS = ['stored', 'running', 'paused', 'lean', 'running with an image', 'paused with an image'] as const;
 type Kind = (typeof KINDS)[number];
+/** All that they had in memory goes with the host. */
+const WITHOUT_IMAGE: readonly Kind[] = ['running', 'paused', 'lean'];
 
 interface Subject {
   readonly sandbox: Made;
@@ -68,6 +70,7 @@ async function makeReady(subject: Subject, round: number): Promise<void> {
       return;
     case 'running':
     case 'paused':
+    case 'lean':
       subject.kept = undefined;
       break;
     case 'running with an image':
@@ -77,13 +80,15 @@ async function makeReady(subject: Subject, round: number): Promise<void> {
   }
   await file('after');
   if (kind.startsWith('paused')) await api(stack).pause(sandbox.name);
+  // A build without that tier leaves it paused.
+  if (kind === 'lean' && !(await api(stack).lean(sandbox.name))) await api(stack).pause(sandbox.name);
 }
 
 /** Before anybody has used it. */
 async function expectTold(sandbox: Made, kind: Kind): Promise<void> {
   const { state, tier, reason } = await reportOf(stack, sandbox.name);
   const isWhole = kind === 'stored';
-  expect([state, tier], kind).toEqual(['stored', kind === 'running' || kind === 'paused' ? 'files' : 'stored']);
+  expect([state, tier], kind).toEqual(['stored', WITHOUT_IMAGE.includes(kind) ? 'files' : 'stored']);
   if (isWhole) expect(reason).toBeUndefined();
   else expect(reason, kind).toMatch(/its process is gone/);
   expect((await api(stack).get(sandbox.name)).phase).toBe('ready');
@@ -107,6 +112,7 @@ async function expectBack(subject: Subject, round: number): Promise<void> {
       return;
     case 'running':
     case 'paused':
+    case 'lean':
       expect(stdout).toBe(`before ${round}\nafter ${round}\n${who}`);
       expect(reason).toMatch(/its memory was lost/);
       return;
@@ -122,5 +128,5 @@ async function expectCounted(): Promise<void> {
   const lost = (to: string) => nodeMetric(stack, new RegExp(`^torpor_lost_state_total\\{to="${to}"\\} (\\d+)$`, 'm'));
   const count = (...kinds: readonly Kind[]) => subjects.filter(({ kind }) => kinds.includes(kind)).length;
   expect(await lost('image')).toBe(count('running with an image', 'paused with an image'));
-  expect(await lost('files')).toBe(count('running', 'paused'));
+  expect(await lost('files')).toBe(count(...WITHOUT_IMAGE));
 }

@@ -26,6 +26,9 @@ export interface Api {
   get(name: string): Promise<SandboxFacts>;
   pause(name: string): Promise<{ state: string; tookMs: number }>;
   resume(name: string): Promise<{ state: string; tookMs: number }>;
+  store(name: string): Promise<{ state: string; tookMs: number; reason?: string }>;
+  /** Undefined where this build has no such tier. */
+  lean(name: string): Promise<{ state: string; tookMs: number; reason?: string } | undefined>;
   delete(name: string): Promise<SandboxFacts>;
   snapshot(name: string, snapshot: string): Promise<SnapshotFacts>;
   snapshots(name: string): Promise<SnapshotFacts[]>;
@@ -52,6 +55,8 @@ export function api(stack: Stack): Api {
     get: (name) => query('sandboxes.get', { name }),
     pause: (name) => mutate('sandboxes.pause', { name }),
     resume: (name) => mutate('sandboxes.resume', { name }),
+    store: (name) => mutate('sandboxes.store', { name }),
+    lean: (name) => mutate<{ state: string; tookMs: number }>('sandboxes.lean', { name }).catch(notOffered),
     delete: (name) => mutate('sandboxes.delete', { name }),
     snapshot: (name, snapshot) => mutate('snapshots.create', { name, snapshot }),
     snapshots: (name) => query('snapshots.list', { name }),
@@ -60,6 +65,11 @@ export function api(stack: Stack): Api {
     fork: (name, how) => mutate('sandboxes.fork', { name, ...how }),
     nodes: () => query('nodes.list'),
   };
+}
+
+function notOffered(error: unknown): undefined {
+  if (String(error).includes('No procedure found')) return undefined;
+  throw error;
 }
 
 async function call<T>(stack: Stack, method: 'GET' | 'POST', path: string, body?: string): Promise<T> {

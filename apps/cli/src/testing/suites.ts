@@ -21,6 +21,8 @@ export interface Tally {
 
 const EVERY: readonly Tier[] = ['quick', 'full'];
 const MINUTE = 60_000;
+/** System tests that know a longer way. */
+const SOAKED = ['restart', 'stored', 'snapshot-deaths', 'reboot', 'power-cut', 'soak'];
 
 export function suites(at: {
   checkout: string;
@@ -69,6 +71,14 @@ export function suites(at: {
     },
     {
       ...common,
+      name: 'faultfs (go)',
+      command: [at.go, 'test', '-json', './...'],
+      cwd: join(at.checkout, 'test/faultfs'),
+      read: 'go',
+      deadlineMs: 10 * MINUTE,
+    },
+    {
+      ...common,
       name: 'hostd on this host (go)',
       tiers: ['full'],
       command: [at.go, 'test', '-json', '-tags', 'host', './...'],
@@ -92,9 +102,9 @@ export function suites(at: {
       ...common,
       name: 'soak',
       tiers: ['soak'],
-      command: [...vitest('system'), ...['restart', 'stored', 'reboot'].map((name) => `test/system/${name}.test.ts`)],
+      command: [...vitest('system'), ...SOAKED.map((name) => `test/system/${name}.test.ts`)],
       read: 'vitest',
-      deadlineMs: 70 * MINUTE,
+      deadlineMs: 180 * MINUTE,
     },
   ];
 }

@@ -1,0 +1,47 @@
+/** Nothing is lost, whatever happens to sandboxes and to what carries them: see `soak/soak.ts`. TORPOR_SOAK_SEED and TORPOR_SOAK_CYCLES have it again. */
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import type { Stack } from '../bench/lib/stack.ts';
+import { namesIn } from './host-sets.ts';
+import { ownInstallation, type OwnInstallation } from './own-installation.ts';
+import { settled } from './settled.ts';
+import { soak } from './soak/soak.ts';
+import { isFull } from './test-stack.ts';
+import { until } from './until.ts';
+
+const POOL = 2;
+const CYCLES = Number(
+  process.env.TORPOR_SOAK_CYCLES ?? (process.env.TORPOR_TEST_TIER === 'soak' ? 2_000 : isFull ? 100 : 12),
+);
+const SEED = process.env.TORPOR_SOAK_SEED ?? randomBytes(4).toString('hex');
+const PATIENCE_MS = 60_000;
+/** Of one cycle with its troubles, on a machine that does other things as well. */
+const CYCLE_MS = 8_000;
+
+let installation: OwnInstallation;
+let stack: Stack;
+
+beforeAll(async () => {
+  installation = await ownInstallation('soak', ['--pool', String(POOL), '--disk', '4']);
+  stack = await installation.up();
+});
+
+afterAll(() => installation?.purge());
+
+it(`loses nothing in ${CYCLES} cycles`, { timeout: 120_000 + CYCLES * CYCLE_MS }, async () => {
+  process.stdout.write(`${await soak({ stack, installation, seed: SEED, cycles: CYCLES })}\n`);
+});
+
+it('leaves nothing of what was deleted', async () => {
+  await settled(stack, POOL);
+  const kept = () => Promise.all(['m', 's'].map((kind) => namesIn(join(stack.stateDir, 'pool', kind))));
+  let left: string[] = [];
+  await until(
+    'no image and no snapshot is left',
+    PATIENCE_MS,
+    async () => (left = (await kept()).flat()).length === 0,
+    () => left.join(', '),
+  );
+  expect(left).toEqual([]);
+});
