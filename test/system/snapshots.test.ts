@@ -1,4 +1,5 @@
 /** Snapshots and forks of a sandbox whose memory, processes and files are known, on the true stack. */
+import { Receipt } from '@torpor/contracts';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { api } from '../bench/lib/api.ts';
 import { createOne, deleteMany, putFile, type Made } from '../bench/lib/sandboxes.ts';
@@ -52,6 +53,10 @@ async function ask(sandbox: Made, path: string): Promise<unknown> {
   return JSON.parse(answer.body.toString());
 }
 
+async function receiptsOf({ name }: Made): Promise<Receipt[]> {
+  return (await api(stack).receipts(name)).map(({ signed }) => Receipt.parse(JSON.parse(signed)));
+}
+
 const read = async (sandbox: Made, path: string) => (await sh(stack, sandbox, `cat ${path}`)).stdout.trim();
 
 it('goes back to a snapshot with memory, processes and files, and forth again', { timeout: 300_000 }, async () => {
@@ -63,6 +68,11 @@ it('goes back to a snapshot with memory, processes and files, and forth again', 
   await sh(stack, parent, 'echo second > /blaxel/file');
   const { before } = await restore(parent.name, 'then');
   expect([await ask(parent, '/'), await read(parent, '/blaxel/file')]).toEqual([first, 'first']);
+  expect([(await api(stack).get(parent.name)).generation, await read(parent, '/run/torpor/generation')]).toEqual([
+    2,
+    '2',
+  ]);
+  expect((await receiptsOf(parent)).at(-1)).toMatchObject({ cause: 'restore', verdict: 'whole', generation: 2 });
   await restore(parent.name, before?.id ?? '');
   expect([await ask(parent, '/'), await read(parent, '/blaxel/file')]).toEqual([second, 'second']);
   await api(stack).pause(parent.name);
@@ -88,7 +98,11 @@ it(`makes ${FORKS} forks, each a machine of its own, and leaves their parent alo
       nameserver: await read(sandbox, '/etc/resolv.conf'),
     };
     for (const [what, mark] of Object.entries(marks)) own.set(what, (own.get(what) ?? new Set()).add(mark));
-    if (sandbox !== parent) expect(await read(sandbox, '/run/torpor/generation')).toBe('2');
+    if (sandbox !== parent) {
+      const { generation } = await api(stack).get(sandbox.name);
+      expect(await read(sandbox, '/run/torpor/generation')).toBe(`${generation}`);
+      expect(await receiptsOf(sandbox)).toMatchObject([{ cause: 'fork', verdict: 'whole', generation }]);
+    }
     await sh(stack, sandbox, `echo ${sandbox.name} > /blaxel/file`);
     await ask(sandbox, '/change');
   }

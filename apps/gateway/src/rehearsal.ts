@@ -16,6 +16,7 @@ import {
   makeSnapshot,
   newInstanceId,
   NodeId,
+  restoreSandbox,
   restoreSnapshot,
   SandboxName,
   updateSandbox,
@@ -75,6 +76,7 @@ export async function rehearse({
   const nodeUrl = `http://127.0.0.1:${portOf(nodeServer)}`;
   await hearOf(store, NODE, nodeUrl);
   await serveScheduler(bus.as('scheduler'), store, nodeUrl);
+  await serveRestores(bus.as('scheduler'), store);
   await serveNode(bus.as('node'), () => rehearsal.reported);
 
   const workspace = WorkspaceName.parse('main');
@@ -224,6 +226,20 @@ async function serveScheduler(scheduler: Wire, store: Store, nodeUrl: string): P
     const { sandbox } = made;
     const route = { instanceId: sandbox.instanceId, generation: sandbox.generation, nodeId: NODE, nodeUrl };
     return { sandbox, route, snapshot };
+  });
+}
+
+async function serveRestores(scheduler: Wire, store: Store): Promise<void> {
+  await scheduler.serve(restoreSandbox, async ({ workspace, name, snapshot }) => {
+    const before = await store.wanted.living(workspace, name);
+    if (!before) throw new Failure('not_found', `there is no sandbox "${name}"`);
+    const generation = Generation.parse(before.generation + 1);
+    const sandbox = await store.wanted.raise(before, { generation, atMs: Date.now() });
+    const way = await store.workspace(workspace).sandboxes.routeOf(name);
+    if (!sandbox || !way) throw new Failure('conflict', 'it is not ready');
+    const { instanceId } = sandbox;
+    const restored = await scheduler.ask(restoreSnapshot, { instanceId, generation, snapshot }, { node: NODE });
+    return { sandbox, route: way.route, ...restored };
   });
 }
 

@@ -1,10 +1,19 @@
 import type { Wire } from '@torpor/bus';
-import { bookUsage, createSandbox, deleteSandbox, forkSandbox, heartbeat, updateSandbox } from '@torpor/contracts';
+import {
+  bookUsage,
+  createSandbox,
+  deleteSandbox,
+  forkSandbox,
+  heartbeat,
+  restoreSandbox,
+  updateSandbox,
+} from '@torpor/contracts';
 import { Lifetime, type Chance, type Clock } from '@torpor/kernel';
 import type { Store } from '@torpor/store';
 import type { Telemetry } from '@torpor/telemetry';
 import { endSandbox } from './changes/delete.ts';
 import { Endings } from './changes/endings.ts';
+import { restoreOf } from './changes/restore.ts';
 import { changeSandbox } from './changes/update.ts';
 import { Births } from './creation/births.ts';
 import { Creation } from './creation/create.ts';
@@ -63,6 +72,11 @@ export async function openScheduler(options: SchedulerOptions): Promise<Schedule
         if (Object.keys(answer.sandbox.expiry).length > 0) expiry.poke();
         return answer;
       }),
+    ),
+    wire.serve(restoreSandbox, (ask, { traceparent }) =>
+      telemetry.span('scheduler.restore', { traceparent, kind: 'server' }, (span) =>
+        restoreOf(parts, { fleet, hints }, ask, span.traceparent),
+      ),
     ),
     wire.serve(updateSandbox, (ask, { traceparent }) =>
       telemetry.span('scheduler.update', { traceparent, kind: 'server' }, async (span) => {

@@ -197,7 +197,29 @@ export const listSnapshots = defineCall({
   deadlineMs: 5_000,
 });
 
-/** Back to what it holds, in place. `before` is the snapshot of what was there. Answers when the instance runs again. */
+/**
+ * gateway → scheduler: back to what a snapshot of it holds, in place. From its first commit on the sandbox has a greater generation, whatever becomes of the
+ * restore: whoever asks for the older one is told so by the node. `before` is the snapshot of what was there.
+ */
+export const restoreSandbox = defineCall({
+  subject: 'scheduler.sandbox.restore.v1',
+  request: z.object({
+    workspace: WorkspaceName,
+    name: SandboxName,
+    /** Its id or its name. */
+    snapshot: SnapshotName,
+  }),
+  reply: z.object({
+    sandbox: Sandbox,
+    route: Route,
+    snapshot: Snapshot,
+    before: Snapshot.optional(),
+    tookMs: z.number(),
+  }),
+  deadlineMs: 200_000,
+});
+
+/** scheduler → node, under the generation that the restore has given it. Answers when the instance runs again. */
 export const restoreSnapshot = defineCall({
   subject: 'node.{node}.snapshot.restore.v1',
   request: OneSnapshot,

@@ -35,6 +35,8 @@ export interface Api {
     name: string,
     how: { as: string; count: number; snapshot?: string },
   ): Promise<{ forks: SandboxFacts[]; failed: object[] }>;
+  /** The oldest first, as the node signed them. */
+  receipts(name: string): Promise<{ signed: string }[]>;
   nodes(): Promise<{ id: string; pool: { template: string; ready: number; target: number }[] }[]>;
 }
 
@@ -58,6 +60,7 @@ export function api(stack: Stack): Api {
     restore: (name, snapshot) => mutate('snapshots.restore', { name, snapshot }),
     deleteSnapshot: (name, snapshot) => mutate('snapshots.delete', { name, snapshot }),
     fork: (name, how) => mutate('sandboxes.fork', { name, ...how }),
+    receipts: (name) => query('receipts.list', { name }),
     nodes: () => query('nodes.list'),
   };
 }

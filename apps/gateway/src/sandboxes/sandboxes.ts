@@ -10,7 +10,7 @@ import {
   makeSnapshot,
   pauseInstance,
   receiptKey,
-  restoreSnapshot,
+  restoreSandbox,
   resumeInstance,
   storeInstance,
   updateSandbox,
@@ -128,8 +128,13 @@ export function openSandboxes(parts: {
     async snapshots({ instanceId, generation, nodeId }, traceparent) {
       return (await wire.ask(listSnapshots, { instanceId, generation }, { node: nodeId, traceparent })).snapshots;
     },
-    restore: ({ instanceId, generation, nodeId }, snapshot, traceparent) =>
-      wire.ask(restoreSnapshot, { instanceId, generation, snapshot }, { node: nodeId, traceparent }),
+    async restore({ workspace, name }, snapshot, traceparent) {
+      const asked = wire.ask(restoreSandbox, { workspace, name, snapshot }, { traceparent });
+      // Whatever became of it, the generation may be another now.
+      const { sandbox, route, ...restored } = await asked.finally(() => routes.forget(workspace, name));
+      routes.learn(sandbox, route);
+      return restored;
+    },
     async deleteSnapshot({ instanceId, generation, nodeId }, snapshot, traceparent) {
       const ask = { instanceId, generation, snapshot };
       return (await wire.ask(deleteSnapshot, ask, { node: nodeId, traceparent })).snapshot;

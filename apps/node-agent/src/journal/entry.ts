@@ -44,6 +44,8 @@ function step(entry: Entry, line: Line): Entry {
       return ended(entry, line);
     case 'policy':
       return entry.claim ? { ...entry, claim: { ...entry.claim, idle: line.idle } } : entry;
+    case 'raised':
+      return entry.claim ? { ...entry, claim: { ...entry.claim, generation: line.generation } } : entry;
     case 'failed':
       return { ...entry, failed: line.reason };
     case 'died':

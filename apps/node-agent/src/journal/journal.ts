@@ -2,7 +2,7 @@
  * The node's record of what is (DESIGN §2): every change on the host is *intended* here and fsynced, then done, then written as done.
  * Pause and wake are not journaled: the kernel can be asked. This file is the only place that makes an `Intent`.
  */
-import type { IdlePolicy, InstanceId } from '@torpor/contracts';
+import type { Generation, IdlePolicy, InstanceId } from '@torpor/contracts';
 import type { Clock } from '@torpor/kernel';
 import { runSteps, type Intent, type Step } from '@torpor/runtime';
 import { fold, type Entry } from './entry.ts';
@@ -139,6 +139,12 @@ export class Journal {
     const line = { kind: 'died', atMs: this.#clock.nowMs(), reason } as const;
     await this.#append(hostId, line, { durable: true, first: false });
     return line;
+  }
+
+  /** Resolves when no older generation can be mistaken for this one any more. */
+  raised(hostId: InstanceId, generation: Generation): Promise<void> {
+    const line = { kind: 'raised', atMs: this.#clock.nowMs(), generation } as const;
+    return this.#append(hostId, line, { durable: true, first: false });
   }
 
   policyChanged(hostId: InstanceId, idle: IdlePolicy): Promise<void> {

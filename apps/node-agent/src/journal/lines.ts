@@ -71,6 +71,8 @@ export const Line = z.union([
     image: z.string(),
     sealedKey: z.string(),
     note: SnapshotNote,
+    /** What ran and listened when it fell asleep. */
+    census: CensusShape.optional(),
   }),
   z.object({ kind: z.literal('intent'), operation: z.literal('release'), atMs, steps }),
   z.object({
@@ -126,6 +128,8 @@ export const Line = z.union([
   /** Its process is gone, and it falls back to an image, or to its files when it died of being stored. */
   z.object({ kind: z.literal('died'), atMs, reason: z.string() }),
   z.object({ kind: z.literal('policy'), atMs, idle: IdlePolicy }),
+  /** The record has given it a greater generation: whoever asks for an older one is turned away. */
+  z.object({ kind: z.literal('raised'), atMs, generation: Generation }),
   z.object({ kind: z.literal('failed'), atMs, reason: z.string() }),
 ]);
 export type Line = z.infer<typeof Line>;

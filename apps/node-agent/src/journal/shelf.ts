@@ -150,8 +150,8 @@ function begun(shelf: Shelf, line: Extract<Line, { kind: 'intent' }>): Shelf {
       return { ...shelf, trash, count: shelf.count + 1, trying: { image, sealedKey, atMs, census } };
     }
     case 'snapshot': {
-      const { image, sealedKey, atMs, note } = line;
-      return { ...shelf, count: shelf.count + 1, making: [...shelf.making, { image, sealedKey, atMs, note }] };
+      const { image, sealedKey, atMs, note, census } = line;
+      return { ...shelf, count: shelf.count + 1, making: [...shelf.making, { image, sealedKey, atMs, note, census }] };
     }
     case 'release':
       return { ...shelf, rests: 'image' }; // Nothing happens in it from here on, unless a `lives` follows.

@@ -4,6 +4,7 @@
  */
 import {
   isAsleep,
+  type Generation,
   type IdlePolicy,
   type InstanceId,
   type InstanceReport,
@@ -13,16 +14,27 @@ import {
   type WakeTier,
 } from '@torpor/contracts';
 import { explain, Failure } from '@torpor/kernel';
-import { hasQueuedWake, isInRam, next, reported, type Effect, type Happening, type StandbyState } from '@torpor/policy';
+import {
+  hasQueuedWake,
+  isInRam,
+  next,
+  reported,
+  type Census,
+  type Effect,
+  type Happening,
+  type StandbyState,
+} from '@torpor/policy';
 import type { Guest } from '@torpor/runtime';
 import { lossOf } from '../images/loss.ts';
 import type { CameBack } from '../images/restore.ts';
 import { Shelving } from '../images/shelving.ts';
 import type { Sleeper } from '../images/store.ts';
-import type { Claim, Hint, Process, Shelf, Spec } from '../journal/index.ts';
+import type { Claim, Hint, KeptImage, Process, Shelf, Spec } from '../journal/index.ts';
 import type { UseBody } from '../life/birth.ts';
+import type { WokenFork } from '../life/fork.ts';
 import type { Body, Parts } from '../parts.ts';
 import { takeCensus } from '../receipts/census.ts';
+import { tellGeneration } from '../receipts/check.ts';
 import { Line } from './line.ts';
 import { Operations } from './operations.ts';
 import { Past } from './past.ts';
@@ -58,7 +70,6 @@ export interface InstanceOptions {
 }
 
 export class Instance {
-  readonly claim: Claim;
   readonly uses: Uses;
   readonly past: Past;
   readonly snapshots: Snapshots;
@@ -72,6 +83,9 @@ export class Instance {
   readonly #changed: InstanceOptions['changed'];
   readonly #dead = Promise.withResolvers<void>();
   readonly #gone = Promise.withResolvers<void>();
+  #claim: Claim;
+  /** Settles when its generation is in its journal. */
+  #raised: Promise<void> = Promise.resolve();
   #body: Body | undefined;
   #guest: Guest | undefined;
   #spec: Spec | undefined;
@@ -87,7 +101,7 @@ export class Instance {
 
   constructor(options: InstanceOptions) {
     this.#parts = options.parts;
-    this.claim = options.claim;
+    this.#claim = options.claim;
     this.#idle = options.claim.idle;
     this.#body = options.body;
     this.#changed = options.changed;
@@ -107,6 +121,8 @@ export class Instance {
       sleeper: () => this.#sleeper,
       who: () => this.#who(),
       happen: (what) => this.#happen(what),
+      count: () => this.#note(),
+      raised: () => this.#raised,
       wake: (signal) => this.wake(signal),
       refusal: () => this.#refusal(),
     });
@@ -123,6 +139,10 @@ export class Instance {
 
   get state(): InstanceState {
     return reported(this.#state);
+  }
+
+  get claim(): Claim {
+    return this.#claim;
   }
 
   get body(): Body | undefined {
@@ -296,6 +316,17 @@ export class Instance {
     this.#reason ??= reason;
     this.#happen('delete-asked');
     return this.#dead.promise;
+  }
+
+  /**
+   * The record has given it a greater generation, as a restore does: from now on whoever knows only an older one is told so. What runs inside is told at its
+   * wake, or before its next sleep.
+   */
+  raise(generation: Generation): void {
+    this.#claim = { ...this.#claim, generation };
+    const { events, journal } = this.#parts;
+    this.#raised = journal.raised(this.#hostId, generation);
+    this.#raised.catch((error: unknown) => events.bug({ where: 'journal of a generation', reason: explain(error) }));
   }
 
   leaseLost(): void {
@@ -534,7 +565,8 @@ export class Instance {
       this.#happen('restore-done');
       events.woke({ ...this.#who(), tier, tookMs, predictedMs });
       this.#writeHint();
-      await this.#giveReceipt(cameBack, { tier, wokeAtMs, tookMs, predictedMs, loss });
+      const cause = cameBack.isAsked ? ('restore' as const) : ('wake' as const);
+      await this.#giveReceipt(cause, cameBack, { tier, wokeAtMs, tookMs, predictedMs, loss });
       await this.#tidy(cameBack.image?.image);
     } catch (error) {
       const reason = explain(error);
@@ -545,7 +577,8 @@ export class Instance {
   }
 
   async #giveReceipt(
-    { image, checks, refused }: CameBack,
+    cause: Receipt['cause'],
+    { image, checks, refused }: Pick<CameBack, 'checks' | 'refused'> & { image: KeptImage | undefined },
     wake: Pick<Receipt, 'tier' | 'wokeAtMs' | 'tookMs'> & { predictedMs: number | undefined; loss: Loss | undefined },
   ): Promise<void> {
     const { receipts, events } = this.#parts;
@@ -553,7 +586,14 @@ export class Instance {
     const from = image ? { image: image.image, imageAtMs: image.atMs } : {};
     const who = { instanceId, generation, workspace, name };
     try {
-      const told = await receipts.write(this.#hostId, { ...who, ...wake, ...from, refused, checks: [...checks] });
+      const told = await receipts.write(this.#hostId, {
+        ...who,
+        cause,
+        ...wake,
+        ...from,
+        refused,
+        checks: [...checks],
+      });
       events.receipt({
         ...this.#who(),
         verdict: told.verdict,
@@ -564,6 +604,14 @@ export class Instance {
     } catch (error) {
       events.receiptUnwritten({ ...this.#who(), reason: explain(error) });
     }
+  }
+
+  /** Of a fork: what came back of the snapshot that it was made of. */
+  async bornOf({ from: image, checks, checkedAtMs }: WokenFork, sinceMs: number): Promise<void> {
+    const tookMs = checkedAtMs - sinceMs;
+    const wokeAtMs = this.#parts.clock.nowMs();
+    const wake = { tier: 'stored', wokeAtMs, tookMs, predictedMs: undefined, loss: undefined } as const;
+    await this.#giveReceipt('fork', { image, checks, refused: [] }, wake);
   }
 
   /** Images that a wake has made superfluous; those that could not be removed now are so after the next one. */
@@ -646,12 +694,19 @@ export class Instance {
   /** Counts what runs and listens, for the receipt of the wake. Nobody is kept from sleeping who cannot say. */
   async #note(signal?: AbortSignal): Promise<void> {
     try {
-      this.past.census = await takeCensus(this.guest, NOTE_MS, signal);
+      const census = await takeCensus(this.guest, NOTE_MS, signal);
+      this.past.census = census.generation < this.#claim.generation ? await this.#told(signal) : census;
     } catch (error) {
       signal?.throwIfAborted();
       if (this.#state === 'running') this.past.census = undefined; // else somebody else was quicker
       this.#parts.events.uncounted({ ...this.#who(), reason: explain(error) });
     }
+  }
+
+  /** A greater generation was given to it while it ran, or while nobody looked. */
+  async #told(signal?: AbortSignal): Promise<Census> {
+    await tellGeneration(this.guest, this.#claim.generation);
+    return await takeCensus(this.guest, NOTE_MS, signal);
   }
 
   /** While it sleeps in RAM: waits for the instant at which it is stored. */

@@ -20,6 +20,10 @@ export interface Portrayed {
   who(): object;
   /** What follows has begun when this returns. */
   happen(what: 'snapshot-asked' | 'rewind-asked'): void;
+  /** Counts what runs in it, for the receipts of those who come from this moment. */
+  count(): Promise<void>;
+  /** Resolves when its generation is on record here. */
+  raised(): Promise<void>;
   /** Resolves when it is awake. */
   wake(signal?: AbortSignal): Promise<void>;
   refusal(): Failure;
@@ -66,7 +70,7 @@ export class Snapshots {
     return await this.#whenItRests(async (state) => {
       this.#assertFree(note.name);
       if (state === 'stored') return await this.#keepNewest(note);
-      if (!(await this.#hasRoom())) return undefined;
+      if (!(await this.#isFit(state))) return undefined;
       this.#assertFree(note.name); // somebody else may have been quicker
       const made = Promise.withResolvers<KeptSnapshot>();
       this.#asked = { note, made };
@@ -84,9 +88,10 @@ export class Snapshots {
   }
 
   async #rewindTo(to: KeptSnapshot, signal: AbortSignal | undefined) {
+    await this.#host.raised(); // or a restart in the middle would let those in who know it as it was before
     const gone = await this.#whenItRests(async (state) => {
       if (state === 'stored') return await this.#rewindStored(to);
-      if (!(await this.#hasRoom())) return undefined;
+      if (!(await this.#isFit(state))) return undefined;
       const asked = Promise.withResolvers<KeptSnapshot | undefined>();
       this.#rewind = { to, gone: asked };
       this.#host.happen('rewind-asked');
@@ -255,9 +260,10 @@ export class Snapshots {
     });
   }
 
-  /** Throws when the disk has none. False: meanwhile it has begun something else. */
-  async #hasRoom(): Promise<boolean> {
+  /** Throws when the disk has no room. False: meanwhile it has begun something else. */
+  async #isFit(found: 'running' | 'paused'): Promise<boolean> {
     await assertRoom(this.#parts, this.#host.sleeper());
+    if (found === 'running') await this.#host.count();
     const state = this.#host.state();
     return state === 'running' || state === 'paused';
   }

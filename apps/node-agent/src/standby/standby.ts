@@ -1,17 +1,18 @@
 /** All claimed instances of this node: found by id and generation, started, ended, fenced, adopted. */
-import type {
+import {
   Generation,
-  IdlePolicy,
-  InstanceId,
-  InstanceReport,
-  InstanceState,
-  SandboxName,
-  Shape,
-  WorkspaceName,
+  type IdlePolicy,
+  type InstanceId,
+  type InstanceReport,
+  type InstanceState,
+  type SandboxName,
+  type Shape,
+  type WorkspaceName,
 } from '@torpor/contracts';
 import { explain, Failure, KeyedQueue } from '@torpor/kernel';
 import { Births } from '../life/birth.ts';
-import { newToken, type Origin } from '../life/create.ts';
+import { newToken } from '../life/create.ts';
+import type { Origin, WokenFork } from '../life/fork.ts';
 import { adoptAll } from '../life/adopt.ts';
 import type { Claim, Hint, KeptSnapshot, Shelf } from '../journal/index.ts';
 import type { Body, Parts } from '../parts.ts';
@@ -99,9 +100,13 @@ export class Standby {
     return true;
   }
 
-  /** The instance at exactly that generation. Throws `misdirected` with what is known. */
+  /**
+   * The instance at that generation. A greater one than is known here is news from the record, where alone it can come from: it is that one from now on.
+   * Throws `misdirected` with what is known of an older one.
+   */
   at(instanceId: InstanceId, generation: number): Instance {
     const instance = this.#instances.get(instanceId);
+    if (instance?.body && instance.claim.generation < generation) instance.raise(Generation.parse(generation));
     if (instance && instance.claim.generation === generation) return instance;
     const knows = instance ? { generation: instance.claim.generation, state: instance.state } : undefined;
     const what = knows ? `holds generation ${knows.generation} of it` : 'does not hold it';
@@ -182,10 +187,12 @@ export class Standby {
     const birth = { claim, shape: ask.shape, recipe: { ...recipe, env }, origin };
     const instance = this.#add(claim, undefined, {});
     let from: From = 'cold';
+    let woken: WokenFork | undefined;
     try {
       await instance.make(async (use) => {
         const born = await this.#births.give(birth, use, signal);
         from = born.from;
+        woken = born.woken;
         return born.made;
       });
     } catch (error) {
@@ -195,6 +202,7 @@ export class Standby {
       if (!instance.body) await instance.gone; // at once: nothing was begun, and whoever asks again begins anew
       throw error;
     }
+    if (woken) await instance.bornOf(woken, sinceMs);
     parts.events.created({ ...who, from, tookMs: parts.clock.monotonicMs() - sinceMs });
     return { from };
   }
@@ -223,11 +231,12 @@ export class Standby {
 }
 
 /** A fork is made of what its parent was made of. */
-function originOf(parts: Parts, parent: Instance, { image, sealedKey, memoryBytes }: KeptSnapshot): Origin {
+function originOf(parts: Parts, parent: Instance, snapshot: KeptSnapshot): Origin {
+  const { image, sealedKey, memoryBytes } = snapshot;
   const { template, shape } = parent.spec;
   const { workspace, token } = parent.claim;
   const key = parts.nodeKey.open(workspace, image, sealedKey);
-  return { image, key, template, shape, token, memoryMib: Math.ceil(memoryBytes / 2 ** 20) };
+  return { snapshot, key, template, shape, token, memoryMib: Math.ceil(memoryBytes / 2 ** 20) };
 }
 
 /** The answer to a start that was asked before. */

@@ -3,11 +3,14 @@ import type { Wire } from '@torpor/bus';
 import {
   describeInstance,
   heartbeat,
+  listSnapshots,
   makeSnapshot,
   NodeId,
+  restoreSnapshot,
   setInstancePolicy,
   startInstance,
   stopInstance,
+  type Generation,
   type InstanceReport,
 } from '@torpor/contracts';
 import type { Clock } from '@torpor/kernel';
@@ -23,6 +26,12 @@ export class FakeNode {
   readonly stopped: string[] = [];
   /** Of whom snapshots were asked for. */
   readonly snapshots: string[] = [];
+  /** Snapshots that every instance has, by id. */
+  readonly kept: string[] = [];
+  /** Restores that were asked for, as `<instance>/<generation> <snapshot>`. */
+  readonly restored: string[] = [];
+  /** Runs before a restore is heard of; may wait or throw. */
+  onRestore: () => Promise<void> = async () => {};
   /** Runs before a start takes effect; may wait or throw. */
   onStart: (start: Start) => Promise<void> = async () => {};
   /** Runs after a start took effect, before the answer; may wait or throw. */
@@ -70,15 +79,40 @@ export class FakeNode {
       },
       at,
     );
+    await this.#wire.serve(listSnapshots, async () => ({ snapshots: this.kept.map((id) => this.#snapshot(id)) }), at);
+    await this.#wire.serve(
+      restoreSnapshot,
+      async ({ instanceId, generation, snapshot }) => {
+        await this.onRestore();
+        this.#raise(instanceId, generation);
+        this.restored.push(`${instanceId}/${generation} ${snapshot}`);
+        return { snapshot: this.#snapshot(snapshot), tookMs: 5 };
+      },
+      at,
+    );
     await this.#wire.serve(
       setInstancePolicy,
       async ({ instanceId, generation, idle }) => {
+        this.#raise(instanceId, generation);
         const instance = this.instances.get(`${instanceId}/${generation}`);
         if (instance) this.instances.set(`${instanceId}/${generation}`, { ...instance, idle });
         return {};
       },
       at,
     );
+  }
+
+  #snapshot(id: string) {
+    return { id, because: 'asked' as const, state: 'ready' as const, atMs: this.#clock.nowMs() };
+  }
+
+  /** As a node does that hears of a greater generation. */
+  #raise(instanceId: string, generation: Generation): void {
+    for (const [key, instance] of this.instances) {
+      if (instance.instanceId !== instanceId || instance.generation >= generation) continue;
+      this.instances.delete(key);
+      this.instances.set(`${instanceId}/${generation}`, { ...instance, generation });
+    }
   }
 
   /** Beats until it is told to stop, whether it is answered or not. */

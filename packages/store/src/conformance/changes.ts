@@ -1,4 +1,4 @@
-import { NodeId, type Sandbox } from '@torpor/contracts';
+import { Generation, NodeId, type Sandbox } from '@torpor/contracts';
 import { describe, expect, it } from 'vitest';
 import { T, type Stage } from './stage.ts';
 
@@ -33,6 +33,25 @@ export function describeChanges(stage: Stage): void {
         await stage.store.wanted.terminate(ws.name, old.name, { reason: 'late', atMs: T, who: old }),
       ).toBeUndefined();
       expect(moved && (await stage.store.wanted.becameReady(moved, T + 2))?.phase).toBe('ready');
+    });
+
+    it('raise the generation of a ready one in place, and book what was metered before under the older one', async () => {
+      const ws = fresh();
+      const before = await ready(sandboxIn(ws.name));
+      const generation = Generation.parse(before.generation + 1);
+      const raised = await stage.store.wanted.raise(before, { generation, atMs: T + 1 });
+      expect(raised).toMatchObject({ instanceId: before.instanceId, generation, phase: 'ready', updatedAtMs: T + 1 });
+      expect(await stage.store.wanted.raise(before, { generation, atMs: T + 2 })).toBeUndefined();
+      expect(raised && (await stage.store.wanted.raise(raised, { generation, atMs: T + 2 }))).toBeUndefined();
+      expect(await stage.store.wanted.endings({ instanceIds: [before.instanceId] })).toEqual([]);
+      const { instanceId, nodeId } = before;
+      const used = { cpuMs: 1, memoryMibMs: 1, egressBytes: 0, diskMib: 1, tier: 'running' as const };
+      const interval = { workspace: ws.name, instanceId, sequence: 0, fromMs: T, toMs: T + 1, ...used };
+      const older = { ...interval, generation: before.generation };
+      const never = { ...interval, generation: Generation.parse(before.generation + 2) };
+      expect(await stage.store.usage.book(nodeId, [older, never])).toEqual({ booked: 1, refused: [instanceId] });
+      const coming = await insert(sandboxIn(ws.name));
+      expect(await stage.store.wanted.raise(coming, { generation, atMs: T })).toBeUndefined();
     });
 
     it('remember of what a fork was made, until it is made anew', async () => {

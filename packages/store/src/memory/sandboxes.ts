@@ -1,4 +1,4 @@
-import type { InstanceId, Route, Sandbox, SandboxName, WorkspaceName } from '@torpor/contracts';
+import type { Generation, InstanceId, Route, Sandbox, SandboxName, WorkspaceName } from '@torpor/contracts';
 import { planPage, valueOf, writeCursor, type PageMark } from '../page.ts';
 import type {
   Ending,
@@ -89,6 +89,13 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
       updatedAtMs: atMs,
       lastUsedAtMs: Math.max(row.sandbox.lastUsedAtMs, atMs),
     };
+    return row.sandbox;
+  }
+
+  async raise(who: Incarnation, more: { generation: Generation; atMs: number }): Promise<Sandbox | undefined> {
+    const row = this.#fenced(who);
+    if (row?.sandbox.phase !== 'ready' || row.sandbox.generation >= more.generation) return undefined;
+    row.sandbox = { ...row.sandbox, generation: more.generation, updatedAtMs: more.atMs };
     return row.sandbox;
   }
 
@@ -227,11 +234,13 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
     return rows.length + endings.length;
   }
 
-  /** Whether that incarnation is or was on that node, for that workspace. */
+  /** Whether that incarnation is or was on that node, for that workspace; it may have been raised since. */
   ran(who: Incarnation, { nodeId, workspace }: Pick<Ending, 'nodeId' | 'workspace'>): boolean {
-    const rows = this.#sandboxes().filter((sandbox) => isSame(sandbox, who));
-    const ending = this.#endings.get(keyOf(who));
-    return [...rows, ...(ending ? [ending] : [])].some((one) => one.nodeId === nodeId && one.workspace === workspace);
+    const isOf = (one: Incarnation) => one.instanceId === who.instanceId && one.generation >= who.generation;
+    const rows = this.#sandboxes().filter(isOf);
+    return [...rows, ...[...this.#endings.values()].filter(isOf)].some(
+      (one) => one.nodeId === nodeId && one.workspace === workspace,
+    );
   }
 
   #sandboxes(): Sandbox[] {

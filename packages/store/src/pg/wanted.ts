@@ -43,6 +43,10 @@ export function pgWanted(db: Kysely<Tables>, sealing: Sealing): Wanted {
       one(sql`
         update sandboxes set phase = 'ready', updated_at_ms = ${atMs}, first_ready_at_ms = coalesce(first_ready_at_ms, ${atMs}), last_used_at_ms = greatest(last_used_at_ms, ${atMs})
         where ${isThis(who)} and phase = 'creating' returning *`),
+    raise: (who, { generation, atMs }) =>
+      one(sql`
+        update sandboxes set generation = ${generation}, updated_at_ms = ${atMs}
+        where ${isThis(who)} and phase = 'ready' and generation < ${generation} returning *`),
     supersede: (who, next) => supersede(db, sealing, who, next),
     abandon: async (who, { reason, atMs }) => {
       const gone = await one(sql`
