@@ -32,6 +32,7 @@ export interface Store {
   readonly publicPreviews: { find(id: string): Promise<PreviewWay | undefined> };
   readonly fleet: Fleet;
   readonly wanted: Wanted;
+  readonly snapshots: SnapshotBook;
   readonly usage: UsageBook;
   readonly audit: AuditLog;
   /** Rejects when the database does not answer. */
@@ -50,6 +51,8 @@ export interface WorkspaceStore {
     revoke(id: string, atMs: number): Promise<ApiKey | undefined>;
   };
   readonly secrets: SecretShelf;
+  /** Those on record, the oldest first. */
+  readonly snapshots: { list(): Promise<readonly SnapshotRecord[]> };
   readonly usage: { sum(span: { fromMs: number; toMs: number }): Promise<readonly UsageSum[]> };
   readonly audit: { list(query: { limit: number; beforeSequence?: number }): Promise<readonly AuditRow[]> };
   readonly idempotency: IdempotencyShelf;
@@ -310,6 +313,8 @@ export interface Ending extends Incarnation {
   readonly workspace: WorkspaceName;
   readonly reason: string;
   readonly sinceMs: number;
+  /** Snapshots of it that do not end with it, by id. Absent: none. */
+  readonly keep?: readonly string[];
   /** When the node said that it cannot run any more. Kept a while longer, so that a late start is recognised as unwanted. */
   readonly endedAtMs?: number;
 }
@@ -366,11 +371,14 @@ export interface Wanted {
   ): Promise<Sandbox | undefined>;
   /** ready → failed, with the reason; nothing is ended: its node keeps its files until it is terminated. */
   failKept(who: Incarnation, more: { reason: string; atMs: number }): Promise<Sandbox | undefined>;
-  /** living or failed → terminated; its previews go; the incarnation is to be ended. With `who`, only that incarnation. */
+  /**
+   * living or failed → terminated; its previews go, and unless they are to be kept its snapshots; the incarnation is to be ended. With `who`, only that
+   * incarnation.
+   */
   terminate(
     workspace: WorkspaceName,
     name: SandboxName,
-    more: { reason: string; atMs: number; who?: Incarnation },
+    more: { reason: string; atMs: number; who?: Incarnation; keepSnapshots?: boolean },
   ): Promise<Sandbox | undefined>;
   revise(
     workspace: WorkspaceName,
@@ -393,6 +401,32 @@ export interface Wanted {
   /** Those not known to have ended; with ids, of these also the ended ones. */
   endings(filter: { nodeId?: NodeId; instanceIds?: readonly InstanceId[] }): Promise<readonly Ending[]>;
   ended(who: Incarnation, atMs: number): Promise<void>;
-  /** Deletes terminated rows past their retention, endings ended before `endedBeforeMs`, lapsed idempotency keys. Answers how many rows. */
+  /** Deletes terminated rows past their retention, snapshots that ended with their sandbox, endings ended before `endedBeforeMs`, lapsed idempotency keys. Answers how many rows. */
   sweep(at: { nowMs: number; endedBeforeMs: number }): Promise<number>;
+}
+
+// ---------------------------------------------------------------------------------------------------------------- snapshots
+
+/** A snapshot that somebody asked for. What it holds lies on its node; the record lets it outlive its sandbox. */
+export interface SnapshotRecord {
+  /** Its id on the node, too; never used twice. */
+  readonly id: string;
+  readonly name?: string;
+  readonly atMs: number;
+  readonly bytes?: number;
+  readonly by?: string;
+  /** Whose it is, as that was when the snapshot was made: so is what is made of it. */
+  readonly sandbox: Sandbox;
+  /** Its sandbox was ended then, and it was not. */
+  readonly keptSinceMs?: number;
+}
+
+/** Snapshots are there as long as their sandbox is, which may have failed, or for as long as they are kept without it. */
+export interface SnapshotBook {
+  /** Twice is once. False: its sandbox is not ready any more. */
+  put(record: SnapshotRecord): Promise<boolean>;
+  find(workspace: WorkspaceName, id: string): Promise<SnapshotRecord | undefined>;
+  /** The env that its sandbox had. */
+  envOf(workspace: WorkspaceName, id: string): Promise<Readonly<Record<string, string>> | undefined>;
+  drop(workspace: WorkspaceName, id: string): Promise<SnapshotRecord | undefined>;
 }

@@ -15,13 +15,18 @@ import type {
   WorkspaceStore,
 } from '../store.ts';
 import { PreviewRows } from './previews.ts';
+import { SnapshotRows } from './snapshots.ts';
 import { SandboxRows } from './sandboxes.ts';
 
 /** A store that forgets when the process ends: for tests and the simulator. Each call is one commit; nothing is sealed, as nothing is written down. */
 export function memoryStore(): Store {
   const nodes = new Map<string, NodeRecord>();
   const previews = new PreviewRows();
-  const sandboxes = new SandboxRows(nodes, (workspace, name) => previews.dropOf(workspace, name));
+  const snapshots = new SnapshotRows();
+  const sandboxes = new SandboxRows(nodes, {
+    previewsGo: (workspace, name) => previews.dropOf(workspace, name),
+    snapshotsStay: (instanceId, atMs) => snapshots.keepOf(instanceId, atMs),
+  });
   const workspaces = new Map<string, Workspace>();
   const keys = keyRows();
   const usage = usageRows(sandboxes);
@@ -35,6 +40,7 @@ export function memoryStore(): Store {
       previews: previews.shelf(name, sandboxes),
       keys: keys.shelf(name),
       secrets: pick(secrets, name, secretShelf),
+      snapshots: { list: () => snapshots.list(name, sandboxes) },
       usage: { sum: async (span) => usage.sum(name, span) },
       audit: { list: async (query) => audit.list(name, query) },
       idempotency: idempotency.shelf(name),
@@ -61,8 +67,9 @@ export function memoryStore(): Store {
     },
     wanted: Object.assign(sandboxes, {
       sweep: async (at: { nowMs: number; endedBeforeMs: number }) =>
-        sandboxes.forget(at) + idempotency.forget(at.nowMs),
+        sandboxes.forget(at) + snapshots.forget(sandboxes) + idempotency.forget(at.nowMs),
     }),
+    snapshots: snapshots.book(sandboxes),
     usage: usage.book,
     audit: audit.log,
     ping: async () => {},

@@ -28,14 +28,20 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
   readonly #endings = new Map<string, Ending>();
   readonly #nodes: ReadonlyMap<string, NodeRecord>;
   readonly #previewsGo: (workspace: WorkspaceName, name: SandboxName) => void;
+  readonly #snapshotsStay: (instanceId: InstanceId, atMs: number) => string[];
   #sequence = 0;
 
   constructor(
     nodes: ReadonlyMap<string, NodeRecord>,
-    previewsGo: (workspace: WorkspaceName, name: SandboxName) => void,
+    ends: {
+      previewsGo(workspace: WorkspaceName, name: SandboxName): void;
+      /** Answers which. */
+      snapshotsStay(instanceId: InstanceId, atMs: number): string[];
+    },
   ) {
     this.#nodes = nodes;
-    this.#previewsGo = previewsGo;
+    this.#previewsGo = ends.previewsGo;
+    this.#snapshotsStay = ends.snapshotsStay;
   }
 
   shelf(workspace: WorkspaceName): SandboxShelf {
@@ -140,11 +146,14 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
   async terminate(
     workspace: WorkspaceName,
     name: SandboxName,
-    more: { reason: string; atMs: number; who?: Incarnation },
+    more: { reason: string; atMs: number; who?: Incarnation; keepSnapshots?: boolean },
   ): Promise<Sandbox | undefined> {
     const row = this.#named(workspace, name);
     if (!row || (more.who && !isSame(row.sandbox, more.who))) return undefined;
-    if (!this.#endings.has(keyOf(row.sandbox))) this.#mustEnd(row.sandbox, more.reason, more.atMs);
+    if (!this.#endings.has(keyOf(row.sandbox))) {
+      const keep = more.keepSnapshots ? this.#snapshotsStay(row.sandbox.instanceId, more.atMs) : [];
+      this.#mustEnd(row.sandbox, more.reason, more.atMs, keep);
+    }
     const { reason, atMs } = more;
     row.sandbox = { ...row.sandbox, phase: 'terminated', reason, updatedAtMs: atMs, terminatedAtMs: atMs };
     this.#previewsGo(workspace, name);
@@ -195,6 +204,17 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
 
   async envOf(who: Incarnation): Promise<Env | undefined> {
     return this.#fenced(who)?.env;
+  }
+
+  /** Of one that is ready, in whatever generation. */
+  async envOfInstance(instanceId: InstanceId): Promise<Env | undefined> {
+    return [...this.#rows.values()].find(
+      ({ sandbox }) => sandbox.instanceId === instanceId && sandbox.phase === 'ready',
+    )?.env;
+  }
+
+  has(instanceId: InstanceId): boolean {
+    return this.#sandboxes().some((one) => one.instanceId === instanceId && one.phase !== 'terminated');
   }
 
   async load(): Promise<readonly { nodeId: Sandbox['nodeId']; living: number; memoryMib: number }[]> {
@@ -262,8 +282,14 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
     return sandbox.phase === 'failed' && !this.#endings.has(keyOf(sandbox));
   }
 
-  #mustEnd({ instanceId, generation, nodeId, workspace }: Sandbox, reason: string, sinceMs: number): void {
-    const ending = { instanceId, generation, nodeId, workspace, reason, sinceMs };
+  #mustEnd(
+    { instanceId, generation, nodeId, workspace }: Sandbox,
+    reason: string,
+    sinceMs: number,
+    keep: readonly string[] = [],
+  ): void {
+    const more = keep.length > 0 ? { keep } : {};
+    const ending = { instanceId, generation, nodeId, workspace, reason, sinceMs, ...more };
     this.#endings.set(keyOf(ending), ending);
   }
 }

@@ -116,6 +116,7 @@ export function endingOf(row: Selectable<Tables['endings']>): Ending {
     workspace: row.workspace as WorkspaceName,
     reason: row.reason,
     sinceMs: row.since_ms,
+    ...(row.keep.length === 0 ? {} : { keep: row.keep }),
     ...(row.ended_at_ms === null ? {} : { endedAtMs: row.ended_at_ms }),
   };
 }

@@ -30,6 +30,19 @@ export interface Tables {
     reason: string;
     since_ms: number;
     ended_at_ms: number | null;
+    keep: Generated<string[]>;
+  };
+  snapshots: {
+    id: string;
+    workspace: string;
+    instance_id: string;
+    name: string | null;
+    sandbox: Json<object>;
+    env_sealed: string;
+    at_ms: number;
+    bytes: number | null;
+    made_by: string | null;
+    kept_since_ms: number | null;
   };
   previews: {
     id: string;

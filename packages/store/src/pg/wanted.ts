@@ -64,7 +64,7 @@ export function pgWanted(db: Kysely<Tables>, sealing: Sealing): Wanted {
       one(sql`
         update sandboxes set phase = 'failed', reason = ${reason}, updated_at_ms = ${atMs}
         where ${isThis(who)} and phase = 'ready' returning *`),
-    terminate: (workspace, name, { reason, atMs, who }) =>
+    terminate: (workspace, name, { reason, atMs, who, keepSnapshots }) =>
       one(sql`
         with changed as (
           update sandboxes set phase = 'terminated', reason = ${reason}, updated_at_ms = ${atMs}, terminated_at_ms = ${atMs}
@@ -72,7 +72,11 @@ export function pgWanted(db: Kysely<Tables>, sealing: Sealing): Wanted {
           returning *),
         dropped as (delete from previews using changed
           where previews.workspace = changed.workspace and previews.sandbox = changed.name),
-        ${writeEnding('changed', reason, atMs)} select * from changed`),
+        kept as (update snapshots set kept_since_ms = ${atMs} from changed
+          where ${keepSnapshots === true} and snapshots.instance_id = changed.instance_id and not exists (
+            select from endings where endings.instance_id = changed.instance_id and endings.generation = changed.generation)
+          returning snapshots.id),
+        ${writeEnding('changed', reason, atMs, sql`array(select id from kept order by id)`)} select * from changed`),
     revise: async (workspace, name, change, atMs) => {
       const row = await db
         .updateTable('sandboxes')
@@ -170,6 +174,13 @@ export function pgWanted(db: Kysely<Tables>, sealing: Sealing): Wanted {
           .where('phase', '=', sql.lit('terminated'))
           .where(sql<boolean>`terminated_at_ms + terminated_retention_ms <= ${nowMs}`)
           .executeTakeFirst(),
+        db
+          .deleteFrom('snapshots')
+          .where('kept_since_ms', 'is', null)
+          .where(
+            sql<boolean>`not exists (select from sandboxes where sandboxes.instance_id = snapshots.instance_id and phase <> 'terminated')`,
+          )
+          .executeTakeFirst(),
         db.deleteFrom('endings').where('ended_at_ms', '<', endedBeforeMs).executeTakeFirst(),
         db
           .deleteFrom('idempotency')
@@ -191,10 +202,15 @@ function isThis(who: Incarnation): RawBuilder<boolean> {
 }
 
 /** A clause that writes what the rows of the clause `from` name as to be ended. A failed sandbox that is terminated may have its ending already. */
-function writeEnding(from: 'changed' | 'before', reason: string, sinceMs: number): RawBuilder<unknown> {
+function writeEnding(
+  from: 'changed' | 'before',
+  reason: string,
+  sinceMs: number,
+  keep = sql`'{}'::text[]`,
+): RawBuilder<unknown> {
   return sql`unwanted as (
-    insert into endings (instance_id, generation, node_id, workspace, reason, since_ms)
-    select instance_id, generation, node_id, workspace, ${reason}::text, ${sinceMs}::double precision from ${sql.ref(from)}
+    insert into endings (instance_id, generation, node_id, workspace, reason, since_ms, keep)
+    select instance_id, generation, node_id, workspace, ${reason}::text, ${sinceMs}::double precision, ${keep} from ${sql.ref(from)}
     on conflict do nothing)`;
 }
 
