@@ -9,6 +9,7 @@ import {
   createSandbox,
   deleteSandbox,
   deleteSnapshot,
+  dropSnapshot,
   describeInstance,
   forkSandbox,
   Generation,
@@ -18,6 +19,7 @@ import {
   NodeId,
   restoreSandbox,
   restoreSnapshot,
+  snapshotSandbox,
   SandboxName,
   updateSandbox,
   WorkspaceName,
@@ -76,7 +78,7 @@ export async function rehearse({
   const nodeUrl = `http://127.0.0.1:${portOf(nodeServer)}`;
   await hearOf(store, NODE, nodeUrl);
   await serveScheduler(bus.as('scheduler'), store, nodeUrl);
-  await serveRestores(bus.as('scheduler'), store);
+  await serveTimeTravel(bus.as('scheduler'), store);
   await serveNode(bus.as('node'), () => rehearsal.reported);
 
   const workspace = WorkspaceName.parse('main');
@@ -210,18 +212,19 @@ async function serveScheduler(scheduler: Wire, store: Store, nodeUrl: string): P
     if (!sandbox) throw new Failure('not_found', `there is no sandbox "${name}"`);
     return { sandbox };
   });
-  await scheduler.serve(deleteSandbox, async ({ workspace, name, reason }) => {
-    const sandbox = await store.wanted.terminate(workspace, name, { reason, atMs: Date.now() });
+  await scheduler.serve(deleteSandbox, async ({ workspace, name, reason, keepSnapshots = false }) => {
+    const sandbox = await store.wanted.terminate(workspace, name, { reason, atMs: Date.now(), keepSnapshots });
     if (!sandbox) throw new Failure('not_found', `there is no sandbox "${name}"`);
     return { sandbox };
   });
   await scheduler.serve(forkSandbox, async ({ workspace, name, as, snapshot = 'made-1', env, createdBy }) => {
-    const parent = await store.wanted.living(workspace, name);
+    const record = await store.snapshots.find(workspace, snapshot);
+    const parent = name === undefined ? record?.sandbox : await store.wanted.living(workspace, name);
     if (!parent) throw new Failure('not_found', `there is no sandbox "${name}"`);
     const { instanceId, template, image, shape, ports, labels, idle, expiry, terminatedRetentionMs, extra } = parent;
     const kept = { template, image, shape, ports, labels, idle, expiry, terminatedRetentionMs, extra };
     const ask = { workspace, ...(as ? { name: as } : {}), reuse: false, ...kept, env, createdBy };
-    const made = await insert(store, { ...ask, origin: { instanceId, name, snapshot } }, NODE);
+    const made = await insert(store, { ...ask, origin: { instanceId, name: parent.name, snapshot } }, NODE);
     if (made.kind === 'taken') throw new Failure('conflict', `the sandbox "${as}" exists already`);
     const { sandbox } = made;
     const route = { instanceId: sandbox.instanceId, generation: sandbox.generation, nodeId: NODE, nodeUrl };
@@ -229,7 +232,26 @@ async function serveScheduler(scheduler: Wire, store: Store, nodeUrl: string): P
   });
 }
 
-async function serveRestores(scheduler: Wire, store: Store): Promise<void> {
+async function serveTimeTravel(scheduler: Wire, store: Store): Promise<void> {
+  await scheduler.serve(snapshotSandbox, async ({ workspace, name, snapshot: called, by }) => {
+    const sandbox = await store.wanted.living(workspace, name);
+    if (!sandbox) throw new Failure('not_found', `there is no sandbox "${name}"`);
+    const { instanceId, generation } = sandbox;
+    const ask = { instanceId, generation, because: 'asked' as const, by, ...(called ? { name: called } : {}) };
+    const { snapshot } = await scheduler.ask(makeSnapshot, ask, { node: NODE });
+    const { id, atMs } = snapshot;
+    await store.snapshots.put({ id, atMs, sandbox, by, ...(called ? { name: called } : {}) });
+    return { snapshot };
+  });
+  await scheduler.serve(dropSnapshot, async ({ workspace, name, snapshot }) => {
+    const record = await store.snapshots.find(workspace, snapshot);
+    const sandbox = name === undefined ? record?.sandbox : await store.wanted.living(workspace, name);
+    if (!sandbox) throw new Failure('not_found', `there is no snapshot "${snapshot}"`);
+    const { instanceId, generation } = sandbox;
+    const gone = await scheduler.ask(deleteSnapshot, { instanceId, generation, snapshot }, { node: NODE });
+    await store.snapshots.drop(workspace, gone.snapshot.id);
+    return gone;
+  });
   await scheduler.serve(restoreSandbox, async ({ workspace, name, snapshot }) => {
     const before = await store.wanted.living(workspace, name);
     if (!before) throw new Failure('not_found', `there is no sandbox "${name}"`);

@@ -63,8 +63,8 @@ export async function serveCalls(room: {
       ...(await standby.start(ask, signal)),
       isolation: driver.isolation,
     })),
-    serve(stopInstance, async ({ instanceId, generation, reason }) => ({
-      existed: await standby.stop(instanceId, generation, reason),
+    serve(stopInstance, async ({ instanceId, generation, reason, keep }) => ({
+      existed: await standby.stop(instanceId, generation, reason, keep),
     })),
     serve(setInstancePolicy, async ({ instanceId, generation, idle }) => {
       await standby.at(instanceId, generation).setPolicy(idle);
@@ -98,7 +98,7 @@ export async function serveCalls(room: {
       return { snapshot: asSnapshot(await standby.at(instanceId, generation).snapshots.make(note)) };
     }),
     serve(listSnapshots, async ({ instanceId, generation }) => ({
-      snapshots: snapshotsOf(standby.at(instanceId, generation).shelf),
+      snapshots: snapshotsOf(standby.shelfOf(instanceId, generation).shelf),
     })),
     serve(restoreSnapshot, async ({ instanceId, generation, snapshot }, { signal }) => {
       const since = clock.monotonicMs();
@@ -107,7 +107,7 @@ export async function serveCalls(room: {
       return { snapshot: asSnapshot(to), ...(before ? { before: asSnapshot(before) } : {}), tookMs };
     }),
     serve(deleteSnapshot, async ({ instanceId, generation, snapshot }) => ({
-      snapshot: asSnapshot(await standby.at(instanceId, generation).snapshots.remove(snapshot)),
+      snapshot: asSnapshot(await standby.removeSnapshot(instanceId, generation, snapshot)),
     })),
     serve(describeInstance, async ({ instanceId }) => {
       const instance = standby.find(instanceId);

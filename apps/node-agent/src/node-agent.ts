@@ -140,11 +140,11 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
       };
     },
     answered: (sentMs, leaseMs) => lease.renew(sentMs, leaseMs),
-    unwanted: ({ instanceId, generation }) => {
+    unwanted: ({ instanceId, generation, keep }) => {
       const known = standby.find(instanceId);
       if (known?.claim.generation !== generation) return;
       events.unwanted({ instanceId, generation });
-      void standby.stop(instanceId, generation, 'nobody wants it any more');
+      void standby.stop(instanceId, generation, 'nobody wants it any more', keep);
     },
   });
 

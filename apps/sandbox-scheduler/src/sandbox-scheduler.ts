@@ -3,9 +3,11 @@ import {
   bookUsage,
   createSandbox,
   deleteSandbox,
+  dropSnapshot,
   forkSandbox,
   heartbeat,
   restoreSandbox,
+  snapshotSandbox,
   updateSandbox,
 } from '@torpor/contracts';
 import { Lifetime, type Chance, type Clock } from '@torpor/kernel';
@@ -14,6 +16,7 @@ import type { Telemetry } from '@torpor/telemetry';
 import { endSandbox } from './changes/delete.ts';
 import { Endings } from './changes/endings.ts';
 import { restoreOf } from './changes/restore.ts';
+import { dropOf, snapshotOf } from './changes/snapshots.ts';
 import { changeSandbox } from './changes/update.ts';
 import { Births } from './creation/births.ts';
 import { Creation } from './creation/create.ts';
@@ -72,6 +75,16 @@ export async function openScheduler(options: SchedulerOptions): Promise<Schedule
         if (Object.keys(answer.sandbox.expiry).length > 0) expiry.poke();
         return answer;
       }),
+    ),
+    wire.serve(snapshotSandbox, (ask, { traceparent }) =>
+      telemetry.span('scheduler.snapshot', { traceparent, kind: 'server' }, async (span) => ({
+        snapshot: await snapshotOf(parts, ask, span.traceparent),
+      })),
+    ),
+    wire.serve(dropSnapshot, (ask, { traceparent }) =>
+      telemetry.span('scheduler.snapshot-drop', { traceparent, kind: 'server' }, async (span) => ({
+        snapshot: await dropOf(parts, ask, span.traceparent),
+      })),
     ),
     wire.serve(restoreSandbox, (ask, { traceparent }) =>
       telemetry.span('scheduler.restore', { traceparent, kind: 'server' }, (span) =>

@@ -8,12 +8,15 @@ import type { ApiContext } from './services.ts';
 import {
   ByName,
   ByNode,
+  AnySnapshot,
   BySnapshot,
   CallerView,
   CreateKeyInput,
   CreateSandboxInput,
   EventView,
+  DeleteSandboxInput,
   ForkInput,
+  ListSnapshotsInput,
   ForksView,
   KeyView,
   ListInput,
@@ -77,7 +80,7 @@ export const apiRouter = t.router({
       .output(SandboxPageView)
       .query(({ ctx, input }) => ctx.services.sandboxes.list(input)),
     delete: taking('sandboxes:write')
-      .input(ByName)
+      .input(DeleteSandboxInput)
       .output(SandboxView)
       .mutation(({ ctx, input }) => ctx.services.sandboxes.delete(input)),
     pause: taking('sandboxes:use')
@@ -113,7 +116,7 @@ export const apiRouter = t.router({
       .output(SnapshotView)
       .mutation(({ ctx, input }) => ctx.services.snapshots.create(input)),
     list: taking('sandboxes:read')
-      .input(ByName)
+      .input(ListSnapshotsInput)
       .output(z.array(SnapshotView))
       .query(({ ctx, input }) => ctx.services.snapshots.list(input)),
     restore: taking('sandboxes:write')
@@ -121,7 +124,7 @@ export const apiRouter = t.router({
       .output(RestoredView)
       .mutation(({ ctx, input }) => ctx.services.snapshots.restore(input)),
     delete: taking('sandboxes:write')
-      .input(BySnapshot)
+      .input(AnySnapshot)
       .output(SnapshotView)
       .mutation(({ ctx, input }) => ctx.services.snapshots.delete(input)),
   }),

@@ -4,12 +4,15 @@
  */
 import type { Action } from '@torpor/policy';
 import type {
+  AnySnapshot,
   BySnapshot,
   CallerView,
   CreateKeyInput,
   CreateSandboxInput,
   EventView,
+  DeleteSandboxInput,
   ForkInput,
+  ListSnapshotsInput,
   ForksView,
   KeyView,
   ListInput,
@@ -37,7 +40,7 @@ export interface Services {
     create(input: CreateSandboxInput): Promise<SandboxView>;
     get(which: Named): Promise<SandboxView>;
     list(input: ListInput): Promise<SandboxPageView>;
-    delete(which: Named): Promise<SandboxView>;
+    delete(which: DeleteSandboxInput): Promise<SandboxView>;
     pause(which: Named): Promise<StateView>;
     resume(which: Named): Promise<ResumeView>;
     store(which: Named): Promise<StoreView>;
@@ -49,9 +52,9 @@ export interface Services {
   };
   readonly snapshots: {
     create(input: MakeSnapshotInput): Promise<SnapshotView>;
-    list(which: Named): Promise<SnapshotView[]>;
+    list(which: ListSnapshotsInput): Promise<SnapshotView[]>;
     restore(which: BySnapshot): Promise<RestoredView>;
-    delete(which: BySnapshot): Promise<SnapshotView>;
+    delete(which: AnySnapshot): Promise<SnapshotView>;
   };
   readonly keys: {
     create(input: CreateKeyInput): Promise<NewKeyView>;

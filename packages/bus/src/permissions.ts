@@ -31,7 +31,7 @@ export function roomPermissions(
           'node.*.instance.describe.v1',
           'node.*.instance.receipts.v1',
           'node.*.receipt-key.v1',
-          'node.*.snapshot.>',
+          'node.*.snapshot.list.v1',
           'events.key.>',
           ...READ_HINTS,
         ],

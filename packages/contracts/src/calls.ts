@@ -59,7 +59,13 @@ export const updateSandbox = defineCall({
 /** gateway → scheduler. Answers the sandbox as it was ended; `not_found` when no living one has the name. */
 export const deleteSandbox = defineCall({
   subject: 'scheduler.sandbox.delete.v1',
-  request: z.object({ workspace: WorkspaceName, name: SandboxName, reason: z.string() }),
+  request: z.object({
+    workspace: WorkspaceName,
+    name: SandboxName,
+    reason: z.string(),
+    /** The snapshots that somebody asked for stay. */
+    keepSnapshots: z.boolean().optional(),
+  }),
   reply: z.object({ sandbox: Sandbox }),
   deadlineMs: 30_000,
 });
@@ -86,7 +92,13 @@ export const startInstance = defineCall({
 /** scheduler → node: end it; twice is once. Answers when the instance can no longer run; its traces on the host go in the background, journaled. */
 export const stopInstance = defineCall({
   subject: 'node.{node}.instance.stop.v1',
-  request: z.object({ instanceId: InstanceId, generation: Generation, reason: z.string() }),
+  request: z.object({
+    instanceId: InstanceId,
+    generation: Generation,
+    reason: z.string(),
+    /** Snapshots of it that stay, by id: to be forked, listed and deleted as if it were there. Absent: none. */
+    keep: z.array(z.string()).optional(),
+  }),
   reply: z.object({ existed: z.boolean() }),
   deadlineMs: 20_000,
 });
@@ -189,7 +201,29 @@ export const makeSnapshot = defineCall({
   deadlineMs: 120_000,
 });
 
-/** All that there are, the oldest first. */
+/** gateway → scheduler: make one that a person asked for, and put it on record. Answers as `makeSnapshot`. */
+export const snapshotSandbox = defineCall({
+  subject: 'scheduler.sandbox.snapshot.v1',
+  request: z.object({
+    workspace: WorkspaceName,
+    name: SandboxName,
+    /** What to call it. */
+    snapshot: SnapshotName.optional(),
+    by: z.string(),
+  }),
+  reply: z.object({ snapshot: Snapshot }),
+  deadlineMs: 130_000,
+});
+
+/** gateway → scheduler: let one go, of a sandbox that lives, by its id or name; without `name` any of the workspace, by its id. Answers as `deleteSnapshot`. */
+export const dropSnapshot = defineCall({
+  subject: 'scheduler.sandbox.snapshot-drop.v1',
+  request: z.object({ workspace: WorkspaceName, name: SandboxName.optional(), snapshot: SnapshotName }),
+  reply: z.object({ snapshot: Snapshot }),
+  deadlineMs: 70_000,
+});
+
+/** All that there are, the oldest first; also of an instance that has ended but for them. */
 export const listSnapshots = defineCall({
   subject: 'node.{node}.snapshot.list.v1',
   request: z.object({ instanceId: InstanceId, generation: Generation }),
@@ -243,8 +277,9 @@ export const forkSandbox = defineCall({
   subject: 'scheduler.sandbox.fork.v1',
   request: z.object({
     workspace: WorkspaceName,
-    name: SandboxName,
-    /** Its id or its name. Absent: one is made. */
+    /** Absent: of the snapshot's sandbox as it was then, which need not live any more. */
+    name: SandboxName.optional(),
+    /** Its id or its name. Absent: one is made. Without the name of a sandbox its id, which must be on record. */
     snapshot: SnapshotName.optional(),
     /** Of the fork. Absent: the scheduler finds one. */
     as: SandboxName.optional(),
@@ -349,7 +384,9 @@ export const heartbeat = defineCall({
   reply: z.object({
     leaseMs: z.number(),
     /** Instances the node holds that nobody wants (any more). */
-    unwanted: z.array(z.object({ instanceId: InstanceId, generation: Generation })),
+    unwanted: z.array(
+      z.object({ instanceId: InstanceId, generation: Generation, keep: z.array(z.string()).optional() }),
+    ),
   }),
   deadlineMs: 5_000,
 });

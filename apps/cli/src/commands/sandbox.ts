@@ -76,12 +76,15 @@ export function addSandboxCommands(torpor: Command): Command {
   sandbox
     .command('delete')
     .alias('rm')
-    .description('end it; its memory, processes and files are gone')
+    .description('end it; its memory, processes, files and snapshots are gone')
     .argument('<name...>')
+    .option('--keep-snapshots', 'but for the snapshots that somebody asked for')
     .option(...json)
-    .action(async (names: string[], options: { json?: boolean }) => {
+    .action(async (names: string[], options: { json?: boolean; keepSnapshots?: boolean }) => {
+      const { keepSnapshots = false } = options;
       for (const name of names) {
-        const ended = await using((client) => client.api.sandboxes.delete.mutate({ name: asName(name) }));
+        const ask = { name: asName(name), keepSnapshots };
+        const ended = await using((client) => client.api.sandboxes.delete.mutate(ask));
         print(options.json, ended, () => `${name} is gone`);
       }
     });

@@ -1,10 +1,10 @@
 /** First-party services (packages/api) bound to one admitted caller. */
-import type { ApiContext, EventView, KeyView, SandboxView, Services } from '@torpor/api';
+import type { ApiContext, EventView, KeyView, SandboxView, Services, SnapshotView } from '@torpor/api';
 import { isAsleep, type Sandbox, type SandboxAsk } from '@torpor/contracts';
 import { DEFAULT_IMAGE, dataPlaneUrl, resolveBlaxelImage, standingOf } from '@torpor/dialects';
 import { Failure, type Chance, type Clock } from '@torpor/kernel';
 import { mayGrant } from '@torpor/policy';
-import { mintKey, type ApiKey, type SandboxShelf, type Store } from '@torpor/store';
+import { mintKey, type ApiKey, type SandboxShelf, type SnapshotRecord, type Store } from '@torpor/store';
 import type { Admission, Caller } from '../callers/admission.ts';
 import type { Keyring } from '../callers/keyring.ts';
 import type { Audit } from '../control/audit.ts';
@@ -87,11 +87,11 @@ function servicesFor(parts: ServicesParts, asked: Asked): Services {
           .map((sandbox) => show(sandbox, states.get(sandbox.instanceId)));
         return { items, total: page.total, ...(page.nextCursor === undefined ? {} : { nextCursor: page.nextCursor }) };
       },
-      delete: ({ name }) =>
+      delete: ({ name, keepSnapshots }) =>
         during(
           'sandbox.delete',
           () => name,
-          async () => show(await sandboxes.delete(workspace, name, traceparent)),
+          async () => show(await sandboxes.delete(workspace, name, traceparent, { keepSnapshots })),
         ),
       pause: ({ name }) =>
         during(
@@ -114,7 +114,7 @@ function servicesFor(parts: ServicesParts, asked: Asked): Services {
       fork: (input) =>
         during(
           'sandbox.fork',
-          () => input.name,
+          () => input.name ?? input.snapshot,
           async () => {
             const { made, ...rest } = await forksOf(sandboxes, asked, input);
             return { ...rest, forks: made.map((sandbox) => show(sandbox)) };
@@ -135,7 +135,10 @@ function servicesFor(parts: ServicesParts, asked: Asked): Services {
             return sandboxes.snapshot(await sandboxes.living(workspace, name), how, traceparent);
           },
         ),
-      list: async ({ name }) => [...(await sandboxes.snapshots(await sandboxes.living(workspace, name), traceparent))],
+      list: async ({ name }) => {
+        if (name === undefined) return (await shelf.snapshots.list()).map(recordView);
+        return [...(await sandboxes.snapshots(await sandboxes.living(workspace, name), traceparent))];
+      },
       restore: ({ name, snapshot }) =>
         during(
           'snapshot.restore',
@@ -145,8 +148,11 @@ function servicesFor(parts: ServicesParts, asked: Asked): Services {
       delete: ({ name, snapshot }) =>
         during(
           'snapshot.delete',
-          () => name,
-          async () => sandboxes.deleteSnapshot(await sandboxes.living(workspace, name), snapshot, traceparent),
+          () => name ?? snapshot,
+          async () => {
+            const which = { snapshot, ...(name === undefined ? {} : { of: name }) };
+            return await sandboxes.dropSnapshot(workspace, which, traceparent);
+          },
         ),
     },
     keys: {
@@ -297,6 +303,20 @@ function sandboxView(sandbox: Sandbox, publicUrl: string, live: LiveState | unde
     ...(reason === undefined ? {} : { reason }),
     lastUsedAtMs: Math.max(sandbox.lastUsedAtMs, live?.lastUsedAtMs ?? 0),
     url: dataPlaneUrl(publicUrl, sandbox.workspace, sandbox.name),
+  };
+}
+
+function recordView({ id, name, atMs, bytes, by, sandbox, keptSinceMs }: SnapshotRecord): SnapshotView {
+  return {
+    id,
+    because: 'asked',
+    state: 'ready',
+    atMs,
+    of: sandbox.name,
+    ...(name === undefined ? {} : { name }),
+    ...(bytes === undefined ? {} : { bytes }),
+    ...(by === undefined ? {} : { by }),
+    ...(keptSinceMs === undefined ? {} : { keptSinceMs }),
   };
 }
 

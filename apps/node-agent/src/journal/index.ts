@@ -7,6 +7,7 @@ export type { Claim, Process, SnapshotNote, Spec } from './lines.ts';
 export {
   EMPTY_SHELF,
   namesOn,
+  remaining,
   shelfAfter,
   spare,
   takenOver,

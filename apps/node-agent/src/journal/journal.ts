@@ -57,13 +57,19 @@ export class Journal {
   }
 
   /** Written again after a restart: twice is once. Makes the journal of an instance that has none. */
-  intendDestroy(hostId: InstanceId, reason: string, steps: readonly Step[]): Promise<Intent> {
+  intendDestroy(
+    hostId: InstanceId,
+    reason: string,
+    steps: readonly Step[],
+    keep: readonly string[] = [],
+  ): Promise<Intent> {
     const line = {
       kind: 'intent',
       operation: 'destroy',
       atMs: this.#clock.nowMs(),
       steps: names(steps),
       reason,
+      ...(keep.length > 0 ? { keep: [...keep] } : {}),
     } as const;
     return this.#intend(hostId, line, true);
   }
@@ -177,6 +183,12 @@ export class Journal {
       },
     }));
     await runSteps(written, intent, observed);
+  }
+
+  /** The last thing that happens to an instance whose snapshots outlive it. */
+  async remains(hostId: InstanceId, images: readonly string[]): Promise<void> {
+    const line: Line = { kind: 'remains', atMs: this.#clock.nowMs(), images: [...images] };
+    await this.#append(hostId, line, { durable: true, first: false });
   }
 
   /** The last thing that happens to an instance: it leaves no trace. */

@@ -52,7 +52,16 @@ const atMs = z.number();
 export const Line = z.union([
   z.object({ kind: z.literal('intent'), operation: z.literal('create'), atMs, steps, spec: Spec }),
   z.object({ kind: z.literal('intent'), operation: z.literal('claim'), atMs, steps, claim: Claim }),
-  z.object({ kind: z.literal('intent'), operation: z.literal('destroy'), atMs, steps, reason: z.string() }),
+  z.object({
+    kind: z.literal('intent'),
+    operation: z.literal('destroy'),
+    atMs,
+    steps,
+    reason: z.string(),
+    keep: z.array(z.string()).optional(),
+  }),
+  /** Nothing is left of it but these snapshots. */
+  z.object({ kind: z.literal('remains'), atMs, images: z.array(z.string()) }),
   z.object({
     kind: z.literal('intent'),
     operation: z.literal('store'),

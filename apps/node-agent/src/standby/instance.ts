@@ -29,7 +29,15 @@ import { lossOf } from '../images/loss.ts';
 import type { CameBack } from '../images/restore.ts';
 import { Shelving } from '../images/shelving.ts';
 import type { Sleeper } from '../images/store.ts';
-import type { Claim, Hint, KeptImage, Process, Shelf, Spec } from '../journal/index.ts';
+import {
+  remaining,
+  type Claim,
+  type Hint,
+  type KeptImage,
+  type Process,
+  type Shelf,
+  type Spec,
+} from '../journal/index.ts';
 import type { UseBody } from '../life/birth.ts';
 import type { WokenFork } from '../life/fork.ts';
 import type { Body, Parts } from '../parts.ts';
@@ -38,6 +46,7 @@ import { tellGeneration } from '../receipts/check.ts';
 import { Line } from './line.ts';
 import { Operations } from './operations.ts';
 import { Past } from './past.ts';
+import { Remnant } from './remnant.ts';
 import { refusalOf } from './refusal.ts';
 import { SleepWatch } from './sleep-watch.ts';
 import { Snapshots } from './snapshots.ts';
@@ -83,6 +92,8 @@ export class Instance {
   readonly #changed: InstanceOptions['changed'];
   readonly #dead = Promise.withResolvers<void>();
   readonly #gone = Promise.withResolvers<void>();
+  /** Snapshots that are to outlive it. */
+  #keep: readonly string[] = [];
   #claim: Claim;
   /** Settles when its generation is in its journal. */
   #raised: Promise<void> = Promise.resolve();
@@ -311,9 +322,10 @@ export class Instance {
     return this.#parts.journal.policyChanged(this.#hostId, idle);
   }
 
-  /** Ends it. Resolves when it can no longer run; what it leaves on the host goes afterwards. */
-  end(reason: string): Promise<void> {
+  /** Ends it. Resolves when it can no longer run; what it leaves on the host goes afterwards, but for the snapshots in `keep`, by id. */
+  end(reason: string, keep: readonly string[] = []): Promise<void> {
     this.#reason ??= reason;
+    if (this.#state !== 'deleting') this.#keep = keep;
     this.#happen('delete-asked');
     return this.#dead.promise;
   }
@@ -338,7 +350,8 @@ export class Instance {
   }
 
   /** Its journal says that it failed before the node-agent came back. */
-  foundFailed(reason: string): void {
+  foundFailed(spec: Spec, reason: string): void {
+    this.#spec = spec;
     this.#die(reason);
   }
 
@@ -364,6 +377,13 @@ export class Instance {
   /** What it was made of, and every image of it wants again. */
   get spec(): Spec {
     return this.#sleeper.spec;
+  }
+
+  /** When it is gone: what was to outlive it. */
+  get remnant(): Remnant | undefined {
+    if (this.#kept.length === 0) return undefined;
+    const shelf = remaining(this.shelf, this.#kept);
+    return new Remnant(this.#parts, { body: this.#knownBody, claim: this.claim, spec: this.spec, shelf });
   }
 
   get shelf(): Shelf {
@@ -626,7 +646,9 @@ export class Instance {
 
   async #destroy(): Promise<void> {
     await this.snapshots.giveUp();
-    const what = { dead: () => this.#dead.resolve(), images: this.#shelving.names };
+    const keep = this.#kept;
+    const images = this.#shelving.names.filter((name) => !keep.includes(name));
+    const what = { dead: () => this.#dead.resolve(), images, keep };
     const ended = await this.#operations.destroy(this.#body, this.#reason ?? 'deleted', what);
     switch (ended.kind) {
       case 'carried over':
@@ -640,6 +662,10 @@ export class Instance {
         this.#happen('destroy-done');
         this.#gone.resolve();
     }
+  }
+
+  get #kept(): string[] {
+    return this.shelf.snapshots.flatMap(({ image }) => (this.#keep.includes(image) ? [image] : []));
   }
 
   #died(reason: string): void {

@@ -18,6 +18,7 @@ import type { Claim, Hint, KeptSnapshot, Shelf } from '../journal/index.ts';
 import type { Body, Parts } from '../parts.ts';
 import type { Pools } from '../pools/pools.ts';
 import { Instance } from './instance.ts';
+import type { Remnant } from './remnant.ts';
 
 export interface StartAsk {
   readonly instanceId: InstanceId;
@@ -48,6 +49,7 @@ export class Standby {
   readonly #pools: Pools;
   readonly #changed: StandbyOptions['changed'];
   readonly #instances = new Map<InstanceId, Instance>();
+  readonly #remnants = new Map<InstanceId, Remnant>();
   readonly #starts = new KeyedQueue<InstanceId>();
   readonly #births: Births;
   #leaseOver = false;
@@ -93,11 +95,31 @@ export class Standby {
   }
 
   /** Ends it. False when it is not here at that generation or an older one. */
-  async stop(instanceId: InstanceId, generation: Generation, reason: string): Promise<boolean> {
+  async stop(
+    instanceId: InstanceId,
+    generation: Generation,
+    reason: string,
+    keep: readonly string[] = [],
+  ): Promise<boolean> {
     const instance = this.#instances.get(instanceId);
     if (!instance || instance.claim.generation > generation) return false;
-    await instance.end(reason);
+    await instance.end(reason, keep);
     return true;
+  }
+
+  /** As `at`, or what has outlived it. */
+  shelfOf(instanceId: InstanceId, generation: number): Pick<Instance, 'snapshots' | 'shelf'> {
+    return this.#remnants.get(instanceId) ?? this.at(instanceId, generation);
+  }
+
+  /** Answers the one that is gone, when the space that only it needed is free. */
+  async removeSnapshot(instanceId: InstanceId, generation: number, which: string): Promise<KeptSnapshot> {
+    const gone = await this.shelfOf(instanceId, generation).snapshots.remove(which);
+    const remnant = this.#remnants.get(instanceId);
+    if (!remnant?.isEmpty) return gone;
+    this.#remnants.delete(instanceId);
+    await remnant.forget();
+    return gone;
   }
 
   /**
@@ -135,7 +157,10 @@ export class Standby {
 
   /** After a restart: takes over what the journal and the host know. */
   adopt(): Promise<void> {
-    return adoptAll(this.#parts, this.#pools, (claim, body, known) => this.#add(claim, body, known));
+    return adoptAll(this.#parts, this.#pools, {
+      take: (claim, body, known) => this.#add(claim, body, known),
+      leave: (remnant) => void this.#remnants.set(remnant.claim.instanceId, remnant),
+    });
   }
 
   /** Asleep, all that run: in use or not. Resolves when each has been tried; one that will not sleep is told by its own events. */
@@ -162,7 +187,8 @@ export class Standby {
 
   #create(ask: StartAsk, sinceMs: number, signal: AbortSignal | undefined): Promise<{ from: From }> {
     if (!ask.from) return this.#begin(ask, undefined, sinceMs, signal);
-    const parent = this.#instances.get(ask.from.instanceId);
+    const { instanceId } = ask.from;
+    const parent = this.#instances.get(instanceId) ?? this.#remnants.get(instanceId);
     if (parent?.claim.workspace !== ask.workspace) {
       throw new Failure('not_found', 'the sandbox that the snapshot is of is not on this node');
     }
@@ -226,12 +252,14 @@ export class Standby {
 
   #forget(instance: Instance): void {
     const { instanceId } = instance.claim;
+    const { remnant } = instance;
+    if (remnant) this.#remnants.set(instanceId, remnant);
     if (this.#instances.get(instanceId) === instance) this.#instances.delete(instanceId);
   }
 }
 
 /** A fork is made of what its parent was made of. */
-function originOf(parts: Parts, parent: Instance, snapshot: KeptSnapshot): Origin {
+function originOf(parts: Parts, parent: Pick<Instance, 'spec' | 'claim'>, snapshot: KeptSnapshot): Origin {
   const { image, sealedKey, memoryBytes } = snapshot;
   const { template, shape } = parent.spec;
   const { workspace, token } = parent.claim;

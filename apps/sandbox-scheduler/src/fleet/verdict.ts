@@ -9,7 +9,7 @@ import type { Ending, Holding, Incarnation } from '@torpor/store';
 import { isDueForRecord } from './use-steps.ts';
 
 export interface Verdict {
-  readonly unwanted: readonly (Incarnation & { readonly why: string })[];
+  readonly unwanted: readonly (Incarnation & { readonly why: string; readonly keep?: readonly string[] })[];
   readonly orphans: readonly InstanceReport[];
   /** Ready in the record, and not on the node. */
   readonly missing: readonly Holding[];
@@ -43,10 +43,10 @@ export function judge(
   const ids = new Set(known.map(({ sandbox }) => sandbox.instanceId));
   return {
     unwanted: strange.flatMap((report) => {
-      const why =
-        endings.get(keyOf(report))?.reason ??
-        (wanted.has(report.instanceId) ? 'another generation is wanted' : undefined);
-      return why === undefined ? [] : [{ instanceId: report.instanceId, generation: report.generation, why }];
+      const ending = endings.get(keyOf(report));
+      const keep = ending?.keep ? { keep: ending.keep } : {};
+      const why = ending?.reason ?? (wanted.has(report.instanceId) ? 'another generation is wanted' : undefined);
+      return why === undefined ? [] : [{ instanceId: report.instanceId, generation: report.generation, why, ...keep }];
     }),
     orphans: strange.filter((report) => !endings.has(keyOf(report)) && !wanted.has(report.instanceId)),
     missing: record.onNode.filter((sandbox) => sandbox.phase === 'ready' && !ids.has(sandbox.instanceId)),

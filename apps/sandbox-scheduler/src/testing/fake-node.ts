@@ -1,6 +1,7 @@
 /** A node as the scheduler meets it: answers its calls from a table, and can be told to refuse, to be slow, to forget or to be away. */
 import type { Wire } from '@torpor/bus';
 import {
+  deleteSnapshot,
   describeInstance,
   heartbeat,
   listSnapshots,
@@ -13,7 +14,7 @@ import {
   type Generation,
   type InstanceReport,
 } from '@torpor/contracts';
-import type { Clock } from '@torpor/kernel';
+import { Failure, type Clock } from '@torpor/kernel';
 import type { VirtualClock } from '@torpor/testkit';
 import type { z } from 'zod';
 
@@ -28,6 +29,10 @@ export class FakeNode {
   readonly snapshots: string[] = [];
   /** Snapshots that every instance has, by id. */
   readonly kept: string[] = [];
+  /** Snapshots that were deleted, by id. */
+  readonly dropped: string[] = [];
+  /** Which snapshots each stop was to keep. */
+  readonly keeps: string[][] = [];
   /** Restores that were asked for, as `<instance>/<generation> <snapshot>`. */
   readonly restored: string[] = [];
   /** Runs before a restore is heard of; may wait or throw. */
@@ -54,8 +59,9 @@ export class FakeNode {
     await this.#wire.serve(startInstance, (start) => this.#start(start), at);
     await this.#wire.serve(
       stopInstance,
-      async ({ instanceId, generation }) => {
+      async ({ instanceId, generation, keep = [] }) => {
         await this.onStop();
+        this.keeps.push(keep);
         this.stopped.push(`${instanceId}/${generation}`);
         return { existed: this.instances.delete(`${instanceId}/${generation}`) };
       },
@@ -72,14 +78,24 @@ export class FakeNode {
     );
     await this.#wire.serve(
       makeSnapshot,
-      async ({ instanceId, because }) => {
+      async ({ instanceId, because, by, name }) => {
         this.snapshots.push(instanceId);
         const id = `of-${instanceId}-${this.snapshots.length}`;
-        return { snapshot: { id, because, state: 'ready' as const, atMs: this.#clock.nowMs() } };
+        const given = { ...(by ? { by } : {}), ...(name ? { name } : {}) };
+        return { snapshot: { id, because, ...given, state: 'ready' as const, atMs: this.#clock.nowMs() } };
       },
       at,
     );
     await this.#wire.serve(listSnapshots, async () => ({ snapshots: this.kept.map((id) => this.#snapshot(id)) }), at);
+    await this.#wire.serve(
+      deleteSnapshot,
+      async ({ snapshot }) => {
+        if (!this.kept.includes(snapshot)) throw new Failure('not_found', `there is no snapshot "${snapshot}"`);
+        this.dropped.push(snapshot);
+        return { snapshot: this.#snapshot(snapshot) };
+      },
+      at,
+    );
     await this.#wire.serve(
       restoreSnapshot,
       async ({ instanceId, generation, snapshot }) => {
