@@ -13,6 +13,7 @@ import {
   describeInstance,
   forkSandbox,
   Generation,
+  listReceipts,
   listSnapshots,
   makeSnapshot,
   newInstanceId,
@@ -20,6 +21,7 @@ import {
   restoreSandbox,
   restoreSnapshot,
   snapshotSandbox,
+  tellHistory,
   SandboxName,
   updateSandbox,
   WorkspaceName,
@@ -289,6 +291,7 @@ async function serveNode(node: Wire, reported: () => Rehearsal['reported']): Pro
 /** Snapshots that hold nothing. */
 async function serveSnapshots(node: Wire): Promise<void> {
   const kept = new Map<string, Snapshot[]>();
+  let made = 0;
   const of = (instanceId: string) => kept.get(instanceId) ?? [];
   const known = ({ instanceId, snapshot }: { instanceId: string; snapshot: string }) => {
     const found = of(instanceId).find(({ id, name }) => id === snapshot || name === snapshot);
@@ -300,13 +303,20 @@ async function serveSnapshots(node: Wire): Promise<void> {
     makeSnapshot,
     async ({ instanceId, because, name, by }) => {
       const given = { ...(name ? { name } : {}), ...(by ? { by } : {}) };
-      const id = `made-${of(instanceId).length + 1}`;
+      made += 1;
+      const id = `made-${made}`;
       const snapshot = { id, ...given, because, state: 'ready' as const, atMs: Date.now(), bytes: 1_048_576 };
       kept.set(instanceId, [...of(instanceId), snapshot]);
       return { snapshot };
     },
     at,
   );
+  await node.serve(
+    tellHistory,
+    async () => ({ events: [{ atMs: 1_000, what: 'stored' as const, image: 'slept-in' }] }),
+    at,
+  );
+  await node.serve(listReceipts, async () => ({ receipts: [] }), at);
   await node.serve(listSnapshots, async ({ instanceId }) => ({ snapshots: of(instanceId) }), at);
   await node.serve(restoreSnapshot, async (ask) => ({ snapshot: known(ask), tookMs: 1 }), at);
   await node.serve(

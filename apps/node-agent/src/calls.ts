@@ -15,6 +15,7 @@ import {
   startInstance,
   stopInstance,
   storeInstance,
+  tellHistory,
   type Call,
   type InstanceReport,
   type NodeId,
@@ -22,6 +23,7 @@ import {
 import type { Clock } from '@torpor/kernel';
 import type { InstanceDriver } from '@torpor/runtime';
 import type { Telemetry } from '@torpor/telemetry';
+import type { Journal } from './journal/index.ts';
 import type { Receipts } from './receipts/receipts.ts';
 import { asSnapshot, snapshotsOf } from './standby/snapshot-report.ts';
 import type { Instance } from './standby/instance.ts';
@@ -34,9 +36,10 @@ export async function serveCalls(room: {
   standby: Standby;
   driver: InstanceDriver;
   receipts: Receipts;
+  journal: Journal;
   telemetry: Telemetry;
 }): Promise<Subscription> {
-  const { wire, clock, standby, driver, receipts, telemetry } = room;
+  const { wire, clock, standby, driver, receipts, journal, telemetry } = room;
   const node = { node: room.nodeId };
 
   /** Goes on with the trace that the asking room began. */
@@ -91,6 +94,10 @@ export async function serveCalls(room: {
       const instance = standby.at(instanceId, generation);
       if (instance.state === 'running') await instance.settled; // the one of the wake just now
       return { receipts: instance.body ? await receipts.of(instance.body.hostId) : [] };
+    }),
+    serve(tellHistory, async ({ instanceId, generation }) => {
+      const { body } = standby.at(instanceId, generation);
+      return { events: body ? await journal.history(body.hostId) : [] };
     }),
     wire.serve(receiptKey, async () => ({ key: receipts.publicKey }), node),
     serve(makeSnapshot, async ({ instanceId, generation, name, because, by }) => {

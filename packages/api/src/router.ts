@@ -16,6 +16,7 @@ import {
   EventView,
   DeleteSandboxInput,
   ForkInput,
+  HistoryView,
   ListSnapshotsInput,
   ForksView,
   KeyView,
@@ -79,6 +80,10 @@ export const apiRouter = t.router({
       .input(ListInput)
       .output(SandboxPageView)
       .query(({ ctx, input }) => ctx.services.sandboxes.list(input)),
+    history: taking('sandboxes:read')
+      .input(ByName)
+      .output(HistoryView)
+      .query(({ ctx, input }) => ctx.services.sandboxes.history(input)),
     delete: taking('sandboxes:write')
       .input(DeleteSandboxInput)
       .output(SandboxView)

@@ -12,6 +12,7 @@ import type {
   EventView,
   DeleteSandboxInput,
   ForkInput,
+  HistoryView,
   ListSnapshotsInput,
   ForksView,
   KeyView,
@@ -40,6 +41,7 @@ export interface Services {
     create(input: CreateSandboxInput): Promise<SandboxView>;
     get(which: Named): Promise<SandboxView>;
     list(input: ListInput): Promise<SandboxPageView>;
+    history(which: Named): Promise<HistoryView>;
     delete(which: DeleteSandboxInput): Promise<SandboxView>;
     pause(which: Named): Promise<StateView>;
     resume(which: Named): Promise<ResumeView>;

@@ -180,6 +180,17 @@ export const SnapshotView = Snapshot.extend({
 });
 export type SnapshotView = z.infer<typeof SnapshotView>;
 
+/** What befell a sandbox, the oldest first. `id`: the snapshot that can be gone back to. */
+export const HistoryView = z.array(
+  z.object({
+    atMs: z.number(),
+    what: z.enum(['created', 'slept', 'stored', 'woke', 'snapshot', 'deleted', 'restored', 'fork', 'failed', 'lost']),
+    told: z.string(),
+    id: z.string().optional(),
+  }),
+);
+export type HistoryView = z.infer<typeof HistoryView>;
+
 /** Its snapshots go with it, unless those that somebody asked for are to stay. */
 export const DeleteSandboxInput = z.object({ name: SandboxName, keepSnapshots: z.boolean().default(false) });
 export type DeleteSandboxInput = z.infer<typeof DeleteSandboxInput>;

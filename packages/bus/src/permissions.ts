@@ -30,6 +30,7 @@ export function roomPermissions(
           'node.*.instance.store.v1',
           'node.*.instance.describe.v1',
           'node.*.instance.receipts.v1',
+          'node.*.instance.history.v1',
           'node.*.receipt-key.v1',
           'node.*.snapshot.list.v1',
           'events.key.>',

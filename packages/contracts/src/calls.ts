@@ -167,8 +167,8 @@ export const Snapshot = z.object({
   /** Never reused. */
   id: z.string(),
   name: z.string().optional(),
-  /** `fork`, `restore`: made by itself, to make a fork of, or of what a restore replaced; the oldest of these go by themselves. */
-  because: z.enum(['asked', 'fork', 'restore']),
+  /** The others are made by themselves, and go by themselves: to make a fork of, of what a restore replaced, and what it sleeps in or woke from last. */
+  because: z.enum(['asked', 'fork', 'restore', 'store']),
   /** Only `ready` ones can be used. `failed` ones came to nothing, and are told of for a while. */
   state: z.enum(['making', 'ready', 'failed']),
   reason: z.string().optional(),
@@ -337,6 +337,39 @@ export const listReceipts = defineCall({
   subject: 'node.{node}.instance.receipts.v1',
   request: z.object({ instanceId: InstanceId, generation: Generation }),
   reply: z.object({ receipts: z.array(SignedReceipt) }),
+  deadlineMs: 5_000,
+});
+
+/** Something that befell an instance and is in its node's journal: an image's time is that of what it holds. */
+export const InstanceEvent = z.object({
+  atMs: z.number(),
+  what: z.enum([
+    'created',
+    'stored',
+    'snapshot',
+    /** What it slept in is kept as a snapshot. */
+    'kept',
+    'let go',
+    'not made',
+    'went back',
+    'woke from image',
+    'woke from files',
+    'refused',
+    'died',
+  ]),
+  image: z.string().optional(),
+  name: z.string().optional(),
+  because: z.string().optional(),
+  bytes: z.number().optional(),
+  reason: z.string().optional(),
+});
+export type InstanceEvent = z.infer<typeof InstanceEvent>;
+
+/** gateway → node: the oldest first, of a long life the last. */
+export const tellHistory = defineCall({
+  subject: 'node.{node}.instance.history.v1',
+  request: z.object({ instanceId: InstanceId, generation: Generation }),
+  reply: z.object({ events: z.array(InstanceEvent) }),
   deadlineMs: 5_000,
 });
 

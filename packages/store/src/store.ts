@@ -53,7 +53,11 @@ export interface WorkspaceStore {
   readonly secrets: SecretShelf;
   /** Those on record, the oldest first. */
   readonly snapshots: { list(): Promise<readonly SnapshotRecord[]> };
-  readonly usage: { sum(span: { fromMs: number; toMs: number }): Promise<readonly UsageSum[]> };
+  readonly usage: {
+    sum(span: { fromMs: number; toMs: number }): Promise<readonly UsageSum[]>;
+    /** What was booked of one instance, the oldest first; of many the last `limit`. */
+    stretches(of: { instanceId: InstanceId; limit: number }): Promise<readonly UsedStretch[]>;
+  };
   readonly audit: { list(query: { limit: number; beforeSequence?: number }): Promise<readonly AuditRow[]> };
   readonly idempotency: IdempotencyShelf;
 }
@@ -95,6 +99,8 @@ export interface SandboxShelf {
   list(query: SandboxQuery): Promise<SandboxPage>;
   /** The ready one of that name and where its bytes go, in one query. */
   routeOf(name: SandboxName): Promise<{ sandbox: Sandbox; route: Route } | undefined>;
+  /** All that were forked from it, also terminated ones that may still be read; the oldest first. */
+  forksOf(instanceId: InstanceId): Promise<readonly Sandbox[]>;
   /** The env as it was given. Undefined when no such sandbox is there. */
   env(instanceId: InstanceId): Promise<Readonly<Record<string, string>> | undefined>;
 }
@@ -420,6 +426,9 @@ export interface SnapshotRecord {
   /** Its sandbox was ended then, and it was not. */
   readonly keptSinceMs?: number;
 }
+
+/** What an instance did for a while. */
+export type UsedStretch = Pick<UsageInterval, 'tier' | 'fromMs' | 'toMs'>;
 
 /** Snapshots are there as long as their sandbox is, which may have failed, or for as long as they are kept without it. */
 export interface SnapshotBook {

@@ -100,18 +100,17 @@ export function addSnapshotCommands(torpor: Command): void {
     });
   torpor
     .command('history')
-    .description('where a sandbox came from, and the points that it can go back to')
+    .description('what befell a sandbox, the oldest first; where there is an id, it can go back there')
     .argument('<name>')
     .option(...json)
     .action(async (name: string, options: Json) => {
-      const { view, items } = await using(async (client) => ({
-        view: await client.api.sandboxes.get.query({ name: asName(name) }),
-        items: await client.api.snapshots.list.query({ name: asName(name) }),
-      }));
-      const origin = view.origin ? `forked from ${view.origin.name} (${view.origin.snapshot})` : 'created';
+      const points = await using((client) => client.api.sandboxes.history.query({ name: asName(name) }));
       const now = Date.now();
-      print(options.json, { createdAtMs: view.createdAtMs, origin: view.origin, snapshots: items }, () =>
-        [`${ago(view.createdAtMs, now)} ago: ${origin}`, ...items.map((one) => told(one, now))].join('\n'),
+      print(options.json, points, () =>
+        table(
+          ['WHEN', 'AGE', 'WHAT', 'ID'],
+          points.map(({ atMs, told, id }) => [new Date(atMs).toISOString(), ago(atMs, now), told, id ?? '']),
+        ),
       );
     });
 }
@@ -152,13 +151,7 @@ function ownerOf({ of, keptSinceMs }: SnapshotView): string {
   return `${of ?? ''}${keptSinceMs === undefined ? '' : ' (ended)'}`;
 }
 
-const WHY = { asked: 'asked for', fork: 'for a fork', restore: 'before a restore' } as const;
-
-function told(one: SnapshotView, nowMs: number): string {
-  const what = one.name === undefined ? one.id : `"${one.name}" (${one.id})`;
-  const state = one.state === 'ready' ? '' : `, ${one.state}${one.reason === undefined ? '' : `: ${one.reason}`}`;
-  return `${ago(one.atMs, nowMs)} ago: snapshot ${what}, ${WHY[one.because]}${sizeOf(one)}${state}`;
-}
+const WHY = { asked: 'asked for', fork: 'for a fork', restore: 'before a restore', store: 'slept in' } as const;
 
 function sizeOf({ bytes }: SnapshotView): string {
   return bytes === undefined ? '' : `, ${mib(bytes)}`;

@@ -13,7 +13,9 @@ import {
   snapshotSandbox,
   resumeInstance,
   storeInstance,
+  tellHistory,
   updateSandbox,
+  type InstanceEvent,
   type InstanceState,
   type NodeId,
   type Sandbox,
@@ -49,6 +51,8 @@ export interface Sandboxes {
   ): Promise<Sandbox>;
   pause(sandbox: Sandbox, traceparent: string): Promise<{ state: InstanceState; tookMs: number }>;
   resume(sandbox: Sandbox, traceparent: string): Promise<z.infer<typeof resumeInstance.reply>>;
+  /** What its node has written down of it. */
+  events(sandbox: Sandbox, traceparent: string): Promise<InstanceEvent[]>;
   /** Of its last wakes from disk, the oldest first. */
   receipts(sandbox: Sandbox, traceparent: string): Promise<SignedReceipt[]>;
   /** What the node signs them with. */
@@ -126,6 +130,8 @@ export function openSandboxes(parts: {
       wire.ask(pauseInstance, { instanceId, generation }, { node: nodeId, traceparent }),
     resume: ({ instanceId, generation, nodeId }, traceparent) =>
       wire.ask(resumeInstance, { instanceId, generation }, { node: nodeId, traceparent }),
+    events: async ({ instanceId, generation, nodeId }, traceparent) =>
+      (await wire.ask(tellHistory, { instanceId, generation }, { node: nodeId, traceparent })).events,
     receipts: async ({ instanceId, generation, nodeId }, traceparent) =>
       (await wire.ask(listReceipts, { instanceId, generation }, { node: nodeId, traceparent })).receipts,
     receiptKey: async (nodeId, traceparent) => (await wire.ask(receiptKey, {}, { node: nodeId, traceparent })).key,

@@ -91,6 +91,16 @@ describe('first-party clients', () => {
     expect(await client.snapshots.list.query(named('parent'))).toEqual([]);
   });
 
+  it('tell the history of a sandbox, with the points that it can go back to', async () => {
+    const client = clientOf();
+    await client.sandboxes.create.mutate(named('aged'));
+    const { id } = await client.snapshots.create.mutate({ ...named('aged'), snapshot: 'one' });
+    await client.sandboxes.fork.mutate({ ...named('aged'), as: SandboxName.parse('aged-child'), snapshot: id });
+    const points = await client.sandboxes.history.query(named('aged'));
+    expect(points.map(({ what }) => what)).toEqual(['stored', 'created', 'fork']);
+    expect(points.at(-1)?.told).toBe('forked into aged-child');
+  });
+
   it('keep snapshots beyond their sandbox where that is asked, list them, and make another sandbox of one', async () => {
     const client = clientOf();
     await client.sandboxes.create.mutate(named('brief'));

@@ -1,6 +1,6 @@
 /** First-party services (packages/api) bound to one admitted caller. */
 import type { ApiContext, EventView, KeyView, SandboxView, Services, SnapshotView } from '@torpor/api';
-import { isAsleep, type Sandbox, type SandboxAsk } from '@torpor/contracts';
+import { isAsleep, Receipt, type Sandbox, type SandboxAsk } from '@torpor/contracts';
 import { DEFAULT_IMAGE, dataPlaneUrl, resolveBlaxelImage, standingOf } from '@torpor/dialects';
 import { Failure, type Chance, type Clock } from '@torpor/kernel';
 import { mayGrant } from '@torpor/policy';
@@ -14,6 +14,7 @@ import type { Offers } from '../sandboxes/offer.ts';
 import { pagesOf } from '../sandboxes/pages.ts';
 import type { Sandboxes } from '../sandboxes/sandboxes.ts';
 import { forksOf } from './forks.ts';
+import { historyOf } from './history.ts';
 import { watchEvents } from './watch-events.ts';
 
 export interface ServicesParts {
@@ -35,6 +36,8 @@ export interface Asked {
   readonly traceId: string;
 }
 
+/** The ledger closes one each minute. */
+const STRETCHES_MAX = 5_000;
 const TERMINATED_RETENTION_MS = 5 * 60_000;
 
 export function apiContext(parts: ServicesParts, asked: Asked): ApiContext {
@@ -86,6 +89,19 @@ function servicesFor(parts: ServicesParts, asked: Asked): Services {
           .filter((sandbox) => input.showTerminated || standingOf(sandbox, query.nowMs).kind === 'living')
           .map((sandbox) => show(sandbox, states.get(sandbox.instanceId)));
         return { items, total: page.total, ...(page.nextCursor === undefined ? {} : { nextCursor: page.nextCursor }) };
+      },
+      async history({ name }) {
+        const sandbox = await sandboxes.living(workspace, name);
+        const { instanceId } = sandbox;
+        const [events, snapshots, receipts, stretches, forks] = await Promise.all([
+          sandboxes.events(sandbox, traceparent),
+          sandboxes.snapshots(sandbox, traceparent),
+          sandboxes.receipts(sandbox, traceparent),
+          shelf.usage.stretches({ instanceId, limit: STRETCHES_MAX }),
+          shelf.sandboxes.forksOf(instanceId),
+        ]);
+        const opened = receipts.map(({ signed }) => Receipt.parse(JSON.parse(signed)));
+        return historyOf({ sandbox, events, snapshots, receipts: opened, stretches, forks });
       },
       delete: ({ name, keepSnapshots }) =>
         during(

@@ -2,11 +2,12 @@
  * The node's record of what is (DESIGN §2): every change on the host is *intended* here and fsynced, then done, then written as done.
  * Pause and wake are not journaled: the kernel can be asked. This file is the only place that makes an `Intent`.
  */
-import type { Generation, IdlePolicy, InstanceId } from '@torpor/contracts';
+import type { Generation, IdlePolicy, InstanceEvent, InstanceId } from '@torpor/contracts';
 import type { Clock } from '@torpor/kernel';
 import { runSteps, type Intent, type Step } from '@torpor/runtime';
 import { fold, type Entry } from './entry.ts';
 import { noFailpoints, type Failpoints } from './failpoints.ts';
+import { historyOf } from './history.ts';
 import { readHint, type Hint } from './hint.ts';
 import {
   readLines,
@@ -196,6 +197,12 @@ export class Journal {
     await this.#failpoints.hit('journal:forget:before');
     await this.#store.remove(hostId);
     await this.#failpoints.hit('journal:forget:after');
+  }
+
+  /** What befell it, as far as it was written down. */
+  async history(hostId: InstanceId): Promise<InstanceEvent[]> {
+    const text = await this.#store.read(hostId);
+    return text === undefined ? [] : historyOf(readLines(text));
   }
 
   async read(): Promise<readonly { entry: Entry; hint: Hint | undefined }[]> {

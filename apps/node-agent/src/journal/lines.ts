@@ -40,8 +40,8 @@ export type Process = z.infer<typeof Process>;
 /** Why a snapshot is kept, and what somebody calls it. */
 export const SnapshotNote = z.object({
   name: z.string().optional(),
-  /** `fork`, `restore`: by itself, to make a fork of, or before a restore replaced what was there. */
-  because: z.enum(['asked', 'fork', 'restore']),
+  /** All but `asked` by themselves: to make a fork of, before a restore replaced what was there, or because somebody wants what it slept in. */
+  because: z.enum(['asked', 'fork', 'restore', 'store']),
   by: z.string().optional(),
 });
 export type SnapshotNote = z.infer<typeof SnapshotNote>;

@@ -119,9 +119,11 @@ export class Snapshots {
     return gone;
   }
 
-  /** Stays while `use` runs. */
+  /** Stays while `use` runs. What the instance sleeps in, or woke from last, is kept as a snapshot from then on. */
   async lend<T>(which: string, use: (snapshot: KeptSnapshot) => Promise<T>): Promise<T> {
-    const snapshot = this.known(which);
+    const { images } = this.#shelving.shelf;
+    const isSleptIn = !this.find(which) && images.some(({ image }) => image === which);
+    const snapshot = isSleptIn ? await this.#shelving.keep(which, { because: 'store' }) : this.known(which);
     const { image } = snapshot;
     this.#lent.set(image, (this.#lent.get(image) ?? 0) + 1);
     try {

@@ -50,6 +50,15 @@ export function describeChanges(stage: Stage): void {
       const older = { ...interval, generation: before.generation };
       const never = { ...interval, generation: Generation.parse(before.generation + 2) };
       expect(await stage.store.usage.book(nodeId, [older, never])).toEqual({ booked: 1, refused: [instanceId] });
+      const later = { ...interval, generation, sequence: 1, fromMs: T + 1, toMs: T + 2, tier: 'paused' as const };
+      await stage.store.usage.book(nodeId, [later]);
+      const stretches = [
+        { tier: 'running', fromMs: T, toMs: T + 1 },
+        { tier: 'paused', fromMs: T + 1, toMs: T + 2 },
+      ];
+      expect(await ws.usage.stretches({ instanceId, limit: 9 })).toEqual(stretches);
+      expect(await ws.usage.stretches({ instanceId, limit: 1 })).toEqual(stretches.slice(1));
+      expect(await fresh().usage.stretches({ instanceId, limit: 9 })).toEqual([]);
       const coming = await insert(sandboxIn(ws.name));
       expect(await stage.store.wanted.raise(coming, { generation, atMs: T })).toBeUndefined();
     });
@@ -61,6 +70,8 @@ export function describeChanges(stage: Stage): void {
       const fork = await ready({ ...sandboxIn(ws.name), origin });
       expect((await ws.sandboxes.get(fork.name, T))?.origin).toEqual(origin);
       expect((await ws.sandboxes.get(parent.name, T))?.origin).toBeUndefined();
+      expect((await ws.sandboxes.forksOf(parent.instanceId)).map(({ name }) => name)).toEqual([fork.name]);
+      expect(await fresh().sandboxes.forksOf(parent.instanceId)).toEqual([]);
       const anew = { ...next(fork), nodeId: fork.nodeId, atMs: T, reason: 'env', from: 'ready' } as const;
       const moved = await stage.store.wanted.supersede(fork, anew);
       expect([moved?.phase, moved?.origin]).toEqual(['creating', undefined]);

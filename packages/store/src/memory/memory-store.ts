@@ -1,4 +1,4 @@
-import type { UsageInterval, WorkspaceName } from '@torpor/contracts';
+import type { InstanceId, UsageInterval, WorkspaceName } from '@torpor/contracts';
 import { bodyOf, CHAIN_START, countOld, firstBroken, linkHash } from '../audit-chain.ts';
 import type { ApiKey, NewApiKey } from '../keys.ts';
 import type {
@@ -41,7 +41,10 @@ export function memoryStore(): Store {
       keys: keys.shelf(name),
       secrets: pick(secrets, name, secretShelf),
       snapshots: { list: () => snapshots.list(name, sandboxes) },
-      usage: { sum: async (span) => usage.sum(name, span) },
+      usage: {
+        sum: async (span) => usage.sum(name, span),
+        stretches: async (of) => usage.stretches(name, of),
+      },
       audit: { list: async (query) => audit.list(name, query) },
       idempotency: idempotency.shelf(name),
     }),
@@ -138,6 +141,12 @@ function usageRows(sandboxes: SandboxRows) {
   };
   return {
     book,
+    stretches: (workspace: WorkspaceName, { instanceId, limit }: { instanceId: InstanceId; limit: number }) =>
+      [...rows.values()]
+        .filter((one) => one.workspace === workspace && one.instanceId === instanceId)
+        .toSorted((a, b) => a.fromMs - b.fromMs)
+        .slice(-limit)
+        .map(({ tier, fromMs, toMs }) => ({ tier, fromMs, toMs })),
     sum: (workspace: WorkspaceName, span: { fromMs: number; toMs: number }): UsageSum[] => {
       const sums = new Map<string, UsageSum>();
       for (const one of rows.values()) {

@@ -55,6 +55,8 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
         mine().findLast((row) => row.sandbox.externalId === externalId && row.sandbox.phase !== 'terminated')?.sandbox,
       list: async (query) => page(workspace, mine(), query),
       routeOf: async (name) => this.way(workspace, name),
+      forksOf: async (instanceId) =>
+        mine().flatMap(({ sandbox }) => (sandbox.origin?.instanceId === instanceId ? [sandbox] : [])),
       env: async (instanceId) => mine().find((row) => row.sandbox.instanceId === instanceId)?.env,
     };
   }

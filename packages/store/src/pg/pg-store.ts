@@ -20,7 +20,7 @@ import { keyOf, nodeOf } from './rows.ts';
 import { pgSandboxShelf } from './sandbox-shelf.ts';
 import { listSnapshotRecords, pgSnapshotBook } from './snapshots.ts';
 import type { Tables } from './tables.ts';
-import { pgUsageBook, sumUsage } from './usage.ts';
+import { pgUsageBook, sumUsage, usedStretches } from './usage.ts';
 import { pgWanted } from './wanted.ts';
 
 export interface PgStoreOptions {
@@ -58,7 +58,7 @@ export async function pgStore(options: PgStoreOptions): Promise<Store> {
       },
       secrets: secretShelf(db, sealing, name),
       snapshots: { list: () => listSnapshotRecords(db, name) },
-      usage: { sum: (span) => sumUsage(db, name, span) },
+      usage: { sum: (span) => sumUsage(db, name, span), stretches: (of) => usedStretches(db, name, of) },
       audit: { list: (query) => listAudit(db, name, query) },
       idempotency: idempotencyShelf(db, name),
     }),

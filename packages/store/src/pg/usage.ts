@@ -1,6 +1,6 @@
 import type { InstanceId, NodeId, UsageInterval, WorkspaceName } from '@torpor/contracts';
 import { sql, type Kysely } from 'kysely';
-import type { Old, UsageBook, UsageSum } from '../store.ts';
+import type { Old, UsageBook, UsageSum, UsedStretch } from '../store.ts';
 import type { Tables } from './tables.ts';
 
 export function pgUsageBook(db: Kysely<Tables>): UsageBook {
@@ -90,4 +90,17 @@ export async function sumUsage(
     wakes: row.wakes,
     wakesLost: row.wakes_lost,
   }));
+}
+
+export async function usedStretches(
+  db: Kysely<Tables>,
+  workspace: WorkspaceName,
+  { instanceId, limit }: { instanceId: InstanceId; limit: number },
+): Promise<UsedStretch[]> {
+  const booked = db
+    .selectFrom('usage_intervals')
+    .select(['tier', 'from_ms', 'to_ms'])
+    .where('workspace', '=', workspace);
+  const mine = booked.where('instance_id', '=', instanceId).orderBy('from_ms', 'desc').limit(limit);
+  return (await mine.execute()).toReversed().map((row) => ({ tier: row.tier, fromMs: row.from_ms, toMs: row.to_ms }));
 }
