@@ -1,5 +1,7 @@
 /** Snapshots and forks of a sandbox whose memory, processes and files are known, on the true stack. */
 import { Receipt } from '@torpor/contracts';
+import { statfs } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { api } from '../bench/lib/api.ts';
 import { createOne, deleteMany, putFile, type Made } from '../bench/lib/sandboxes.ts';
@@ -55,6 +57,11 @@ async function ask(sandbox: Made, path: string): Promise<unknown> {
 
 async function receiptsOf({ name }: Made): Promise<Receipt[]> {
   return (await api(stack).receipts(name)).map(({ signed }) => Receipt.parse(JSON.parse(signed)));
+}
+
+async function poolFreeMib(): Promise<number> {
+  const { bfree, bsize } = await statfs(join(stack.stateDir, 'pool'));
+  return (bfree * bsize) / 2 ** 20;
 }
 
 const read = async (sandbox: Made, path: string) => (await sh(stack, sandbox, `cat ${path}`)).stdout.trim();
@@ -119,8 +126,19 @@ it('makes forks that sleep, wake, and outlive their parent', { timeout: 300_000 
   const [, fork] = made;
   if (!fork) throw new Error('there is no fork');
   const before = await ask(fork, '/');
-  await api(stack).delete(parent.name);
+  const { id } = await api(stack).snapshot(parent.name, 'last');
+  const history = await api(stack).history(parent.name);
+  expect(history.map(({ what }) => what)).toEqual(expect.arrayContaining(['created', 'woke', 'restored', 'fork']));
+  expect(history.find((point) => point.id === id)).toMatchObject({ what: 'snapshot' });
+  const whole = await ask(parent, '/');
+  await api(stack).delete(parent.name, { keepSnapshots: true });
   made = made.filter((one) => one !== parent);
+  const again = await api(stack).fork(undefined, { as: freshName('again'), count: 1, snapshot: id });
+  made.push(...again.forks.map(({ name, url, hostId = '' }) => ({ name, url, hostId })));
+  for (const { name, url } of again.forks) expect(await ask({ name, url, hostId: '' }, '/')).toEqual(whole);
+  const freeMib = await poolFreeMib();
+  await api(stack).deleteSnapshot(undefined, id);
+  await until('the space of the snapshot is free', PATIENCE_MS, async () => (await poolFreeMib()) - freeMib > 60);
   await api(stack).pause(fork.name);
   expect(await ask(fork, '/')).toEqual(before);
   await api(stack).snapshot(fork.name, 'own');

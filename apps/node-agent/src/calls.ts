@@ -69,8 +69,8 @@ export async function serveCalls(room: {
     serve(stopInstance, async ({ instanceId, generation, reason, keep }) => ({
       existed: await standby.stop(instanceId, generation, reason, keep),
     })),
-    serve(setInstancePolicy, async ({ instanceId, generation, idle }) => {
-      await standby.at(instanceId, generation).setPolicy(idle);
+    serve(setInstancePolicy, async ({ instanceId, generation, idle, snapshotLimits }) => {
+      await standby.at(instanceId, generation).setPolicy(idle, snapshotLimits);
       return {};
     }),
     serve(pauseInstance, async ({ instanceId, generation }) => {

@@ -18,6 +18,7 @@ import {
   Wakes,
   WakeTier,
   Snapshot,
+  SnapshotLimits,
   SnapshotName,
   WorkspaceName,
 } from '@torpor/contracts';
@@ -56,6 +57,7 @@ export const CreateSandboxInput = z.object({
   labels: z.record(label, label).default({}),
   displayName: text(63).optional(),
   idle: IdlePolicy.optional(),
+  snapshotLimits: SnapshotLimits.optional(),
   expiry: Expiry.default({}),
   /** The same key and input give the same sandbox, however often they are sent. */
   idempotencyKey: z
@@ -107,6 +109,7 @@ export const SandboxView = z.object({
   origin: Origin.optional(),
   envNames: z.array(z.string()),
   idle: IdlePolicy,
+  snapshotLimits: SnapshotLimits.optional(),
   expiry: Expiry,
   /** Base of its data plane. */
   url: z.string(),

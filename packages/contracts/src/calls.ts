@@ -2,7 +2,18 @@ import { z } from 'zod';
 import { defineCall, defineFact } from './call.ts';
 import { Generation, InstanceId, NodeId, SandboxName, WorkspaceName } from './ids.ts';
 import { SignedReceipt, WakeTier } from './receipt.ts';
-import { Expiry, IdlePolicy, InstanceState, Isolation, Port, Route, Sandbox, Shape, SnapshotName } from './sandbox.ts';
+import {
+  Expiry,
+  IdlePolicy,
+  InstanceState,
+  Isolation,
+  Port,
+  Route,
+  Sandbox,
+  Shape,
+  SnapshotLimits,
+  SnapshotName,
+} from './sandbox.ts';
 
 const Env = z.record(z.string(), z.string());
 
@@ -22,6 +33,7 @@ export const SandboxAsk = z.object({
   displayName: z.string().optional(),
   externalId: z.string().optional(),
   idle: IdlePolicy,
+  snapshotLimits: SnapshotLimits.optional(),
   expiry: Expiry,
   terminatedRetentionMs: z.number().int(),
   extra: z.record(z.string(), z.unknown()),
@@ -47,6 +59,7 @@ export const updateSandbox = defineCall({
     displayName: z.string().optional(),
     externalId: z.string().optional(),
     idle: IdlePolicy.optional(),
+    snapshotLimits: SnapshotLimits.optional(),
     expiry: Expiry.optional(),
     terminatedRetentionMs: z.number().int().optional(),
     env: Env.optional(),
@@ -82,6 +95,7 @@ export const startInstance = defineCall({
     shape: Shape,
     env: Env,
     idle: IdlePolicy,
+    snapshotLimits: SnapshotLimits.optional(),
     /** Makes it a fork: of this snapshot of an instance that is on the same node. Template and shape are its parent's, the generation is a greater one. */
     from: z.object({ instanceId: InstanceId, snapshot: z.string() }).optional(),
   }),
@@ -105,7 +119,13 @@ export const stopInstance = defineCall({
 
 export const setInstancePolicy = defineCall({
   subject: 'node.{node}.instance.policy.v1',
-  request: z.object({ instanceId: InstanceId, generation: Generation, idle: IdlePolicy }),
+  request: z.object({
+    instanceId: InstanceId,
+    generation: Generation,
+    idle: IdlePolicy,
+    /** Absent: as they are. */
+    snapshotLimits: SnapshotLimits.optional(),
+  }),
   reply: z.object({}),
   deadlineMs: 5_000,
 });

@@ -19,6 +19,7 @@ import type {
   SandboxName,
   SandboxPhase,
   Shape,
+  SnapshotLimits,
   UsageInterval,
   WorkspaceName,
 } from '@torpor/contracts';
@@ -339,6 +340,7 @@ export interface SandboxChange {
   readonly displayName?: string;
   readonly externalId?: string;
   readonly idle?: IdlePolicy;
+  readonly snapshotLimits?: SnapshotLimits;
   readonly expiry?: Expiry;
   readonly terminatedRetentionMs?: number;
   readonly ports?: readonly Port[];

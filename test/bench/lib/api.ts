@@ -26,15 +26,16 @@ export interface Api {
   get(name: string): Promise<SandboxFacts>;
   pause(name: string): Promise<{ state: string; tookMs: number }>;
   resume(name: string): Promise<{ state: string; tookMs: number }>;
-  delete(name: string): Promise<SandboxFacts>;
+  delete(name: string, how?: { keepSnapshots: boolean }): Promise<SandboxFacts>;
   snapshot(name: string, snapshot: string): Promise<SnapshotFacts>;
   snapshots(name: string): Promise<SnapshotFacts[]>;
   restore(name: string, snapshot: string): Promise<{ before?: SnapshotFacts; tookMs: number }>;
-  deleteSnapshot(name: string, snapshot: string): Promise<SnapshotFacts>;
+  deleteSnapshot(name: string | undefined, snapshot: string): Promise<SnapshotFacts>;
+  history(name: string): Promise<{ what: string; told: string; id?: string }[]>;
   fork(
-    name: string,
+    name: string | undefined,
     how: { as: string; count: number; snapshot?: string },
-  ): Promise<{ forks: SandboxFacts[]; failed: object[] }>;
+  ): Promise<{ forks: SandboxFacts[]; failed: object[]; snapshot: string }>;
   /** The oldest first, as the node signed them. */
   receipts(name: string): Promise<{ signed: string }[]>;
   nodes(): Promise<{ id: string; pool: { template: string; ready: number; target: number }[] }[]>;
@@ -54,10 +55,11 @@ export function api(stack: Stack): Api {
     get: (name) => query('sandboxes.get', { name }),
     pause: (name) => mutate('sandboxes.pause', { name }),
     resume: (name) => mutate('sandboxes.resume', { name }),
-    delete: (name) => mutate('sandboxes.delete', { name }),
+    delete: (name, how) => mutate('sandboxes.delete', { name, ...how }),
     snapshot: (name, snapshot) => mutate('snapshots.create', { name, snapshot }),
     snapshots: (name) => query('snapshots.list', { name }),
     restore: (name, snapshot) => mutate('snapshots.restore', { name, snapshot }),
+    history: (name) => query('sandboxes.history', { name }),
     deleteSnapshot: (name, snapshot) => mutate('snapshots.delete', { name, snapshot }),
     fork: (name, how) => mutate('sandboxes.fork', { name, ...how }),
     receipts: (name) => query('receipts.list', { name }),

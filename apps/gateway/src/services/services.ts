@@ -244,6 +244,7 @@ async function askOf(
     labels: input.labels,
     ...(input.displayName === undefined ? {} : { displayName: input.displayName }),
     idle: input.idle ?? offer.idle,
+    ...(input.snapshotLimits ? { snapshotLimits: input.snapshotLimits } : {}),
     expiry: input.expiry,
     terminatedRetentionMs: TERMINATED_RETENTION_MS,
     extra: {},

@@ -49,7 +49,7 @@ function step(entry: Entry, line: Line): Entry {
     case 'done':
       return ended(entry, line);
     case 'policy':
-      return entry.claim ? { ...entry, claim: { ...entry.claim, idle: line.idle } } : entry;
+      return entry.claim ? { ...entry, claim: withPolicy(entry.claim, line) } : entry;
     case 'remains':
       return { ...entry, remains: true };
     case 'raised':
@@ -68,6 +68,11 @@ function step(entry: Entry, line: Line): Entry {
     case 'step':
       return entry;
   }
+}
+
+/** Limits that are not told stay. */
+export function withPolicy(claim: Claim, { idle, snapshotLimits }: Pick<Claim, 'idle' | 'snapshotLimits'>): Claim {
+  return { ...claim, idle, ...(snapshotLimits ? { snapshotLimits } : {}) };
 }
 
 function ended(entry: Entry, line: DoneLine): Entry {

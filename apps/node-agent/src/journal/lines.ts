@@ -2,7 +2,15 @@
  * What a journal says, line by line. A journal is kept per *host id*: the name under which the host knows an
  * instance (its cgroup, netns, disk). A pooled instance has one before anybody knows whose it will be; the claim gives it an instance id and a generation.
  */
-import { Generation, IdlePolicy, InstanceId, SandboxName, Shape, WorkspaceName } from '@torpor/contracts';
+import {
+  Generation,
+  IdlePolicy,
+  InstanceId,
+  SandboxName,
+  Shape,
+  SnapshotLimits,
+  WorkspaceName,
+} from '@torpor/contracts';
 import { z } from 'zod';
 import { CensusShape } from '../receipts/census.ts';
 
@@ -25,6 +33,8 @@ export const Claim = z.object({
   /** Where relative paths start. */
   workdir: z.string(),
   idle: IdlePolicy,
+  /** Where they differ from the node's. */
+  snapshotLimits: SnapshotLimits.optional(),
   /** Its environment, sealed under the node's key: the guest has it, and only who has lost the guest's memory needs it again. */
   sealedEnv: z.string().optional(),
 });
@@ -136,7 +146,7 @@ export const Line = z.union([
   z.object({ kind: z.literal('lives'), atMs, process: Process.optional() }),
   /** Its process is gone, and it falls back to an image, or to its files when it died of being stored. */
   z.object({ kind: z.literal('died'), atMs, reason: z.string() }),
-  z.object({ kind: z.literal('policy'), atMs, idle: IdlePolicy }),
+  z.object({ kind: z.literal('policy'), atMs, idle: IdlePolicy, snapshotLimits: SnapshotLimits.optional() }),
   /** The record has given it a greater generation: whoever asks for an older one is turned away. */
   z.object({ kind: z.literal('raised'), atMs, generation: Generation }),
   z.object({ kind: z.literal('failed'), atMs, reason: z.string() }),

@@ -11,6 +11,7 @@ import {
   type InstanceState,
   type Loss,
   type Receipt,
+  type SnapshotLimits,
   type WakeTier,
 } from '@torpor/contracts';
 import { explain, Failure } from '@torpor/kernel';
@@ -31,6 +32,7 @@ import { Shelving } from '../images/shelving.ts';
 import type { Sleeper } from '../images/store.ts';
 import {
   remaining,
+  withPolicy,
   type Claim,
   type Hint,
   type KeptImage,
@@ -132,6 +134,7 @@ export class Instance {
       sleeper: () => this.#sleeper,
       who: () => this.#who(),
       happen: (what) => this.#happen(what),
+      limits: () => this.#claim.snapshotLimits,
       count: () => this.#note(),
       raised: () => this.#raised,
       wake: (signal) => this.wake(signal),
@@ -316,10 +319,12 @@ export class Instance {
     this.#writeHint();
   }
 
-  setPolicy(idle: IdlePolicy): Promise<void> {
+  /** Limits that are not told stay. */
+  setPolicy(idle: IdlePolicy, snapshotLimits?: SnapshotLimits): Promise<void> {
     this.#idle = idle;
+    this.#claim = withPolicy(this.#claim, { idle, snapshotLimits });
     this.#watch?.sleep.nudge();
-    return this.#parts.journal.policyChanged(this.#hostId, idle);
+    return this.#parts.journal.policyChanged(this.#hostId, idle, snapshotLimits);
   }
 
   /** Ends it. Resolves when it can no longer run; what it leaves on the host goes afterwards, but for the snapshots in `keep`, by id. */
@@ -503,6 +508,7 @@ export class Instance {
         this.past.stores.add(tookMs);
         this.#reason = undefined;
         this.#parts.events.stored({ ...this.#who(), tookMs, ...ended.facts });
+        this.snapshots.stored();
         return this.#happen('store-done');
       case 'cut':
         this.past.storeAsked = false;

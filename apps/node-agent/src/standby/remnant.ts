@@ -33,6 +33,7 @@ export class Remnant {
       happen: () => {
         throw refusal();
       },
+      limits: () => undefined,
       count: refuse,
       raised: refuse,
       wake: refuse,

@@ -5,6 +5,7 @@ import type { FakeProgram } from '@torpor/runtime';
 import { beforeEach, expect, it } from 'vitest';
 import { rehearse, stage, startAsk, StillClock, type Rehearsal, type Stage } from '../rehearsal.ts';
 import type { Instance } from './instance.ts';
+import { snapshotsOf } from './snapshot-report.ts';
 
 /** Dies at its first wake, as a program does that meets what it cannot bear. */
 const frail: FakeProgram = async ({ memory, process, nowMs, sleep }) => {
@@ -117,4 +118,31 @@ it('a fork that comes back as less than the snapshot is refused, and leaves noth
   await expect(go(fork(image))).rejects.toThrow(/"frail" was killed at the wake/);
   await clock.go(1_000);
   expect([set.host.sandboxes.size, set.host.disks.size, room.standby.find(CHILD)]).toEqual([1, 1, undefined]);
+});
+
+it('what it slept in can be gone back to as long as it is there, and stays where its limits say so', async () => {
+  await go(instance.setPolicy({ kind: 'never' }, { storesMax: 2 }));
+  for (const text of ['one', 'two', 'three']) {
+    await exec(instance, `echo ${text} > /root/file`, { waitMs: 500 });
+    await go(instance.store('asked'));
+    await clock.go(500);
+  }
+  const stores = () => snapshotsOf(instance.shelf).filter(({ because }) => because === 'store');
+  expect(stores()).toHaveLength(2);
+  const [older] = stores();
+  await go(room.standby.at(ID, 2).snapshots.rewind(older?.id ?? ''));
+  expect(await exec(instance, 'cat /root/file', { waitMs: 500 })).toBe('two\n');
+});
+
+it('snapshots that are too old go by themselves, though nothing happens to their sandbox', async () => {
+  await go(instance.setPolicy({ kind: 'never' }, { askedMs: 60_000 }));
+  const { image } = await go(instance.snapshots.make({ because: 'asked', name: 'old' }));
+  await clock.go(30_000);
+  instance.snapshots.growOld();
+  await clock.go(1_000);
+  expect(set.host.images.has(image)).toBe(true);
+  await clock.go(60_000);
+  instance.snapshots.growOld();
+  await clock.go(1_000);
+  expect([set.host.images.has(image), instance.shelf.snapshots]).toEqual([false, []]);
 });

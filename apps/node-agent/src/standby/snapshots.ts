@@ -2,9 +2,10 @@
  * The snapshots of one instance: made of it whatever it is doing, gone back to, lent to those who make forks of them, and let go. At most one is being
  * saved at a time; any number are being sealed and read back while the instance goes on.
  */
+import type { SnapshotLimits } from '@torpor/contracts';
 import { explain, Failure } from '@torpor/kernel';
 import type { StandbyState } from '@torpor/policy';
-import { outlived } from '../images/retention.ts';
+import { outlived, type SnapshotPolicy } from '../images/retention.ts';
 import type { Shelving } from '../images/shelving.ts';
 import { assertRoom, snapshotOnHost, type Snapshotting } from '../images/snapshot.ts';
 import { releaseOnHost, storeOnHost, type Sleeper } from '../images/store.ts';
@@ -20,6 +21,8 @@ export interface Portrayed {
   who(): object;
   /** What follows has begun when this returns. */
   happen(what: 'snapshot-asked' | 'rewind-asked'): void;
+  /** Its own, where they differ from the node's. */
+  limits(): SnapshotLimits | undefined;
   /** Counts what runs in it, for the receipts of those who come from this moment. */
   count(): Promise<void>;
   /** Resolves when its generation is on record here. */
@@ -227,12 +230,33 @@ export class Snapshots {
     await Promise.all(this.#underWay);
   }
 
-  /** Lets those go that have outlived the node's policy. */
+  /** Lets those go that have outlived the policy for them. */
   async retire(): Promise<void> {
-    const { snapshotPolicy, clock } = this.#parts;
-    for (const { image } of outlived(this.#shelving.shelf.snapshots, snapshotPolicy, clock.nowMs())) {
+    for (const { image } of this.#outlived()) {
       if (!this.#isInUse(image)) await this.#shelving.unkeep(image);
     }
+  }
+
+  /** In the background, if there is anything to do: they age though nothing happens to their instance. */
+  growOld(): void {
+    if (this.#underWay.size > 0 || this.#outlived().length === 0) return;
+    this.#inBackground(this.retire().then(() => this.#shelving.sweep()));
+  }
+
+  /** What it sleeps in stays as a snapshot, where the policy says so. */
+  stored(): void {
+    if ((this.#policy.storesMax ?? 0) === 0) return;
+    this.#inBackground(this.#keep(this.#shelving.newest, { because: 'store' }).then(() => this.retire()));
+  }
+
+  get #policy(): SnapshotPolicy {
+    const { snapshotPolicy } = this.#parts;
+    const own = this.#host.limits();
+    return { ...snapshotPolicy, ...own, automaticMax: own?.automaticMax ?? snapshotPolicy.automaticMax };
+  }
+
+  #outlived(): KeptSnapshot[] {
+    return outlived(this.#shelving.shelf.snapshots, this.#policy, this.#parts.clock.nowMs());
   }
 
   /** What a node-agent before this one left half made is removed. */

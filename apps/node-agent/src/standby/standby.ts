@@ -7,6 +7,7 @@ import {
   type InstanceState,
   type SandboxName,
   type Shape,
+  type SnapshotLimits,
   type WorkspaceName,
 } from '@torpor/contracts';
 import { explain, Failure, KeyedQueue } from '@torpor/kernel';
@@ -29,6 +30,7 @@ export interface StartAsk {
   readonly shape: Shape;
   readonly env: Readonly<Record<string, string>>;
   readonly idle: IdlePolicy;
+  readonly snapshotLimits?: SnapshotLimits | undefined;
   /** Makes it a fork: of the snapshot with this id of an instance that is here. */
   readonly from?: { readonly instanceId: InstanceId; readonly snapshot: string } | undefined;
 }
@@ -205,11 +207,18 @@ export class Standby {
   ): Promise<{ from: From }> {
     const parts = this.#parts;
     const recipe = parts.recipeOf(ask.template);
-    const { instanceId, generation, workspace, name, idle } = ask;
+    const { instanceId, generation, workspace, name, idle, snapshotLimits } = ask;
     const who = { instanceId, generation, workspace, name };
     const env = { ...recipe.env, ...ask.env };
     const sealedEnv = parts.nodeKey.seal(workspace, 'env', Buffer.from(JSON.stringify(env)));
-    const claim: Claim = { ...who, idle, workdir: recipe.workdir, token: newToken(parts.chance), sealedEnv };
+    const claim: Claim = {
+      ...who,
+      idle,
+      snapshotLimits,
+      workdir: recipe.workdir,
+      token: newToken(parts.chance),
+      sealedEnv,
+    };
     const birth = { claim, shape: ask.shape, recipe: { ...recipe, env }, origin };
     const instance = this.#add(claim, undefined, {});
     let from: From = 'cold';

@@ -105,6 +105,7 @@ function rowOf(
 ): Sandbox {
   const { workspace, nodeId, labels, template, image, shape, ports, idle, expiry, terminatedRetentionMs, extra } =
     parent;
+  const { snapshotLimits } = parent;
   const nowMs = clock.nowMs();
   return {
     workspace,
@@ -121,6 +122,7 @@ function rowOf(
     ports,
     envNames: Object.keys(own.env).sort(),
     idle,
+    ...(snapshotLimits ? { snapshotLimits } : {}),
     expiry,
     terminatedRetentionMs,
     extra,

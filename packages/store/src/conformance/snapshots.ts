@@ -24,6 +24,14 @@ export function describeSnapshots(stage: Stage): void {
       expect(await ws.snapshots.list()).toEqual([record]);
     });
 
+    it('knows the limits of a sandbox for them, and changes them', async () => {
+      const ws = fresh();
+      const sandbox = await ready(sandboxIn(ws.name, { snapshotLimits: { askedMax: 2 } }));
+      expect((await ws.sandboxes.get(sandbox.name, T))?.snapshotLimits).toEqual({ askedMax: 2 });
+      await stage.store.wanted.revise(ws.name, sandbox.name, { snapshotLimits: { askedMs: 60_000 } }, T);
+      expect((await ws.sandboxes.get(sandbox.name, T))?.snapshotLimits).toEqual({ askedMs: 60_000 });
+    });
+
     it('shows them to nobody else', async () => {
       const [ws, other] = [fresh(), fresh()];
       const record = recordOf(await ready(sandboxIn(ws.name)));

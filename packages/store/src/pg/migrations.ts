@@ -198,4 +198,5 @@ const SNAPSHOTS = [
   `create index snapshots_of_workspace on snapshots (workspace, at_ms, id)`,
   `create index snapshots_of_instance on snapshots (instance_id)`,
   `alter table endings add column keep text[] not null default '{}'`,
+  `alter table sandboxes add column snapshot_limits jsonb`,
 ];

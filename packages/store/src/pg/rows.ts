@@ -26,6 +26,9 @@ export function sandboxOf(row: SandboxRow): Sandbox {
     ports: row.ports as Sandbox['ports'],
     envNames: row.env_names,
     idle: row.idle as Sandbox['idle'],
+    ...(row.snapshot_limits === null
+      ? {}
+      : { snapshotLimits: row.snapshot_limits as NonNullable<Sandbox['snapshotLimits']> }),
     expiry: row.expiry as Sandbox['expiry'],
     terminatedRetentionMs: row.terminated_retention_ms,
     extra: row.extra,

@@ -124,6 +124,7 @@ export interface SandboxTable {
   env_names: string[];
   env_sealed: string;
   idle: Json<object>;
+  snapshot_limits: Json<object> | null;
   expiry: Json<object>;
   terminated_retention_ms: number;
   extra: Json<Record<string, unknown>>;
