@@ -117,12 +117,12 @@ async function marksOf(one: Made): Promise<string[]> {
     method: 'POST',
     headers: { ...stack.headers, 'content-type': 'application/json' },
     body: JSON.stringify({
-      command: 'sh -c "hostname; cat /etc/machine-id || echo none; cat /run/torpor/generation"',
+      command: `sh -c 'echo "$(hostname) id$(cat /etc/machine-id) $(cat /run/torpor/generation)"'`,
       waitForCompletion: true,
     }),
   });
   const { stdout = '' } = JSON.parse(answer.body.toString()) as { stdout?: string }; // the dialect's own shape
-  return stdout.trim().split('\n');
+  return stdout.trim().split(' ');
 }
 
 async function timed<T>(work: () => Promise<T>): Promise<{ result: T; tookMs: number }> {

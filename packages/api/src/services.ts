@@ -22,6 +22,7 @@ import type {
   NodeView,
   ReceiptKeyView,
   ReceiptsView,
+  ResumeInput,
   ResumeView,
   RestoredView,
   SandboxPageView,
@@ -44,7 +45,7 @@ export interface Services {
     history(which: Named): Promise<HistoryView>;
     delete(which: DeleteSandboxInput): Promise<SandboxView>;
     pause(which: Named): Promise<StateView>;
-    resume(which: Named): Promise<ResumeView>;
+    resume(input: ResumeInput): Promise<ResumeView>;
     store(which: Named): Promise<StoreView>;
     fork(input: ForkInput): Promise<ForksView>;
   };

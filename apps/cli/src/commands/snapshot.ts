@@ -151,7 +151,13 @@ function ownerOf({ of, keptSinceMs }: SnapshotView): string {
   return `${of ?? ''}${keptSinceMs === undefined ? '' : ' (ended)'}`;
 }
 
-const WHY = { asked: 'asked for', fork: 'for a fork', restore: 'before a restore', store: 'slept in' } as const;
+const WHY = {
+  asked: 'asked for',
+  fork: 'for a fork',
+  restore: 'before a restore',
+  store: 'slept in',
+  death: 'before it died',
+} as const;
 
 function sizeOf({ bytes }: SnapshotView): string {
   return bytes === undefined ? '' : `, ${mib(bytes)}`;

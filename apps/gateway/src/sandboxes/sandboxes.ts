@@ -50,7 +50,11 @@ export interface Sandboxes {
     how?: { readonly keepSnapshots: boolean },
   ): Promise<Sandbox>;
   pause(sandbox: Sandbox, traceparent: string): Promise<{ state: InstanceState; tookMs: number }>;
-  resume(sandbox: Sandbox, traceparent: string): Promise<z.infer<typeof resumeInstance.reply>>;
+  resume(
+    sandbox: Sandbox,
+    traceparent: string,
+    how?: { readonly filesOnly: boolean },
+  ): Promise<z.infer<typeof resumeInstance.reply>>;
   /** What its node has written down of it. */
   events(sandbox: Sandbox, traceparent: string): Promise<InstanceEvent[]>;
   /** Of its last wakes from disk, the oldest first. */
@@ -128,8 +132,8 @@ export function openSandboxes(parts: {
     },
     pause: ({ instanceId, generation, nodeId }, traceparent) =>
       wire.ask(pauseInstance, { instanceId, generation }, { node: nodeId, traceparent }),
-    resume: ({ instanceId, generation, nodeId }, traceparent) =>
-      wire.ask(resumeInstance, { instanceId, generation }, { node: nodeId, traceparent }),
+    resume: ({ instanceId, generation, nodeId }, traceparent, how) =>
+      wire.ask(resumeInstance, { instanceId, generation, ...how }, { node: nodeId, traceparent }),
     events: async ({ instanceId, generation, nodeId }, traceparent) =>
       (await wire.ask(tellHistory, { instanceId, generation }, { node: nodeId, traceparent })).events,
     receipts: async ({ instanceId, generation, nodeId }, traceparent) =>

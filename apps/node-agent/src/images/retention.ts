@@ -18,7 +18,7 @@ export interface SnapshotPolicy {
 export function outlived(snapshots: readonly KeptSnapshot[], policy: SnapshotPolicy, nowMs: number): KeptSnapshot[] {
   const asked = snapshots.filter(({ because }) => because === 'asked');
   const stores = snapshots.filter(({ because }) => because === 'store');
-  const automatic = snapshots.filter(({ because }) => because === 'fork' || because === 'restore');
+  const automatic = snapshots.filter(({ because }) => because !== 'asked' && because !== 'store');
   const { automaticMax, automaticMs, askedMax, askedMs, askedBytes, storesMax = automaticMax } = policy;
   return [
     ...beyond(automatic, { max: automaticMax, ms: automaticMs }, nowMs),

@@ -50,8 +50,11 @@ export type Process = z.infer<typeof Process>;
 /** Why a snapshot is kept, and what somebody calls it. */
 export const SnapshotNote = z.object({
   name: z.string().optional(),
-  /** All but `asked` by themselves: to make a fork of, before a restore replaced what was there, or because somebody wants what it slept in. */
-  because: z.enum(['asked', 'fork', 'restore', 'store']),
+  /**
+   * All but `asked` by itself: to make a `fork` of, before a `restore` replaced what was there, because somebody wants what it slept in (`store`), or when a
+   * `death` left files that are newer.
+   */
+  because: z.enum(['asked', 'fork', 'restore', 'store', 'death']),
   by: z.string().optional(),
 });
 export type SnapshotNote = z.infer<typeof SnapshotNote>;
@@ -144,8 +147,8 @@ export const Line = z.union([
   }),
   /** It lives in RAM after all, although a release or a restore has begun: what the images hold is all of it no longer. `process`: as it was found. */
   z.object({ kind: z.literal('lives'), atMs, process: Process.optional() }),
-  /** Its process is gone, and it falls back to an image, or to its files when it died of being stored. */
-  z.object({ kind: z.literal('died'), atMs, reason: z.string() }),
+  /** Its process is gone, and it falls back to an image, or to its files when it died of being stored, or `ofItself`: by what ran inside. */
+  z.object({ kind: z.literal('died'), atMs, reason: z.string(), ofItself: z.boolean().optional() }),
   z.object({ kind: z.literal('policy'), atMs, idle: IdlePolicy, snapshotLimits: SnapshotLimits.optional() }),
   /** The record has given it a greater generation: whoever asks for an older one is turned away. */
   z.object({ kind: z.literal('raised'), atMs, generation: Generation }),
