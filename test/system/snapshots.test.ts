@@ -1,4 +1,7 @@
 /** Snapshots and forks of a sandbox whose memory, processes and files are known, on the true stack. */
+import { Receipt } from '@torpor/contracts';
+import { statfs } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { api } from '../bench/lib/api.ts';
 import { createOne, deleteMany, putFile, type Made } from '../bench/lib/sandboxes.ts';
@@ -52,6 +55,15 @@ async function ask(sandbox: Made, path: string): Promise<unknown> {
   return JSON.parse(answer.body.toString());
 }
 
+async function receiptsOf({ name }: Made): Promise<Receipt[]> {
+  return (await api(stack).receipts(name)).map(({ signed }) => Receipt.parse(JSON.parse(signed)));
+}
+
+async function poolFreeMib(): Promise<number> {
+  const { bfree, bsize } = await statfs(join(stack.stateDir, 'pool'));
+  return (bfree * bsize) / 2 ** 20;
+}
+
 const read = async (sandbox: Made, path: string) => (await sh(stack, sandbox, `cat ${path}`)).stdout.trim();
 
 it('goes back to a snapshot with memory, processes and files, and forth again', { timeout: 300_000 }, async () => {
@@ -63,6 +75,11 @@ it('goes back to a snapshot with memory, processes and files, and forth again', 
   await sh(stack, parent, 'echo second > /blaxel/file');
   const { before } = await restore(parent.name, 'then');
   expect([await ask(parent, '/'), await read(parent, '/blaxel/file')]).toEqual([first, 'first']);
+  expect([(await api(stack).get(parent.name)).generation, await read(parent, '/run/torpor/generation')]).toEqual([
+    2,
+    '2',
+  ]);
+  expect((await receiptsOf(parent)).at(-1)).toMatchObject({ cause: 'restore', verdict: 'whole', generation: 2 });
   await restore(parent.name, before?.id ?? '');
   expect([await ask(parent, '/'), await read(parent, '/blaxel/file')]).toEqual([second, 'second']);
   await api(stack).pause(parent.name);
@@ -88,7 +105,11 @@ it(`makes ${FORKS} forks, each a machine of its own, and leaves their parent alo
       nameserver: await read(sandbox, '/etc/resolv.conf'),
     };
     for (const [what, mark] of Object.entries(marks)) own.set(what, (own.get(what) ?? new Set()).add(mark));
-    if (sandbox !== parent) expect(await read(sandbox, '/run/torpor/generation')).toBe('2');
+    if (sandbox !== parent) {
+      const { generation } = await api(stack).get(sandbox.name);
+      expect(await read(sandbox, '/run/torpor/generation')).toBe(`${generation}`);
+      expect(await receiptsOf(sandbox)).toMatchObject([{ cause: 'fork', verdict: 'whole', generation }]);
+    }
     await sh(stack, sandbox, `echo ${sandbox.name} > /blaxel/file`);
     await ask(sandbox, '/change');
   }
@@ -105,8 +126,19 @@ it('makes forks that sleep, wake, and outlive their parent', { timeout: 300_000 
   const [, fork] = made;
   if (!fork) throw new Error('there is no fork');
   const before = await ask(fork, '/');
-  await api(stack).delete(parent.name);
+  const { id } = await api(stack).snapshot(parent.name, 'last');
+  const history = await api(stack).history(parent.name);
+  expect(history.map(({ what }) => what)).toEqual(expect.arrayContaining(['created', 'woke', 'restored', 'fork']));
+  expect(history.find((point) => point.id === id)).toMatchObject({ what: 'snapshot' });
+  const whole = await ask(parent, '/');
+  await api(stack).delete(parent.name, { keepSnapshots: true });
   made = made.filter((one) => one !== parent);
+  const again = await api(stack).fork(undefined, { as: freshName('again'), count: 1, snapshot: id });
+  made.push(...again.forks.map(({ name, url, hostId = '' }) => ({ name, url, hostId })));
+  for (const { name, url } of again.forks) expect(await ask({ name, url, hostId: '' }, '/')).toEqual(whole);
+  const freeMib = await poolFreeMib();
+  await api(stack).deleteSnapshot(undefined, id);
+  await until('the space of the snapshot is free', PATIENCE_MS, async () => (await poolFreeMib()) - freeMib > 60);
   await api(stack).pause(fork.name);
   expect(await ask(fork, '/')).toEqual(before);
   await api(stack).snapshot(fork.name, 'own');

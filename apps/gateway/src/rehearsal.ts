@@ -9,14 +9,19 @@ import {
   createSandbox,
   deleteSandbox,
   deleteSnapshot,
+  dropSnapshot,
   describeInstance,
   forkSandbox,
   Generation,
+  listReceipts,
   listSnapshots,
   makeSnapshot,
   newInstanceId,
   NodeId,
+  restoreSandbox,
   restoreSnapshot,
+  snapshotSandbox,
+  tellHistory,
   SandboxName,
   updateSandbox,
   WorkspaceName,
@@ -75,6 +80,7 @@ export async function rehearse({
   const nodeUrl = `http://127.0.0.1:${portOf(nodeServer)}`;
   await hearOf(store, NODE, nodeUrl);
   await serveScheduler(bus.as('scheduler'), store, nodeUrl);
+  await serveTimeTravel(bus.as('scheduler'), store);
   await serveNode(bus.as('node'), () => rehearsal.reported);
 
   const workspace = WorkspaceName.parse('main');
@@ -208,22 +214,56 @@ async function serveScheduler(scheduler: Wire, store: Store, nodeUrl: string): P
     if (!sandbox) throw new Failure('not_found', `there is no sandbox "${name}"`);
     return { sandbox };
   });
-  await scheduler.serve(deleteSandbox, async ({ workspace, name, reason }) => {
-    const sandbox = await store.wanted.terminate(workspace, name, { reason, atMs: Date.now() });
+  await scheduler.serve(deleteSandbox, async ({ workspace, name, reason, keepSnapshots = false }) => {
+    const sandbox = await store.wanted.terminate(workspace, name, { reason, atMs: Date.now(), keepSnapshots });
     if (!sandbox) throw new Failure('not_found', `there is no sandbox "${name}"`);
     return { sandbox };
   });
   await scheduler.serve(forkSandbox, async ({ workspace, name, as, snapshot = 'made-1', env, createdBy }) => {
-    const parent = await store.wanted.living(workspace, name);
+    const record = await store.snapshots.find(workspace, snapshot);
+    const parent = name === undefined ? record?.sandbox : await store.wanted.living(workspace, name);
     if (!parent) throw new Failure('not_found', `there is no sandbox "${name}"`);
     const { instanceId, template, image, shape, ports, labels, idle, expiry, terminatedRetentionMs, extra } = parent;
     const kept = { template, image, shape, ports, labels, idle, expiry, terminatedRetentionMs, extra };
     const ask = { workspace, ...(as ? { name: as } : {}), reuse: false, ...kept, env, createdBy };
-    const made = await insert(store, { ...ask, origin: { instanceId, name, snapshot } }, NODE);
+    const made = await insert(store, { ...ask, origin: { instanceId, name: parent.name, snapshot } }, NODE);
     if (made.kind === 'taken') throw new Failure('conflict', `the sandbox "${as}" exists already`);
     const { sandbox } = made;
     const route = { instanceId: sandbox.instanceId, generation: sandbox.generation, nodeId: NODE, nodeUrl };
     return { sandbox, route, snapshot };
+  });
+}
+
+async function serveTimeTravel(scheduler: Wire, store: Store): Promise<void> {
+  await scheduler.serve(snapshotSandbox, async ({ workspace, name, snapshot: called, by }) => {
+    const sandbox = await store.wanted.living(workspace, name);
+    if (!sandbox) throw new Failure('not_found', `there is no sandbox "${name}"`);
+    const { instanceId, generation } = sandbox;
+    const ask = { instanceId, generation, because: 'asked' as const, by, ...(called ? { name: called } : {}) };
+    const { snapshot } = await scheduler.ask(makeSnapshot, ask, { node: NODE });
+    const { id, atMs } = snapshot;
+    await store.snapshots.put({ id, atMs, sandbox, by, ...(called ? { name: called } : {}) });
+    return { snapshot };
+  });
+  await scheduler.serve(dropSnapshot, async ({ workspace, name, snapshot }) => {
+    const record = await store.snapshots.find(workspace, snapshot);
+    const sandbox = name === undefined ? record?.sandbox : await store.wanted.living(workspace, name);
+    if (!sandbox) throw new Failure('not_found', `there is no snapshot "${snapshot}"`);
+    const { instanceId, generation } = sandbox;
+    const gone = await scheduler.ask(deleteSnapshot, { instanceId, generation, snapshot }, { node: NODE });
+    await store.snapshots.drop(workspace, gone.snapshot.id);
+    return gone;
+  });
+  await scheduler.serve(restoreSandbox, async ({ workspace, name, snapshot }) => {
+    const before = await store.wanted.living(workspace, name);
+    if (!before) throw new Failure('not_found', `there is no sandbox "${name}"`);
+    const generation = Generation.parse(before.generation + 1);
+    const sandbox = await store.wanted.raise(before, { generation, atMs: Date.now() });
+    const way = await store.workspace(workspace).sandboxes.routeOf(name);
+    if (!sandbox || !way) throw new Failure('conflict', 'it is not ready');
+    const { instanceId } = sandbox;
+    const restored = await scheduler.ask(restoreSnapshot, { instanceId, generation, snapshot }, { node: NODE });
+    return { sandbox, route: way.route, ...restored };
   });
 }
 
@@ -251,6 +291,7 @@ async function serveNode(node: Wire, reported: () => Rehearsal['reported']): Pro
 /** Snapshots that hold nothing. */
 async function serveSnapshots(node: Wire): Promise<void> {
   const kept = new Map<string, Snapshot[]>();
+  let made = 0;
   const of = (instanceId: string) => kept.get(instanceId) ?? [];
   const known = ({ instanceId, snapshot }: { instanceId: string; snapshot: string }) => {
     const found = of(instanceId).find(({ id, name }) => id === snapshot || name === snapshot);
@@ -262,13 +303,20 @@ async function serveSnapshots(node: Wire): Promise<void> {
     makeSnapshot,
     async ({ instanceId, because, name, by }) => {
       const given = { ...(name ? { name } : {}), ...(by ? { by } : {}) };
-      const id = `made-${of(instanceId).length + 1}`;
+      made += 1;
+      const id = `made-${made}`;
       const snapshot = { id, ...given, because, state: 'ready' as const, atMs: Date.now(), bytes: 1_048_576 };
       kept.set(instanceId, [...of(instanceId), snapshot]);
       return { snapshot };
     },
     at,
   );
+  await node.serve(
+    tellHistory,
+    async () => ({ events: [{ atMs: 1_000, what: 'stored' as const, image: 'slept-in' }] }),
+    at,
+  );
+  await node.serve(listReceipts, async () => ({ receipts: [] }), at);
   await node.serve(listSnapshots, async ({ instanceId }) => ({ snapshots: of(instanceId) }), at);
   await node.serve(restoreSnapshot, async (ask) => ({ snapshot: known(ask), tookMs: 1 }), at);
   await node.serve(

@@ -15,6 +15,7 @@ import {
   startInstance,
   stopInstance,
   storeInstance,
+  tellHistory,
   type Call,
   type InstanceReport,
   type NodeId,
@@ -22,6 +23,7 @@ import {
 import type { Clock } from '@torpor/kernel';
 import type { InstanceDriver } from '@torpor/runtime';
 import type { Telemetry } from '@torpor/telemetry';
+import type { Journal } from './journal/index.ts';
 import type { Receipts } from './receipts/receipts.ts';
 import { asSnapshot, snapshotsOf } from './standby/snapshot-report.ts';
 import type { Instance } from './standby/instance.ts';
@@ -34,9 +36,10 @@ export async function serveCalls(room: {
   standby: Standby;
   driver: InstanceDriver;
   receipts: Receipts;
+  journal: Journal;
   telemetry: Telemetry;
 }): Promise<Subscription> {
-  const { wire, clock, standby, driver, receipts, telemetry } = room;
+  const { wire, clock, standby, driver, receipts, journal, telemetry } = room;
   const node = { node: room.nodeId };
 
   /** Goes on with the trace that the asking room began. */
@@ -63,11 +66,11 @@ export async function serveCalls(room: {
       ...(await standby.start(ask, signal)),
       isolation: driver.isolation,
     })),
-    serve(stopInstance, async ({ instanceId, generation, reason }) => ({
-      existed: await standby.stop(instanceId, generation, reason),
+    serve(stopInstance, async ({ instanceId, generation, reason, keep }) => ({
+      existed: await standby.stop(instanceId, generation, reason, keep),
     })),
-    serve(setInstancePolicy, async ({ instanceId, generation, idle }) => {
-      await standby.at(instanceId, generation).setPolicy(idle);
+    serve(setInstancePolicy, async ({ instanceId, generation, idle, snapshotLimits }) => {
+      await standby.at(instanceId, generation).setPolicy(idle, snapshotLimits);
       return {};
     }),
     serve(pauseInstance, async ({ instanceId, generation }) => {
@@ -93,13 +96,17 @@ export async function serveCalls(room: {
       if (instance.state === 'running') await instance.settled; // the one of the wake just now
       return { receipts: instance.body ? await receipts.of(instance.body.hostId) : [] };
     }),
+    serve(tellHistory, async ({ instanceId, generation }) => {
+      const { body } = standby.at(instanceId, generation);
+      return { events: body ? await journal.history(body.hostId) : [] };
+    }),
     wire.serve(receiptKey, async () => ({ key: receipts.publicKey }), node),
     serve(makeSnapshot, async ({ instanceId, generation, name, because, by }) => {
       const note = { because, ...(name === undefined ? {} : { name }), ...(by === undefined ? {} : { by }) };
       return { snapshot: asSnapshot(await standby.at(instanceId, generation).snapshots.make(note)) };
     }),
     serve(listSnapshots, async ({ instanceId, generation }) => ({
-      snapshots: snapshotsOf(standby.at(instanceId, generation).shelf),
+      snapshots: snapshotsOf(standby.shelfOf(instanceId, generation).shelf),
     })),
     serve(restoreSnapshot, async ({ instanceId, generation, snapshot }, { signal }) => {
       const since = clock.monotonicMs();
@@ -108,7 +115,7 @@ export async function serveCalls(room: {
       return { snapshot: asSnapshot(to), ...(before ? { before: asSnapshot(before) } : {}), tookMs };
     }),
     serve(deleteSnapshot, async ({ instanceId, generation, snapshot }) => ({
-      snapshot: asSnapshot(await standby.at(instanceId, generation).snapshots.remove(snapshot)),
+      snapshot: asSnapshot(await standby.removeSnapshot(instanceId, generation, snapshot)),
     })),
     serve(describeInstance, async ({ instanceId }) => {
       const instance = standby.find(instanceId);

@@ -140,11 +140,11 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
       };
     },
     answered: (sentMs, leaseMs) => lease.renew(sentMs, leaseMs),
-    unwanted: ({ instanceId, generation }) => {
+    unwanted: ({ instanceId, generation, keep }) => {
       const known = standby.find(instanceId);
       if (known?.claim.generation !== generation) return;
       events.unwanted({ instanceId, generation });
-      void standby.stop(instanceId, generation, 'nobody wants it any more');
+      void standby.stop(instanceId, generation, 'nobody wants it any more', keep);
     },
   });
 
@@ -170,7 +170,16 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
       })
     : undefined;
   if (dataPlane) lifetime.own('the data plane', () => dataPlane.close());
-  const calls = await serveCalls({ wire, clock, nodeId, standby, driver, receipts: parts.receipts, telemetry });
+  const calls = await serveCalls({
+    wire,
+    clock,
+    nodeId,
+    standby,
+    driver,
+    receipts: parts.receipts,
+    journal: parts.journal,
+    telemetry,
+  });
   lifetime.own('the calls', () => calls.close());
   inBackground('pools', pools.keepFull());
   inBackground('heartbeat', heartbeat.beat());

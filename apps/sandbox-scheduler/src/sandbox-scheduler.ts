@@ -1,10 +1,22 @@
 import type { Wire } from '@torpor/bus';
-import { bookUsage, createSandbox, deleteSandbox, forkSandbox, heartbeat, updateSandbox } from '@torpor/contracts';
+import {
+  bookUsage,
+  createSandbox,
+  deleteSandbox,
+  dropSnapshot,
+  forkSandbox,
+  heartbeat,
+  restoreSandbox,
+  snapshotSandbox,
+  updateSandbox,
+} from '@torpor/contracts';
 import { Lifetime, type Chance, type Clock } from '@torpor/kernel';
 import type { Store } from '@torpor/store';
 import type { Telemetry } from '@torpor/telemetry';
 import { endSandbox } from './changes/delete.ts';
 import { Endings } from './changes/endings.ts';
+import { restoreOf } from './changes/restore.ts';
+import { dropOf, snapshotOf } from './changes/snapshots.ts';
 import { changeSandbox } from './changes/update.ts';
 import { Births } from './creation/births.ts';
 import { Creation } from './creation/create.ts';
@@ -63,6 +75,21 @@ export async function openScheduler(options: SchedulerOptions): Promise<Schedule
         if (Object.keys(answer.sandbox.expiry).length > 0) expiry.poke();
         return answer;
       }),
+    ),
+    wire.serve(snapshotSandbox, (ask, { traceparent }) =>
+      telemetry.span('scheduler.snapshot', { traceparent, kind: 'server' }, async (span) => ({
+        snapshot: await snapshotOf(parts, ask, span.traceparent),
+      })),
+    ),
+    wire.serve(dropSnapshot, (ask, { traceparent }) =>
+      telemetry.span('scheduler.snapshot-drop', { traceparent, kind: 'server' }, async (span) => ({
+        snapshot: await dropOf(parts, ask, span.traceparent),
+      })),
+    ),
+    wire.serve(restoreSandbox, (ask, { traceparent }) =>
+      telemetry.span('scheduler.restore', { traceparent, kind: 'server' }, (span) =>
+        restoreOf(parts, { fleet, hints }, ask, span.traceparent),
+      ),
     ),
     wire.serve(updateSandbox, (ask, { traceparent }) =>
       telemetry.span('scheduler.update', { traceparent, kind: 'server' }, async (span) => {

@@ -8,12 +8,16 @@ import type { ApiContext } from './services.ts';
 import {
   ByName,
   ByNode,
+  AnySnapshot,
   BySnapshot,
   CallerView,
   CreateKeyInput,
   CreateSandboxInput,
   EventView,
+  DeleteSandboxInput,
   ForkInput,
+  HistoryView,
+  ListSnapshotsInput,
   ForksView,
   KeyView,
   ListInput,
@@ -77,8 +81,12 @@ export const apiRouter = t.router({
       .input(ListInput)
       .output(SandboxPageView)
       .query(({ ctx, input }) => ctx.services.sandboxes.list(input)),
-    delete: taking('sandboxes:write')
+    history: taking('sandboxes:read')
       .input(ByName)
+      .output(HistoryView)
+      .query(({ ctx, input }) => ctx.services.sandboxes.history(input)),
+    delete: taking('sandboxes:write')
+      .input(DeleteSandboxInput)
       .output(SandboxView)
       .mutation(({ ctx, input }) => ctx.services.sandboxes.delete(input)),
     pause: taking('sandboxes:use')
@@ -114,7 +122,7 @@ export const apiRouter = t.router({
       .output(SnapshotView)
       .mutation(({ ctx, input }) => ctx.services.snapshots.create(input)),
     list: taking('sandboxes:read')
-      .input(ByName)
+      .input(ListSnapshotsInput)
       .output(z.array(SnapshotView))
       .query(({ ctx, input }) => ctx.services.snapshots.list(input)),
     restore: taking('sandboxes:write')
@@ -122,7 +130,7 @@ export const apiRouter = t.router({
       .output(RestoredView)
       .mutation(({ ctx, input }) => ctx.services.snapshots.restore(input)),
     delete: taking('sandboxes:write')
-      .input(BySnapshot)
+      .input(AnySnapshot)
       .output(SnapshotView)
       .mutation(({ ctx, input }) => ctx.services.snapshots.delete(input)),
   }),

@@ -4,12 +4,16 @@
  */
 import type { Action } from '@torpor/policy';
 import type {
+  AnySnapshot,
   BySnapshot,
   CallerView,
   CreateKeyInput,
   CreateSandboxInput,
   EventView,
+  DeleteSandboxInput,
   ForkInput,
+  HistoryView,
+  ListSnapshotsInput,
   ForksView,
   KeyView,
   ListInput,
@@ -38,7 +42,8 @@ export interface Services {
     create(input: CreateSandboxInput): Promise<SandboxView>;
     get(which: Named): Promise<SandboxView>;
     list(input: ListInput): Promise<SandboxPageView>;
-    delete(which: Named): Promise<SandboxView>;
+    history(which: Named): Promise<HistoryView>;
+    delete(which: DeleteSandboxInput): Promise<SandboxView>;
     pause(which: Named): Promise<StateView>;
     resume(input: ResumeInput): Promise<ResumeView>;
     store(which: Named): Promise<StoreView>;
@@ -50,9 +55,9 @@ export interface Services {
   };
   readonly snapshots: {
     create(input: MakeSnapshotInput): Promise<SnapshotView>;
-    list(which: Named): Promise<SnapshotView[]>;
+    list(which: ListSnapshotsInput): Promise<SnapshotView[]>;
     restore(which: BySnapshot): Promise<RestoredView>;
-    delete(which: BySnapshot): Promise<SnapshotView>;
+    delete(which: AnySnapshot): Promise<SnapshotView>;
   };
   readonly keys: {
     create(input: CreateKeyInput): Promise<NewKeyView>;

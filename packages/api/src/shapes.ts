@@ -18,6 +18,7 @@ import {
   Wakes,
   WakeTier,
   Snapshot,
+  SnapshotLimits,
   SnapshotName,
   WorkspaceName,
 } from '@torpor/contracts';
@@ -56,6 +57,7 @@ export const CreateSandboxInput = z.object({
   labels: z.record(label, label).default({}),
   displayName: text(63).optional(),
   idle: IdlePolicy.optional(),
+  snapshotLimits: SnapshotLimits.optional(),
   expiry: Expiry.default({}),
   /** The same key and input give the same sandbox, however often they are sent. */
   idempotencyKey: z
@@ -107,6 +109,7 @@ export const SandboxView = z.object({
   origin: Origin.optional(),
   envNames: z.array(z.string()),
   idle: IdlePolicy,
+  snapshotLimits: SnapshotLimits.optional(),
   expiry: Expiry,
   /** Base of its data plane. */
   url: z.string(),
@@ -169,15 +172,43 @@ export type MakeSnapshotInput = z.infer<typeof MakeSnapshotInput>;
 export const BySnapshot = z.object({ name: SandboxName, snapshot: SnapshotName });
 export type BySnapshot = z.infer<typeof BySnapshot>;
 
-export const SnapshotView = Snapshot;
-export type SnapshotView = Snapshot;
+/** As above; without `name` one of the workspace's, by its id, whose sandbox may have ended. */
+export const AnySnapshot = BySnapshot.partial({ name: true });
+export type AnySnapshot = z.infer<typeof AnySnapshot>;
+
+/** All of one sandbox; without `name` those of the workspace that somebody asked for, also where their sandbox has ended. */
+export const ListSnapshotsInput = z.object({ name: SandboxName.optional() });
+export type ListSnapshotsInput = z.infer<typeof ListSnapshotsInput>;
+
+export const SnapshotView = Snapshot.extend({
+  /** Told where those of several sandboxes are listed: whose it is, and since when it is kept without that. */
+  of: SandboxName.optional(),
+  keptSinceMs: z.number().optional(),
+});
+export type SnapshotView = z.infer<typeof SnapshotView>;
+
+/** What befell a sandbox, the oldest first. `id`: the snapshot that can be gone back to. */
+export const HistoryView = z.array(
+  z.object({
+    atMs: z.number(),
+    what: z.enum(['created', 'slept', 'stored', 'woke', 'snapshot', 'deleted', 'restored', 'fork', 'failed', 'lost']),
+    told: z.string(),
+    id: z.string().optional(),
+  }),
+);
+export type HistoryView = z.infer<typeof HistoryView>;
+
+/** Its snapshots go with it, unless those that somebody asked for are to stay. */
+export const DeleteSandboxInput = z.object({ name: SandboxName, keepSnapshots: z.boolean().default(false) });
+export type DeleteSandboxInput = z.infer<typeof DeleteSandboxInput>;
 
 /** `before`: a snapshot of what the sandbox was until then. */
 export const RestoredView = z.object({ snapshot: SnapshotView, before: SnapshotView.optional(), tookMs: z.number() });
 export type RestoredView = z.infer<typeof RestoredView>;
 
-export const ForkInput = z.object({
-  name: SandboxName,
+const ForkShape = z.object({
+  /** Absent: of a snapshot by its id, whose sandbox may have ended. */
+  name: SandboxName.optional(),
   /** By id or name; absent: one is made, and all are forks of it. */
   snapshot: SnapshotName.optional(),
   /** Of the fork; of several, what their names begin with. */
@@ -186,6 +217,10 @@ export const ForkInput = z.object({
   /** Added to the parent's, for what is started in them from now on. */
   env: Env,
 });
+export const ForkInput = ForkShape.refine(
+  ({ name, snapshot }) => name !== undefined || snapshot !== undefined,
+  'expected the name of a sandbox, or the id of a snapshot, or both',
+);
 export type ForkInput = z.infer<typeof ForkInput>;
 
 /** `failed`: of several, those that could not be made. */

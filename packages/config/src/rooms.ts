@@ -102,6 +102,8 @@ export const NodeAgentConfig = Common.extend({
       askedMax: z.number().int().min(1).optional(),
       askedMs: z.number().int().min(60_000).optional(),
       askedBytes: z.number().int().min(1).optional(),
+      /** Of what it slept in, beyond what it needs to wake. */
+      storesMax: z.number().int().min(0).max(100).optional(),
     })
     .prefault({}),
 });

@@ -2,7 +2,18 @@ import { z } from 'zod';
 import { defineCall, defineFact } from './call.ts';
 import { Generation, InstanceId, NodeId, SandboxName, WorkspaceName } from './ids.ts';
 import { SignedReceipt, WakeTier } from './receipt.ts';
-import { Expiry, IdlePolicy, InstanceState, Isolation, Port, Route, Sandbox, Shape, SnapshotName } from './sandbox.ts';
+import {
+  Expiry,
+  IdlePolicy,
+  InstanceState,
+  Isolation,
+  Port,
+  Route,
+  Sandbox,
+  Shape,
+  SnapshotLimits,
+  SnapshotName,
+} from './sandbox.ts';
 
 const Env = z.record(z.string(), z.string());
 
@@ -22,6 +33,7 @@ export const SandboxAsk = z.object({
   displayName: z.string().optional(),
   externalId: z.string().optional(),
   idle: IdlePolicy,
+  snapshotLimits: SnapshotLimits.optional(),
   expiry: Expiry,
   terminatedRetentionMs: z.number().int(),
   extra: z.record(z.string(), z.unknown()),
@@ -47,6 +59,7 @@ export const updateSandbox = defineCall({
     displayName: z.string().optional(),
     externalId: z.string().optional(),
     idle: IdlePolicy.optional(),
+    snapshotLimits: SnapshotLimits.optional(),
     expiry: Expiry.optional(),
     terminatedRetentionMs: z.number().int().optional(),
     env: Env.optional(),
@@ -59,7 +72,13 @@ export const updateSandbox = defineCall({
 /** gateway → scheduler. Answers the sandbox as it was ended; `not_found` when no living one has the name. */
 export const deleteSandbox = defineCall({
   subject: 'scheduler.sandbox.delete.v1',
-  request: z.object({ workspace: WorkspaceName, name: SandboxName, reason: z.string() }),
+  request: z.object({
+    workspace: WorkspaceName,
+    name: SandboxName,
+    reason: z.string(),
+    /** The snapshots that somebody asked for stay. */
+    keepSnapshots: z.boolean().optional(),
+  }),
   reply: z.object({ sandbox: Sandbox }),
   deadlineMs: 30_000,
 });
@@ -76,6 +95,7 @@ export const startInstance = defineCall({
     shape: Shape,
     env: Env,
     idle: IdlePolicy,
+    snapshotLimits: SnapshotLimits.optional(),
     /** Makes it a fork: of this snapshot of an instance that is on the same node. Template and shape are its parent's, the generation is a greater one. */
     from: z.object({ instanceId: InstanceId, snapshot: z.string() }).optional(),
   }),
@@ -86,14 +106,26 @@ export const startInstance = defineCall({
 /** scheduler → node: end it; twice is once. Answers when the instance can no longer run; its traces on the host go in the background, journaled. */
 export const stopInstance = defineCall({
   subject: 'node.{node}.instance.stop.v1',
-  request: z.object({ instanceId: InstanceId, generation: Generation, reason: z.string() }),
+  request: z.object({
+    instanceId: InstanceId,
+    generation: Generation,
+    reason: z.string(),
+    /** Snapshots of it that stay, by id: to be forked, listed and deleted as if it were there. Absent: none. */
+    keep: z.array(z.string()).optional(),
+  }),
   reply: z.object({ existed: z.boolean() }),
   deadlineMs: 20_000,
 });
 
 export const setInstancePolicy = defineCall({
   subject: 'node.{node}.instance.policy.v1',
-  request: z.object({ instanceId: InstanceId, generation: Generation, idle: IdlePolicy }),
+  request: z.object({
+    instanceId: InstanceId,
+    generation: Generation,
+    idle: IdlePolicy,
+    /** Absent: as they are. */
+    snapshotLimits: SnapshotLimits.optional(),
+  }),
   reply: z.object({}),
   deadlineMs: 5_000,
 });
@@ -157,10 +189,10 @@ export const Snapshot = z.object({
   id: z.string(),
   name: z.string().optional(),
   /**
-   * `fork`, `restore`, `death`: made by itself, to make a fork of, of what a restore replaced, or the last image of what has died since and went on from
-   * its files; the oldest of these go by themselves.
+   * All but `asked` are made by themselves, and the oldest of these go by themselves: to make a `fork` of, of what a `restore` replaced, what it sleeps in or
+   * woke from last (`store`), and the last image of what has died since and went on from its files (`death`).
    */
-  because: z.enum(['asked', 'fork', 'restore', 'death']),
+  because: z.enum(['asked', 'fork', 'restore', 'store', 'death']),
   /** Only `ready` ones can be used. `failed` ones came to nothing, and are told of for a while. */
   state: z.enum(['making', 'ready', 'failed']),
   reason: z.string().optional(),
@@ -193,7 +225,29 @@ export const makeSnapshot = defineCall({
   deadlineMs: 120_000,
 });
 
-/** All that there are, the oldest first. */
+/** gateway → scheduler: make one that a person asked for, and put it on record. Answers as `makeSnapshot`. */
+export const snapshotSandbox = defineCall({
+  subject: 'scheduler.sandbox.snapshot.v1',
+  request: z.object({
+    workspace: WorkspaceName,
+    name: SandboxName,
+    /** What to call it. */
+    snapshot: SnapshotName.optional(),
+    by: z.string(),
+  }),
+  reply: z.object({ snapshot: Snapshot }),
+  deadlineMs: 130_000,
+});
+
+/** gateway → scheduler: let one go, of a sandbox that lives, by its id or name; without `name` any of the workspace, by its id. Answers as `deleteSnapshot`. */
+export const dropSnapshot = defineCall({
+  subject: 'scheduler.sandbox.snapshot-drop.v1',
+  request: z.object({ workspace: WorkspaceName, name: SandboxName.optional(), snapshot: SnapshotName }),
+  reply: z.object({ snapshot: Snapshot }),
+  deadlineMs: 70_000,
+});
+
+/** All that there are, the oldest first; also of an instance that has ended but for them. */
 export const listSnapshots = defineCall({
   subject: 'node.{node}.snapshot.list.v1',
   request: z.object({ instanceId: InstanceId, generation: Generation }),
@@ -201,7 +255,29 @@ export const listSnapshots = defineCall({
   deadlineMs: 5_000,
 });
 
-/** Back to what it holds, in place. `before` is the snapshot of what was there. Answers when the instance runs again. */
+/**
+ * gateway → scheduler: back to what a snapshot of it holds, in place. From its first commit on the sandbox has a greater generation, whatever becomes of the
+ * restore: whoever asks for the older one is told so by the node. `before` is the snapshot of what was there.
+ */
+export const restoreSandbox = defineCall({
+  subject: 'scheduler.sandbox.restore.v1',
+  request: z.object({
+    workspace: WorkspaceName,
+    name: SandboxName,
+    /** Its id or its name. */
+    snapshot: SnapshotName,
+  }),
+  reply: z.object({
+    sandbox: Sandbox,
+    route: Route,
+    snapshot: Snapshot,
+    before: Snapshot.optional(),
+    tookMs: z.number(),
+  }),
+  deadlineMs: 200_000,
+});
+
+/** scheduler → node, under the generation that the restore has given it. Answers when the instance runs again. */
 export const restoreSnapshot = defineCall({
   subject: 'node.{node}.snapshot.restore.v1',
   request: OneSnapshot,
@@ -225,8 +301,9 @@ export const forkSandbox = defineCall({
   subject: 'scheduler.sandbox.fork.v1',
   request: z.object({
     workspace: WorkspaceName,
-    name: SandboxName,
-    /** Its id or its name. Absent: one is made. */
+    /** Absent: of the snapshot's sandbox as it was then, which need not live any more. */
+    name: SandboxName.optional(),
+    /** Its id or its name. Absent: one is made. Without the name of a sandbox its id, which must be on record. */
     snapshot: SnapshotName.optional(),
     /** Of the fork. Absent: the scheduler finds one. */
     as: SandboxName.optional(),
@@ -287,6 +364,39 @@ export const listReceipts = defineCall({
   deadlineMs: 5_000,
 });
 
+/** Something that befell an instance and is in its node's journal: an image's time is that of what it holds. */
+export const InstanceEvent = z.object({
+  atMs: z.number(),
+  what: z.enum([
+    'created',
+    'stored',
+    'snapshot',
+    /** What it slept in is kept as a snapshot. */
+    'kept',
+    'let go',
+    'not made',
+    'went back',
+    'woke from image',
+    'woke from files',
+    'refused',
+    'died',
+  ]),
+  image: z.string().optional(),
+  name: z.string().optional(),
+  because: z.string().optional(),
+  bytes: z.number().optional(),
+  reason: z.string().optional(),
+});
+export type InstanceEvent = z.infer<typeof InstanceEvent>;
+
+/** gateway → node: the oldest first, of a long life the last. */
+export const tellHistory = defineCall({
+  subject: 'node.{node}.instance.history.v1',
+  request: z.object({ instanceId: InstanceId, generation: Generation }),
+  reply: z.object({ events: z.array(InstanceEvent) }),
+  deadlineMs: 5_000,
+});
+
 /** gateway → node: the public key that its receipts are signed by, base64. */
 export const receiptKey = defineCall({
   subject: 'node.{node}.receipt-key.v1',
@@ -331,7 +441,9 @@ export const heartbeat = defineCall({
   reply: z.object({
     leaseMs: z.number(),
     /** Instances the node holds that nobody wants (any more). */
-    unwanted: z.array(z.object({ instanceId: InstanceId, generation: Generation })),
+    unwanted: z.array(
+      z.object({ instanceId: InstanceId, generation: Generation, keep: z.array(z.string()).optional() }),
+    ),
   }),
   deadlineMs: 5_000,
 });

@@ -23,6 +23,8 @@ export const Receipt = z.object({
   generation: Generation,
   wokeAtMs: z.number(),
   tier: WakeTier,
+  /** What it was made to wake by: somebody who needs it, a restore in place, or its birth as a fork. Absent: the first. */
+  cause: z.enum(['wake', 'restore', 'fork']).optional(),
   /** Absent: none was measured yet. */
   predictedMs: z.number().optional(),
   /** From what needed it awake to the end of the checks. */

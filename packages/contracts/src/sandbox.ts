@@ -72,6 +72,21 @@ export const SnapshotName = z
   .string()
   .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, 'expected letters, digits, dots, hyphens and underscores, at most 63');
 
+/**
+ * Which snapshots of a sandbox go by themselves: how many stay at most, how long, and of how many bytes on the disk together. `asked`: those that somebody
+ * asked for; `automatic`: those of what a fork was made from, and of what a restore replaced; `stores`: what it slept in, when it does not need that any more.
+ * Absent: as its node has it.
+ */
+export const SnapshotLimits = z.object({
+  askedMax: z.number().int().min(1).optional(),
+  askedMs: z.number().int().min(60_000).optional(),
+  askedBytes: z.number().int().min(1).optional(),
+  automaticMax: z.number().int().min(1).optional(),
+  automaticMs: z.number().int().min(60_000).optional(),
+  storesMax: z.number().int().min(0).max(100).optional(),
+});
+export type SnapshotLimits = z.infer<typeof SnapshotLimits>;
+
 /** Whose snapshot a fork is made from. */
 export const Origin = z.object({ instanceId: InstanceId, name: SandboxName, snapshot: z.string() });
 export type Origin = z.infer<typeof Origin>;
@@ -100,6 +115,7 @@ export const Sandbox = z.object({
   ports: z.array(Port),
   envNames: z.array(z.string()),
   idle: IdlePolicy,
+  snapshotLimits: SnapshotLimits.optional(),
   expiry: Expiry,
   terminatedRetentionMs: z.number().int().min(0),
   /** Fields of the creating dialect that the core has no use for, given back as they came. */

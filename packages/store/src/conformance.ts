@@ -9,6 +9,7 @@ import { describeLists } from './conformance/lists.ts';
 import { describePreviews } from './conformance/previews.ts';
 import { describeSandboxes } from './conformance/sandboxes.ts';
 import { describeSecrets } from './conformance/secrets.ts';
+import { describeSnapshots } from './conformance/snapshots.ts';
 import { describeUsage } from './conformance/usage.ts';
 import { openStage } from './conformance/stage.ts';
 import type { Store } from './store.ts';
@@ -24,6 +25,7 @@ export function describeStore(what: string, open: () => Promise<Store>): void {
     describeSecrets(stage);
     describeIdempotency(stage);
     describeAudit(stage);
+    describeSnapshots(stage);
     describeUsage(stage);
     describeFleet(stage);
   });

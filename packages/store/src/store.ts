@@ -19,6 +19,7 @@ import type {
   SandboxName,
   SandboxPhase,
   Shape,
+  SnapshotLimits,
   UsageInterval,
   WorkspaceName,
 } from '@torpor/contracts';
@@ -32,6 +33,7 @@ export interface Store {
   readonly publicPreviews: { find(id: string): Promise<PreviewWay | undefined> };
   readonly fleet: Fleet;
   readonly wanted: Wanted;
+  readonly snapshots: SnapshotBook;
   readonly usage: UsageBook;
   readonly audit: AuditLog;
   /** Rejects when the database does not answer. */
@@ -50,7 +52,13 @@ export interface WorkspaceStore {
     revoke(id: string, atMs: number): Promise<ApiKey | undefined>;
   };
   readonly secrets: SecretShelf;
-  readonly usage: { sum(span: { fromMs: number; toMs: number }): Promise<readonly UsageSum[]> };
+  /** Those on record, the oldest first. */
+  readonly snapshots: { list(): Promise<readonly SnapshotRecord[]> };
+  readonly usage: {
+    sum(span: { fromMs: number; toMs: number }): Promise<readonly UsageSum[]>;
+    /** What was booked of one instance, the oldest first; of many the last `limit`. */
+    stretches(of: { instanceId: InstanceId; limit: number }): Promise<readonly UsedStretch[]>;
+  };
   readonly audit: { list(query: { limit: number; beforeSequence?: number }): Promise<readonly AuditRow[]> };
   readonly idempotency: IdempotencyShelf;
 }
@@ -92,6 +100,8 @@ export interface SandboxShelf {
   list(query: SandboxQuery): Promise<SandboxPage>;
   /** The ready one of that name and where its bytes go, in one query. */
   routeOf(name: SandboxName): Promise<{ sandbox: Sandbox; route: Route } | undefined>;
+  /** All that were forked from it, also terminated ones that may still be read; the oldest first. */
+  forksOf(instanceId: InstanceId): Promise<readonly Sandbox[]>;
   /** The env as it was given. Undefined when no such sandbox is there. */
   env(instanceId: InstanceId): Promise<Readonly<Record<string, string>> | undefined>;
 }
@@ -310,6 +320,8 @@ export interface Ending extends Incarnation {
   readonly workspace: WorkspaceName;
   readonly reason: string;
   readonly sinceMs: number;
+  /** Snapshots of it that do not end with it, by id. Absent: none. */
+  readonly keep?: readonly string[];
   /** When the node said that it cannot run any more. Kept a while longer, so that a late start is recognised as unwanted. */
   readonly endedAtMs?: number;
 }
@@ -328,6 +340,7 @@ export interface SandboxChange {
   readonly displayName?: string;
   readonly externalId?: string;
   readonly idle?: IdlePolicy;
+  readonly snapshotLimits?: SnapshotLimits;
   readonly expiry?: Expiry;
   readonly terminatedRetentionMs?: number;
   readonly ports?: readonly Port[];
@@ -353,6 +366,8 @@ export interface Wanted {
   living(workspace: WorkspaceName, name: SandboxName): Promise<Sandbox | undefined>;
   /** creating → ready. */
   becameReady(who: Incarnation, atMs: number): Promise<Sandbox | undefined>;
+  /** ready → ready, with this generation, if it is a greater one: of the same instance where it is, whose older generations are no more. */
+  raise(who: Incarnation, more: { generation: Generation; atMs: number }): Promise<Sandbox | undefined>;
   /** `from` → creating as the next incarnation, which is no fork any more, the old one to be ended; `env` replaces the env. */
   supersede(who: Incarnation, next: Successor): Promise<Sandbox | undefined>;
   /** creating, and never ready → no row at all; the incarnation is to be ended. */
@@ -364,11 +379,14 @@ export interface Wanted {
   ): Promise<Sandbox | undefined>;
   /** ready → failed, with the reason; nothing is ended: its node keeps its files until it is terminated. */
   failKept(who: Incarnation, more: { reason: string; atMs: number }): Promise<Sandbox | undefined>;
-  /** living or failed → terminated; its previews go; the incarnation is to be ended. With `who`, only that incarnation. */
+  /**
+   * living or failed → terminated; its previews go, and unless they are to be kept its snapshots; the incarnation is to be ended. With `who`, only that
+   * incarnation.
+   */
   terminate(
     workspace: WorkspaceName,
     name: SandboxName,
-    more: { reason: string; atMs: number; who?: Incarnation },
+    more: { reason: string; atMs: number; who?: Incarnation; keepSnapshots?: boolean },
   ): Promise<Sandbox | undefined>;
   revise(
     workspace: WorkspaceName,
@@ -391,6 +409,35 @@ export interface Wanted {
   /** Those not known to have ended; with ids, of these also the ended ones. */
   endings(filter: { nodeId?: NodeId; instanceIds?: readonly InstanceId[] }): Promise<readonly Ending[]>;
   ended(who: Incarnation, atMs: number): Promise<void>;
-  /** Deletes terminated rows past their retention, endings ended before `endedBeforeMs`, lapsed idempotency keys. Answers how many rows. */
+  /** Deletes terminated rows past their retention, snapshots that ended with their sandbox, endings ended before `endedBeforeMs`, lapsed idempotency keys. Answers how many rows. */
   sweep(at: { nowMs: number; endedBeforeMs: number }): Promise<number>;
+}
+
+// ---------------------------------------------------------------------------------------------------------------- snapshots
+
+/** A snapshot that somebody asked for. What it holds lies on its node; the record lets it outlive its sandbox. */
+export interface SnapshotRecord {
+  /** Its id on the node, too; never used twice. */
+  readonly id: string;
+  readonly name?: string;
+  readonly atMs: number;
+  readonly bytes?: number;
+  readonly by?: string;
+  /** Whose it is, as that was when the snapshot was made: so is what is made of it. */
+  readonly sandbox: Sandbox;
+  /** Its sandbox was ended then, and it was not. */
+  readonly keptSinceMs?: number;
+}
+
+/** What an instance did for a while. */
+export type UsedStretch = Pick<UsageInterval, 'tier' | 'fromMs' | 'toMs'>;
+
+/** Snapshots are there as long as their sandbox is, which may have failed, or for as long as they are kept without it. */
+export interface SnapshotBook {
+  /** Twice is once. False: its sandbox is not ready any more. */
+  put(record: SnapshotRecord): Promise<boolean>;
+  find(workspace: WorkspaceName, id: string): Promise<SnapshotRecord | undefined>;
+  /** The env that its sandbox had. */
+  envOf(workspace: WorkspaceName, id: string): Promise<Readonly<Record<string, string>> | undefined>;
+  drop(workspace: WorkspaceName, id: string): Promise<SnapshotRecord | undefined>;
 }

@@ -29,15 +29,18 @@ export interface Api {
   store(name: string): Promise<{ state: string; tookMs: number; reason?: string }>;
   /** Undefined where this build has no such tier. */
   lean(name: string): Promise<{ state: string; tookMs: number; reason?: string } | undefined>;
-  delete(name: string): Promise<SandboxFacts>;
+  delete(name: string, how?: { keepSnapshots: boolean }): Promise<SandboxFacts>;
   snapshot(name: string, snapshot: string): Promise<SnapshotFacts>;
   snapshots(name: string): Promise<SnapshotFacts[]>;
   restore(name: string, snapshot: string): Promise<{ before?: SnapshotFacts; tookMs: number }>;
-  deleteSnapshot(name: string, snapshot: string): Promise<SnapshotFacts>;
+  deleteSnapshot(name: string | undefined, snapshot: string): Promise<SnapshotFacts>;
+  history(name: string): Promise<{ what: string; told: string; id?: string }[]>;
   fork(
-    name: string,
+    name: string | undefined,
     how: { as: string; count: number; snapshot?: string },
-  ): Promise<{ forks: SandboxFacts[]; failed: object[] }>;
+  ): Promise<{ forks: SandboxFacts[]; failed: object[]; snapshot: string }>;
+  /** The oldest first, as the node signed them. */
+  receipts(name: string): Promise<{ signed: string }[]>;
   nodes(): Promise<{ id: string; pool: { template: string; ready: number; target: number }[] }[]>;
 }
 
@@ -57,12 +60,14 @@ export function api(stack: Stack): Api {
     resume: (name) => mutate('sandboxes.resume', { name }),
     store: (name) => mutate('sandboxes.store', { name }),
     lean: (name) => mutate<{ state: string; tookMs: number }>('sandboxes.lean', { name }).catch(notOffered),
-    delete: (name) => mutate('sandboxes.delete', { name }),
+    delete: (name, how) => mutate('sandboxes.delete', { name, ...how }),
     snapshot: (name, snapshot) => mutate('snapshots.create', { name, snapshot }),
     snapshots: (name) => query('snapshots.list', { name }),
     restore: (name, snapshot) => mutate('snapshots.restore', { name, snapshot }),
+    history: (name) => query('sandboxes.history', { name }),
     deleteSnapshot: (name, snapshot) => mutate('snapshots.delete', { name, snapshot }),
     fork: (name, how) => mutate('sandboxes.fork', { name, ...how }),
+    receipts: (name) => query('receipts.list', { name }),
     nodes: () => query('nodes.list'),
   };
 }

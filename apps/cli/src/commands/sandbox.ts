@@ -28,6 +28,10 @@ export function addSandboxCommands(torpor: Command): Command {
     .option('--disk <MiB>', 'disk limit', wholeNumber)
     .option('--env <NAME=value>', 'environment of every process; repeatable', collect)
     .option('--label <name=value>', 'label; repeatable', collect)
+    .option('--snapshots-max <n>', 'keep so many of the snapshots that are asked for', wholeNumber)
+    .option('--snapshots-days <n>', '… and none that is older', wholeNumber)
+    .option('--snapshots-size <MiB>', '… and no more of them than take this of the disk', wholeNumber)
+    .option('--keep-stores <n>', 'keep so many of the images that it slept in, to go back to', wholeNumber)
     .option('--idle <seconds>', 'fall asleep after so long without use; 0: never by itself', wholeNumber)
     .option(...json)
     .action(async (name: string | undefined, options: CreateOptions) => {
@@ -82,12 +86,15 @@ export function addSandboxCommands(torpor: Command): Command {
   sandbox
     .command('delete')
     .alias('rm')
-    .description('end it; its memory, processes and files are gone')
+    .description('end it; its memory, processes, files and snapshots are gone')
     .argument('<name...>')
+    .option('--keep-snapshots', 'but for the snapshots that somebody asked for')
     .option(...json)
-    .action(async (names: string[], options: { json?: boolean }) => {
+    .action(async (names: string[], options: { json?: boolean; keepSnapshots?: boolean }) => {
+      const { keepSnapshots = false } = options;
       for (const name of names) {
-        const ended = await using((client) => client.api.sandboxes.delete.mutate({ name: asName(name) }));
+        const ask = { name: asName(name), keepSnapshots };
+        const ended = await using((client) => client.api.sandboxes.delete.mutate(ask));
         print(options.json, ended, () => `${name} is gone`);
       }
     });
@@ -191,7 +198,22 @@ interface CreateOptions {
   readonly env?: string[];
   readonly label?: string[];
   readonly idle?: number;
+  readonly snapshotsMax?: number;
+  readonly snapshotsDays?: number;
+  readonly snapshotsSize?: number;
+  readonly keepStores?: number;
   readonly json?: boolean;
+}
+
+/** Only what is said: for the rest its node's limits hold. */
+function limitsOf({ snapshotsMax, snapshotsDays, snapshotsSize, keepStores }: CreateOptions) {
+  const limits = {
+    ...(snapshotsMax === undefined ? {} : { askedMax: snapshotsMax }),
+    ...(snapshotsDays === undefined ? {} : { askedMs: snapshotsDays * 86_400_000 }),
+    ...(snapshotsSize === undefined ? {} : { askedBytes: snapshotsSize * 2 ** 20 }),
+    ...(keepStores === undefined ? {} : { storesMax: keepStores }),
+  };
+  return Object.keys(limits).length === 0 ? {} : { snapshotLimits: limits };
 }
 
 function createInput(name: string | undefined, options: CreateOptions) {
@@ -208,6 +230,7 @@ function createInput(name: string | undefined, options: CreateOptions) {
               ? ({ kind: 'never' } as const)
               : ({ kind: 'after', idleMs: options.idle * 1000 } as const),
         }),
+    ...limitsOf(options),
     env: pairs('--env', options.env),
     labels: pairs('--label', options.label),
   };

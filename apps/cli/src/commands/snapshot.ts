@@ -1,5 +1,6 @@
 /** Points in a sandbox's life: made, gone back to, forked, told of. */
 import type { SnapshotView } from '@torpor/api';
+import { Failure } from '@torpor/kernel';
 import type { Command } from 'commander';
 import { using } from '../client/client.ts';
 import { ago, table } from '../client/table.ts';
@@ -28,20 +29,29 @@ export function addSnapshotCommands(torpor: Command): void {
   snapshot
     .command('list')
     .alias('ls')
-    .description('the snapshots of a sandbox, the oldest first')
-    .argument('<sandbox>')
+    .description('the snapshots of a sandbox, the oldest first; without a name, all that somebody asked for')
+    .argument('[sandbox]')
     .option(...json)
-    .action(async (name: string, options: Json) => {
-      const items = await using((client) => client.api.snapshots.list.query({ name: asName(name) }));
-      print(options.json, items, () => (items.length === 0 ? `${name} has no snapshots.` : listing(items, Date.now())));
+    .action(async (name: string | undefined, options: Json) => {
+      const which = name === undefined ? {} : { name: asName(name) };
+      const items = await using((client) => client.api.snapshots.list.query(which));
+      print(options.json, items, () =>
+        items.length === 0 ? `${name ?? 'The workspace'} has no snapshots.` : listing(items, Date.now()),
+      );
     });
   snapshot
     .command('restore')
-    .description('make the sandbox what it was then; what it is now is kept as another snapshot')
-    .argument('<sandbox>')
-    .argument('<snapshot>', 'its name or id')
+    .description(
+      'make the sandbox what it was then, and keep what it is now as another snapshot; or make a new one of it',
+    )
+    .argument('<sandbox>', 'with --as and nothing else: the id of a snapshot, whose sandbox may be gone')
+    .argument('[snapshot]', 'its name or id')
+    .option('--as <name>', 'leave the sandbox alone, and make a new one of this name')
     .option(...json)
-    .action(async (name: string, which: string, options: Json) => {
+    .action(async (name: string, which: string | undefined, options: Json & { as?: string }) => {
+      if (options.as !== undefined)
+        return await restoreAs(options.as, which === undefined ? { id: name } : { name, which }, options);
+      if (which === undefined) throw new Failure('bad_request', 'which snapshot? torpor snapshot list lists them');
       const ask = { name: asName(name), snapshot: which };
       const done = await using((client) => client.api.snapshots.restore.mutate(ask));
       const kept = done.before ? `; before that it was ${done.before.id}` : '';
@@ -51,13 +61,15 @@ export function addSnapshotCommands(torpor: Command): void {
     .command('delete')
     .alias('rm')
     .description('let it go; its space is free')
-    .argument('<sandbox>')
-    .argument('<snapshot...>', 'names or ids')
+    .argument('<sandbox>', 'alone: the id of a snapshot, whose sandbox may be gone')
+    .argument('[snapshot...]', 'names or ids')
     .option(...json)
     .action(async (name: string, which: string[], options: Json) => {
-      for (const one of which) {
-        const gone = await using((client) => client.api.snapshots.delete.mutate({ name: asName(name), snapshot: one }));
-        print(options.json, gone, () => `${one} is gone`);
+      const asks =
+        which.length === 0 ? [{ snapshot: name }] : which.map((snapshot) => ({ name: asName(name), snapshot }));
+      for (const ask of asks) {
+        const gone = await using((client) => client.api.snapshots.delete.mutate(ask));
+        print(options.json, gone, () => `${ask.snapshot} is gone`);
       }
     });
   torpor
@@ -88,20 +100,30 @@ export function addSnapshotCommands(torpor: Command): void {
     });
   torpor
     .command('history')
-    .description('where a sandbox came from, and the points that it can go back to')
+    .description('what befell a sandbox, the oldest first; where there is an id, it can go back there')
     .argument('<name>')
     .option(...json)
     .action(async (name: string, options: Json) => {
-      const { view, items } = await using(async (client) => ({
-        view: await client.api.sandboxes.get.query({ name: asName(name) }),
-        items: await client.api.snapshots.list.query({ name: asName(name) }),
-      }));
-      const origin = view.origin ? `forked from ${view.origin.name} (${view.origin.snapshot})` : 'created';
+      const points = await using((client) => client.api.sandboxes.history.query({ name: asName(name) }));
       const now = Date.now();
-      print(options.json, { createdAtMs: view.createdAtMs, origin: view.origin, snapshots: items }, () =>
-        [`${ago(view.createdAtMs, now)} ago: ${origin}`, ...items.map((one) => told(one, now))].join('\n'),
+      print(options.json, points, () =>
+        table(
+          ['WHEN', 'AGE', 'WHAT', 'ID'],
+          points.map(({ atMs, told, id }) => [new Date(atMs).toISOString(), ago(atMs, now), told, id ?? '']),
+        ),
       );
     });
+}
+
+async function restoreAs(
+  as: string,
+  from: { readonly id: string } | { readonly name: string; readonly which: string },
+  options: Json,
+): Promise<void> {
+  const source = 'id' in from ? { snapshot: from.id } : { name: asName(from.name), snapshot: from.which };
+  const ask = { ...source, as: asName(as), count: 1, env: {} };
+  const made = await using((client) => client.api.sandboxes.fork.mutate(ask));
+  print(options.json, made, () => made.forks.map(({ name, url }) => `${name} is ready: ${url}`).join('\n'));
 }
 
 interface ForkOptions extends Json {
@@ -112,24 +134,30 @@ interface ForkOptions extends Json {
 }
 
 function listing(items: readonly SnapshotView[], nowMs: number): string {
+  const withOwners = items.some(({ of }) => of !== undefined);
   const rows = items.map((one) => [
     one.id,
     one.name ?? '',
+    ...(withOwners ? [ownerOf(one)] : []),
     one.state,
     WHY[one.because],
     one.bytes === undefined ? '' : mib(one.bytes),
     ago(one.atMs, nowMs),
   ]);
-  return table(['ID', 'NAME', 'STATE', 'WHY', 'SIZE', 'AGE'], rows);
+  return table(['ID', 'NAME', ...(withOwners ? ['OF'] : []), 'STATE', 'WHY', 'SIZE', 'AGE'], rows);
 }
 
-const WHY = { asked: 'asked for', fork: 'for a fork', restore: 'before a restore', death: 'before it died' } as const;
-
-function told(one: SnapshotView, nowMs: number): string {
-  const what = one.name === undefined ? one.id : `"${one.name}" (${one.id})`;
-  const state = one.state === 'ready' ? '' : `, ${one.state}${one.reason === undefined ? '' : `: ${one.reason}`}`;
-  return `${ago(one.atMs, nowMs)} ago: snapshot ${what}, ${WHY[one.because]}${sizeOf(one)}${state}`;
+function ownerOf({ of, keptSinceMs }: SnapshotView): string {
+  return `${of ?? ''}${keptSinceMs === undefined ? '' : ' (ended)'}`;
 }
+
+const WHY = {
+  asked: 'asked for',
+  fork: 'for a fork',
+  restore: 'before a restore',
+  store: 'slept in',
+  death: 'before it died',
+} as const;
 
 function sizeOf({ bytes }: SnapshotView): string {
   return bytes === undefined ? '' : `, ${mib(bytes)}`;

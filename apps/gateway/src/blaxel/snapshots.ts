@@ -57,7 +57,14 @@ export function snapshotRows({ sandboxes }: SnapshotRowsParts): Row[] {
       audit: 'snapshot.delete',
       handle: async (ask) => {
         const of = await theOne(ask);
-        return toBlaxelSnapshot(await sandboxes.deleteSnapshot(of, which(ask), ask.exchange.span.traceparent), of);
+        return toBlaxelSnapshot(
+          await sandboxes.dropSnapshot(
+            of.workspace,
+            { of: of.name, snapshot: which(ask) },
+            ask.exchange.span.traceparent,
+          ),
+          of,
+        );
       },
     },
     {
@@ -78,8 +85,15 @@ export function snapshotRows({ sandboxes }: SnapshotRowsParts): Row[] {
       audit: 'sandbox.fork',
       handle: async (ask) => {
         const { as, env, snapshot: from } = need(parseBlaxelForkAsk(await ask.json()));
-        const how = { as, env, by: ask.caller.key.subject, ...(from === undefined ? {} : { snapshot: from }) };
-        const { sandbox, snapshot } = await sandboxes.fork(await theOne(ask), how, ask.exchange.span.traceparent);
+        const { workspace, name } = await theOne(ask);
+        const how = {
+          of: name,
+          as,
+          env,
+          by: ask.caller.key.subject,
+          ...(from === undefined ? {} : { snapshot: from }),
+        };
+        const { sandbox, snapshot } = await sandboxes.fork(workspace, how, ask.exchange.span.traceparent);
         return { name: sandbox.name, snapshotId: snapshot, type: 'sandbox' };
       },
     },

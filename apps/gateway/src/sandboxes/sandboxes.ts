@@ -3,17 +3,19 @@ import type { Wire } from '@torpor/bus';
 import {
   createSandbox,
   deleteSandbox,
-  deleteSnapshot,
+  dropSnapshot,
   forkSandbox,
   listReceipts,
   listSnapshots,
-  makeSnapshot,
   pauseInstance,
   receiptKey,
-  restoreSnapshot,
+  restoreSandbox,
+  snapshotSandbox,
   resumeInstance,
   storeInstance,
+  tellHistory,
   updateSandbox,
+  type InstanceEvent,
   type InstanceState,
   type NodeId,
   type Sandbox,
@@ -41,13 +43,20 @@ export interface Sandboxes {
   /** Rejects with `not_found` unless it lives. */
   living(workspace: WorkspaceName, name: SandboxName): Promise<Sandbox>;
   update(workspace: WorkspaceName, name: SandboxName, change: Change, traceparent: string): Promise<Sandbox>;
-  delete(workspace: WorkspaceName, name: SandboxName, traceparent: string): Promise<Sandbox>;
+  delete(
+    workspace: WorkspaceName,
+    name: SandboxName,
+    traceparent: string,
+    how?: { readonly keepSnapshots: boolean },
+  ): Promise<Sandbox>;
   pause(sandbox: Sandbox, traceparent: string): Promise<{ state: InstanceState; tookMs: number }>;
   resume(
     sandbox: Sandbox,
     traceparent: string,
     how?: { readonly filesOnly: boolean },
   ): Promise<z.infer<typeof resumeInstance.reply>>;
+  /** What its node has written down of it. */
+  events(sandbox: Sandbox, traceparent: string): Promise<InstanceEvent[]>;
   /** Of its last wakes from disk, the oldest first. */
   receipts(sandbox: Sandbox, traceparent: string): Promise<SignedReceipt[]>;
   /** What the node signs them with. */
@@ -63,11 +72,16 @@ export interface Sandboxes {
     snapshot: string,
     traceparent: string,
   ): Promise<{ snapshot: Snapshot; before?: Snapshot | undefined; tookMs: number }>;
-  deleteSnapshot(sandbox: Sandbox, snapshot: string, traceparent: string): Promise<Snapshot>;
-  /** Resolves when the fork is usable, with the snapshot that it was made from. */
+  /** Without `of`, one of the workspace's by its id, whose sandbox may have ended. */
+  dropSnapshot(
+    workspace: WorkspaceName,
+    which: { of?: SandboxName; snapshot: string },
+    traceparent: string,
+  ): Promise<Snapshot>;
+  /** Resolves when the fork is usable, with the snapshot that it was made from. Without `of`, of a snapshot by its id, whose sandbox may have ended. */
   fork(
-    parent: Sandbox,
-    how: ForkAsk & { readonly by: string },
+    workspace: WorkspaceName,
+    how: ForkAsk & { readonly of?: SandboxName; readonly by: string },
     traceparent: string,
   ): Promise<{ sandbox: Sandbox; snapshot: string }>;
 }
@@ -110,9 +124,9 @@ export function openSandboxes(parts: {
       routes.forget(workspace, name);
       return sandbox;
     },
-    async delete(workspace, name, traceparent) {
-      const reason = 'asked for';
-      const { sandbox } = await wire.ask(deleteSandbox, { workspace, name, reason }, { traceparent });
+    async delete(workspace, name, traceparent, { keepSnapshots } = { keepSnapshots: false }) {
+      const ask = { workspace, name, reason: 'asked for', keepSnapshots };
+      const { sandbox } = await wire.ask(deleteSandbox, ask, { traceparent });
       routes.forget(workspace, name);
       return sandbox;
     },
@@ -120,26 +134,33 @@ export function openSandboxes(parts: {
       wire.ask(pauseInstance, { instanceId, generation }, { node: nodeId, traceparent }),
     resume: ({ instanceId, generation, nodeId }, traceparent, how) =>
       wire.ask(resumeInstance, { instanceId, generation, ...how }, { node: nodeId, traceparent }),
+    events: async ({ instanceId, generation, nodeId }, traceparent) =>
+      (await wire.ask(tellHistory, { instanceId, generation }, { node: nodeId, traceparent })).events,
     receipts: async ({ instanceId, generation, nodeId }, traceparent) =>
       (await wire.ask(listReceipts, { instanceId, generation }, { node: nodeId, traceparent })).receipts,
     receiptKey: async (nodeId, traceparent) => (await wire.ask(receiptKey, {}, { node: nodeId, traceparent })).key,
     store: ({ instanceId, generation, nodeId }, traceparent) =>
       wire.ask(storeInstance, { instanceId, generation }, { node: nodeId, traceparent }),
-    async snapshot({ instanceId, generation, nodeId }, how, traceparent) {
-      const ask = { instanceId, generation, because: 'asked' as const, ...how };
-      return (await wire.ask(makeSnapshot, ask, { node: nodeId, traceparent })).snapshot;
+    async snapshot({ workspace, name }, { by, name: called }, traceparent) {
+      const ask = { workspace, name, by, ...(called === undefined ? {} : { snapshot: called }) };
+      return (await wire.ask(snapshotSandbox, ask, { traceparent })).snapshot;
     },
     async snapshots({ instanceId, generation, nodeId }, traceparent) {
       return (await wire.ask(listSnapshots, { instanceId, generation }, { node: nodeId, traceparent })).snapshots;
     },
-    restore: ({ instanceId, generation, nodeId }, snapshot, traceparent) =>
-      wire.ask(restoreSnapshot, { instanceId, generation, snapshot }, { node: nodeId, traceparent }),
-    async deleteSnapshot({ instanceId, generation, nodeId }, snapshot, traceparent) {
-      const ask = { instanceId, generation, snapshot };
-      return (await wire.ask(deleteSnapshot, ask, { node: nodeId, traceparent })).snapshot;
+    async restore({ workspace, name }, snapshot, traceparent) {
+      const asked = wire.ask(restoreSandbox, { workspace, name, snapshot }, { traceparent });
+      // Whatever became of it, the generation may be another now.
+      const { sandbox, route, ...restored } = await asked.finally(() => routes.forget(workspace, name));
+      routes.learn(sandbox, route);
+      return restored;
     },
-    async fork({ workspace, name }, { by, ...how }, traceparent) {
-      const ask = { workspace, name, ...how, createdBy: by };
+    async dropSnapshot(workspace, { of, snapshot }, traceparent) {
+      const ask = { workspace, snapshot, ...(of === undefined ? {} : { name: of }) };
+      return (await wire.ask(dropSnapshot, ask, { traceparent })).snapshot;
+    },
+    async fork(workspace, { by, of, ...how }, traceparent) {
+      const ask = { workspace, ...(of === undefined ? {} : { name: of }), ...how, createdBy: by };
       const { sandbox, route, snapshot } = await wire.ask(forkSandbox, ask, { traceparent });
       routes.learn(sandbox, route);
       return { sandbox, snapshot };

@@ -14,12 +14,13 @@ export async function forksOf(
   { caller, traceparent }: { readonly caller: Caller; readonly traceparent: string },
   { name, as, count, env, snapshot: given }: ForkInput,
 ): Promise<{ snapshot: string; made: Sandbox[]; failed: ForksView['failed'] }> {
-  const parent = await sandboxes.living(caller.workspace, name);
+  if (name !== undefined) await sandboxes.living(caller.workspace, name);
   const names = namesOf(as, count);
   const fork = (own: SandboxName | undefined, snapshot: string | undefined) =>
     sandboxes.fork(
-      parent,
+      caller.workspace,
       {
+        ...(name === undefined ? {} : { of: name }),
         env,
         by: caller.key.subject,
         ...(own === undefined ? {} : { as: own }),

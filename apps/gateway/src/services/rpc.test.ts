@@ -91,6 +91,30 @@ describe('first-party clients', () => {
     expect(await client.snapshots.list.query(named('parent'))).toEqual([]);
   });
 
+  it('tell the history of a sandbox, with the points that it can go back to', async () => {
+    const client = clientOf();
+    await client.sandboxes.create.mutate(named('aged'));
+    const { id } = await client.snapshots.create.mutate({ ...named('aged'), snapshot: 'one' });
+    await client.sandboxes.fork.mutate({ ...named('aged'), as: SandboxName.parse('aged-child'), snapshot: id });
+    const points = await client.sandboxes.history.query(named('aged'));
+    expect(points.map(({ what }) => what)).toEqual(['stored', 'created', 'fork']);
+    expect(points.at(-1)?.told).toBe('forked into aged-child');
+  });
+
+  it('keep snapshots beyond their sandbox where that is asked, list them, and make another sandbox of one', async () => {
+    const client = clientOf();
+    await client.sandboxes.create.mutate(named('brief'));
+    const { id } = await client.snapshots.create.mutate({ ...named('brief'), snapshot: 'last' });
+    await client.sandboxes.delete.mutate({ ...named('brief'), keepSnapshots: true });
+    const kept = (await client.snapshots.list.query({})).filter((one) => one.id === id);
+    expect(kept).toMatchObject([{ id, name: 'last', of: 'brief', keptSinceMs: expect.any(Number) }]);
+    const { forks } = await client.sandboxes.fork.mutate({ snapshot: id, as: SandboxName.parse('again') });
+    expect(forks).toMatchObject([{ name: 'again', origin: { name: 'brief', snapshot: id } }]);
+    await client.snapshots.delete.mutate({ snapshot: id });
+    expect((await client.snapshots.list.query({})).map((one) => one.id)).not.toContain(id);
+    await expect(client.sandboxes.fork.mutate({ env: {} })).rejects.toThrow(/expected the name of a sandbox/);
+  });
+
   it('make keys that open, and revoke them', async () => {
     const client = clientOf();
     const { key, text } = await client.keys.create.mutate({ name: 'ci', role: 'member', scopes: ['sandboxes:read'] });

@@ -1,10 +1,10 @@
 /** First-party services (packages/api) bound to one admitted caller. */
-import type { ApiContext, EventView, KeyView, SandboxView, Services } from '@torpor/api';
-import { isAsleep, type Sandbox, type SandboxAsk } from '@torpor/contracts';
+import type { ApiContext, EventView, KeyView, SandboxView, Services, SnapshotView } from '@torpor/api';
+import { isAsleep, Receipt, type Sandbox, type SandboxAsk } from '@torpor/contracts';
 import { DEFAULT_IMAGE, dataPlaneUrl, resolveBlaxelImage, standingOf } from '@torpor/dialects';
 import { Failure, type Chance, type Clock } from '@torpor/kernel';
 import { mayGrant } from '@torpor/policy';
-import { mintKey, type ApiKey, type SandboxShelf, type Store } from '@torpor/store';
+import { mintKey, type ApiKey, type SandboxShelf, type SnapshotRecord, type Store } from '@torpor/store';
 import type { Admission, Caller } from '../callers/admission.ts';
 import type { Keyring } from '../callers/keyring.ts';
 import type { Audit } from '../control/audit.ts';
@@ -14,6 +14,7 @@ import type { Offers } from '../sandboxes/offer.ts';
 import { pagesOf } from '../sandboxes/pages.ts';
 import type { Sandboxes } from '../sandboxes/sandboxes.ts';
 import { forksOf } from './forks.ts';
+import { historyOf } from './history.ts';
 import { watchEvents } from './watch-events.ts';
 
 export interface ServicesParts {
@@ -35,6 +36,8 @@ export interface Asked {
   readonly traceId: string;
 }
 
+/** The ledger closes one each minute. */
+const STRETCHES_MAX = 5_000;
 const TERMINATED_RETENTION_MS = 5 * 60_000;
 
 export function apiContext(parts: ServicesParts, asked: Asked): ApiContext {
@@ -87,11 +90,24 @@ function servicesFor(parts: ServicesParts, asked: Asked): Services {
           .map((sandbox) => show(sandbox, states.get(sandbox.instanceId)));
         return { items, total: page.total, ...(page.nextCursor === undefined ? {} : { nextCursor: page.nextCursor }) };
       },
-      delete: ({ name }) =>
+      async history({ name }) {
+        const sandbox = await sandboxes.living(workspace, name);
+        const { instanceId } = sandbox;
+        const [events, snapshots, receipts, stretches, forks] = await Promise.all([
+          sandboxes.events(sandbox, traceparent),
+          sandboxes.snapshots(sandbox, traceparent),
+          sandboxes.receipts(sandbox, traceparent),
+          shelf.usage.stretches({ instanceId, limit: STRETCHES_MAX }),
+          shelf.sandboxes.forksOf(instanceId),
+        ]);
+        const opened = receipts.map(({ signed }) => Receipt.parse(JSON.parse(signed)));
+        return historyOf({ sandbox, events, snapshots, receipts: opened, stretches, forks });
+      },
+      delete: ({ name, keepSnapshots }) =>
         during(
           'sandbox.delete',
           () => name,
-          async () => show(await sandboxes.delete(workspace, name, traceparent)),
+          async () => show(await sandboxes.delete(workspace, name, traceparent, { keepSnapshots })),
         ),
       pause: ({ name }) =>
         during(
@@ -117,7 +133,7 @@ function servicesFor(parts: ServicesParts, asked: Asked): Services {
       fork: (input) =>
         during(
           'sandbox.fork',
-          () => input.name,
+          () => input.name ?? input.snapshot,
           async () => {
             const { made, ...rest } = await forksOf(sandboxes, asked, input);
             return { ...rest, forks: made.map((sandbox) => show(sandbox)) };
@@ -138,7 +154,10 @@ function servicesFor(parts: ServicesParts, asked: Asked): Services {
             return sandboxes.snapshot(await sandboxes.living(workspace, name), how, traceparent);
           },
         ),
-      list: async ({ name }) => [...(await sandboxes.snapshots(await sandboxes.living(workspace, name), traceparent))],
+      list: async ({ name }) => {
+        if (name === undefined) return (await shelf.snapshots.list()).map(recordView);
+        return [...(await sandboxes.snapshots(await sandboxes.living(workspace, name), traceparent))];
+      },
       restore: ({ name, snapshot }) =>
         during(
           'snapshot.restore',
@@ -148,8 +167,11 @@ function servicesFor(parts: ServicesParts, asked: Asked): Services {
       delete: ({ name, snapshot }) =>
         during(
           'snapshot.delete',
-          () => name,
-          async () => sandboxes.deleteSnapshot(await sandboxes.living(workspace, name), snapshot, traceparent),
+          () => name ?? snapshot,
+          async () => {
+            const which = { snapshot, ...(name === undefined ? {} : { of: name }) };
+            return await sandboxes.dropSnapshot(workspace, which, traceparent);
+          },
         ),
     },
     keys: {
@@ -225,6 +247,7 @@ async function askOf(
     labels: input.labels,
     ...(input.displayName === undefined ? {} : { displayName: input.displayName }),
     idle: input.idle ?? offer.idle,
+    ...(input.snapshotLimits ? { snapshotLimits: input.snapshotLimits } : {}),
     expiry: input.expiry,
     terminatedRetentionMs: TERMINATED_RETENTION_MS,
     extra: {},
@@ -300,6 +323,20 @@ function sandboxView(sandbox: Sandbox, publicUrl: string, live: LiveState | unde
     ...(reason === undefined ? {} : { reason }),
     lastUsedAtMs: Math.max(sandbox.lastUsedAtMs, live?.lastUsedAtMs ?? 0),
     url: dataPlaneUrl(publicUrl, sandbox.workspace, sandbox.name),
+  };
+}
+
+function recordView({ id, name, atMs, bytes, by, sandbox, keptSinceMs }: SnapshotRecord): SnapshotView {
+  return {
+    id,
+    because: 'asked',
+    state: 'ready',
+    atMs,
+    of: sandbox.name,
+    ...(name === undefined ? {} : { name }),
+    ...(bytes === undefined ? {} : { bytes }),
+    ...(by === undefined ? {} : { by }),
+    ...(keptSinceMs === undefined ? {} : { keptSinceMs }),
   };
 }
 

@@ -23,7 +23,7 @@ export interface HeartbeatOptions {
   tell(): Promise<Beat>;
   /** The scheduler answered a beat that was sent at `sentMs` (monotonic). */
   answered(sentMs: number, leaseMs: number): void;
-  unwanted(instance: { instanceId: InstanceId; generation: Generation }): void;
+  unwanted(instance: { instanceId: InstanceId; generation: Generation; keep?: string[] | undefined }): void;
 }
 
 export class Heartbeat {

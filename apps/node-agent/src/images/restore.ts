@@ -20,6 +20,8 @@ export interface CameBack {
   readonly guest: Guest;
   readonly from: 'image' | 'files';
   readonly image: KeptImage | undefined;
+  /** It is what somebody asked it to go back to. */
+  readonly isAsked: boolean;
   /** From when on nothing of it is left, ms since the epoch; `undefined` when nothing was lost. From `files`, its memory is lost whole. */
   readonly lostSinceMs: number | undefined;
   /** What was looked at before anybody is let in; nothing of one that comes from its files. */
@@ -42,7 +44,7 @@ export async function restoreOnHost(parts: Parts, body: Body, sleeper: Sleeper):
     if (tried.kind === 'runs') {
       const isAsked = rewound?.image === image.image; // somebody wants it back, and knows what that means
       const lostSinceMs = rests === 'elsewhere' && !isAsked ? image.atMs : undefined;
-      return { guest: tried.guest, from: 'image', image, lostSinceMs, checks: tried.checks, refused };
+      return { guest: tried.guest, from: 'image', image, isAsked, lostSinceMs, checks: tried.checks, refused };
     }
     const { reason } = tried;
     parts.events.imageRefused({ ...whoIs(sleeper), image: image.image, reason });
@@ -161,7 +163,7 @@ async function boot(
   }
   await shelving.done({ operation: 'boot', process: await processOf(parts, body) }, { durable: true });
   const guest = guestOf(parts, body, claim.token);
-  return { guest, from: 'files', image: undefined, lostSinceMs: 0, checks: [] };
+  return { guest, from: 'files', image: undefined, isAsked: false, lostSinceMs: 0, checks: [] };
 }
 
 async function processOf(parts: Parts, { hostId }: Body) {

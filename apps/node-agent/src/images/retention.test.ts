@@ -30,3 +30,17 @@ it.each<[string, SnapshotPolicy, string]>([
       .join(' '),
   ).toBe(gone);
 });
+
+it.each<[SnapshotPolicy, string]>([
+  [{ automaticMax: 3 }, ''],
+  [{ automaticMax: 3, storesMax: 1 }, 'store-1'],
+  [{ automaticMax: 1, storesMax: 2 }, ''],
+  [{ automaticMax: 3, automaticMs: 800 }, 'store-1'],
+])('lets go of what it slept in by a number of its own: %j', (policy, gone) => {
+  const stores = [kept('store-1', 'store', 150), kept('store-2', 'store', 350), kept('fork-1', 'fork', 400)];
+  expect(
+    outlived(stores, policy, NOW_MS)
+      .map(({ image }) => image)
+      .join(' '),
+  ).toBe(gone);
+});

@@ -10,15 +10,19 @@ export interface SnapshotPolicy {
   readonly askedMax?: number | undefined;
   readonly askedMs?: number | undefined;
   readonly askedBytes?: number | undefined;
+  /** How many of those that it slept in. Absent: as many as of the others that were made by themselves. */
+  readonly storesMax?: number | undefined;
 }
 
 /** The oldest first; each kind by its own limits. */
 export function outlived(snapshots: readonly KeptSnapshot[], policy: SnapshotPolicy, nowMs: number): KeptSnapshot[] {
   const asked = snapshots.filter(({ because }) => because === 'asked');
-  const automatic = snapshots.filter(({ because }) => because !== 'asked');
-  const { automaticMax, automaticMs, askedMax, askedMs, askedBytes } = policy;
+  const stores = snapshots.filter(({ because }) => because === 'store');
+  const automatic = snapshots.filter(({ because }) => because !== 'asked' && because !== 'store');
+  const { automaticMax, automaticMs, askedMax, askedMs, askedBytes, storesMax = automaticMax } = policy;
   return [
     ...beyond(automatic, { max: automaticMax, ms: automaticMs }, nowMs),
+    ...beyond(stores, { max: storesMax, ms: automaticMs }, nowMs),
     ...beyond(asked, { max: askedMax, ms: askedMs, bytes: askedBytes }, nowMs),
   ];
 }

@@ -32,7 +32,10 @@ async function make(
 ) {
   const { shelving } = sleeper;
   const { image, sealedKey, steps, facts } = nextImage(parts, sleeper);
-  const { intent } = await shelving.intend({ operation: 'snapshot', image, sealedKey, note }, steps);
+  const { intent } = await shelving.intend(
+    { operation: 'snapshot', image, sealedKey, note, census: sleeper.census },
+    steps,
+  );
   try {
     const watched = steps.map((step) => (step.name === SAVED ? andThen(step, saved) : step));
     await parts.journal.carryOut(

@@ -14,6 +14,10 @@ export interface Entry {
   readonly claimed: boolean;
   readonly createdAtMs: number | undefined;
   readonly destroying: string | undefined;
+  /** Snapshots that are to outlive its destruction. */
+  readonly keep: readonly string[];
+  /** It was destroyed, and they have. */
+  readonly remains: boolean;
   readonly failed: string | undefined;
   /** Why its process is gone, when it falls back to an image, or to its files, and no wake has done so yet. */
   readonly died: string | undefined;
@@ -29,6 +33,8 @@ export function fold(hostId: InstanceId, lines: readonly Line[]): Entry {
     claimed: false,
     createdAtMs: undefined,
     destroying: undefined,
+    keep: [],
+    remains: false,
     failed: undefined,
     died: undefined,
     shelf: EMPTY_SHELF,
@@ -43,7 +49,11 @@ function step(entry: Entry, line: Line): Entry {
     case 'done':
       return ended(entry, line);
     case 'policy':
-      return entry.claim ? { ...entry, claim: { ...entry.claim, idle: line.idle } } : entry;
+      return entry.claim ? { ...entry, claim: withPolicy(entry.claim, line) } : entry;
+    case 'remains':
+      return { ...entry, remains: true };
+    case 'raised':
+      return entry.claim ? { ...entry, claim: { ...entry.claim, generation: line.generation } } : entry;
     case 'failed':
       return { ...entry, failed: line.reason };
     case 'died':
@@ -58,6 +68,11 @@ function step(entry: Entry, line: Line): Entry {
     case 'step':
       return entry;
   }
+}
+
+/** Limits that are not told stay. */
+export function withPolicy(claim: Claim, { idle, snapshotLimits }: Pick<Claim, 'idle' | 'snapshotLimits'>): Claim {
+  return { ...claim, idle, ...(snapshotLimits ? { snapshotLimits } : {}) };
 }
 
 function ended(entry: Entry, line: DoneLine): Entry {
@@ -84,7 +99,7 @@ function intended(entry: Entry, line: IntentLine): Entry {
     case 'claim':
       return { ...entry, claim: line.claim };
     case 'destroy':
-      return { ...entry, destroying: line.reason };
+      return { ...entry, destroying: line.reason, keep: line.keep ?? [] };
     case 'store':
     case 'snapshot':
     case 'release':

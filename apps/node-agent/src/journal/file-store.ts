@@ -57,6 +57,8 @@ export async function fileJournalStore(dir: string): Promise<JournalStore> {
       );
     },
 
+    read: (hostId) => readIfThere(join(at(hostId), 'log.ndjson')),
+
     async putHint(hostId, text) {
       const path = join(at(hostId), 'hint.json');
       await writeFile(`${path}.new`, text, { mode: 0o600 });

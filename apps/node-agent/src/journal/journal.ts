@@ -2,11 +2,12 @@
  * The node's record of what is (DESIGN §2): every change on the host is *intended* here and fsynced, then done, then written as done.
  * Pause and wake are not journaled: the kernel can be asked. This file is the only place that makes an `Intent`.
  */
-import type { IdlePolicy, InstanceId } from '@torpor/contracts';
+import type { Generation, IdlePolicy, InstanceEvent, InstanceId, SnapshotLimits } from '@torpor/contracts';
 import type { Clock } from '@torpor/kernel';
 import { runSteps, type Intent, type Step } from '@torpor/runtime';
 import { fold, type Entry } from './entry.ts';
 import { noFailpoints, type Failpoints } from './failpoints.ts';
+import { historyOf } from './history.ts';
 import { readHint, type Hint } from './hint.ts';
 import {
   readLines,
@@ -57,13 +58,19 @@ export class Journal {
   }
 
   /** Written again after a restart: twice is once. Makes the journal of an instance that has none. */
-  intendDestroy(hostId: InstanceId, reason: string, steps: readonly Step[]): Promise<Intent> {
+  intendDestroy(
+    hostId: InstanceId,
+    reason: string,
+    steps: readonly Step[],
+    keep: readonly string[] = [],
+  ): Promise<Intent> {
     const line = {
       kind: 'intent',
       operation: 'destroy',
       atMs: this.#clock.nowMs(),
       steps: names(steps),
       reason,
+      ...(keep.length > 0 ? { keep: [...keep] } : {}),
     } as const;
     return this.#intend(hostId, line, true);
   }
@@ -141,8 +148,16 @@ export class Journal {
     return line;
   }
 
-  policyChanged(hostId: InstanceId, idle: IdlePolicy): Promise<void> {
-    return this.#append(hostId, { kind: 'policy', atMs: this.#clock.nowMs(), idle }, { durable: true, first: false });
+  /** Resolves when no older generation can be mistaken for this one any more. */
+  raised(hostId: InstanceId, generation: Generation): Promise<void> {
+    const line = { kind: 'raised', atMs: this.#clock.nowMs(), generation } as const;
+    return this.#append(hostId, line, { durable: true, first: false });
+  }
+
+  policyChanged(hostId: InstanceId, idle: IdlePolicy, snapshotLimits?: SnapshotLimits): Promise<void> {
+    const limits = snapshotLimits ? { snapshotLimits } : {};
+    const line = { kind: 'policy', atMs: this.#clock.nowMs(), idle, ...limits } as const;
+    return this.#append(hostId, line, { durable: true, first: false });
   }
 
   failed(hostId: InstanceId, reason: string): Promise<void> {
@@ -173,11 +188,23 @@ export class Journal {
     await runSteps(written, intent, observed);
   }
 
+  /** The last thing that happens to an instance whose snapshots outlive it. */
+  async remains(hostId: InstanceId, images: readonly string[]): Promise<void> {
+    const line: Line = { kind: 'remains', atMs: this.#clock.nowMs(), images: [...images] };
+    await this.#append(hostId, line, { durable: true, first: false });
+  }
+
   /** The last thing that happens to an instance: it leaves no trace. */
   async forget(hostId: InstanceId): Promise<void> {
     await this.#failpoints.hit('journal:forget:before');
     await this.#store.remove(hostId);
     await this.#failpoints.hit('journal:forget:after');
+  }
+
+  /** What befell it, as far as it was written down. */
+  async history(hostId: InstanceId): Promise<InstanceEvent[]> {
+    const text = await this.#store.read(hostId);
+    return text === undefined ? [] : historyOf(readLines(text));
   }
 
   async read(): Promise<readonly { entry: Entry; hint: Hint | undefined }[]> {

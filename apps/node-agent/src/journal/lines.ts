@@ -2,7 +2,15 @@
  * What a journal says, line by line. A journal is kept per *host id*: the name under which the host knows an
  * instance (its cgroup, netns, disk). A pooled instance has one before anybody knows whose it will be; the claim gives it an instance id and a generation.
  */
-import { Generation, IdlePolicy, InstanceId, SandboxName, Shape, WorkspaceName } from '@torpor/contracts';
+import {
+  Generation,
+  IdlePolicy,
+  InstanceId,
+  SandboxName,
+  Shape,
+  SnapshotLimits,
+  WorkspaceName,
+} from '@torpor/contracts';
 import { z } from 'zod';
 import { CensusShape } from '../receipts/census.ts';
 
@@ -25,6 +33,8 @@ export const Claim = z.object({
   /** Where relative paths start. */
   workdir: z.string(),
   idle: IdlePolicy,
+  /** Where they differ from the node's. */
+  snapshotLimits: SnapshotLimits.optional(),
   /** Its environment, sealed under the node's key: the guest has it, and only who has lost the guest's memory needs it again. */
   sealedEnv: z.string().optional(),
 });
@@ -40,8 +50,11 @@ export type Process = z.infer<typeof Process>;
 /** Why a snapshot is kept, and what somebody calls it. */
 export const SnapshotNote = z.object({
   name: z.string().optional(),
-  /** By itself: to make a `fork` of, before a `restore` replaced what was there, or when a `death` left files that are newer. */
-  because: z.enum(['asked', 'fork', 'restore', 'death']),
+  /**
+   * All but `asked` by itself: to make a `fork` of, before a `restore` replaced what was there, because somebody wants what it slept in (`store`), or when a
+   * `death` left files that are newer.
+   */
+  because: z.enum(['asked', 'fork', 'restore', 'store', 'death']),
   by: z.string().optional(),
 });
 export type SnapshotNote = z.infer<typeof SnapshotNote>;
@@ -52,7 +65,16 @@ const atMs = z.number();
 export const Line = z.union([
   z.object({ kind: z.literal('intent'), operation: z.literal('create'), atMs, steps, spec: Spec }),
   z.object({ kind: z.literal('intent'), operation: z.literal('claim'), atMs, steps, claim: Claim }),
-  z.object({ kind: z.literal('intent'), operation: z.literal('destroy'), atMs, steps, reason: z.string() }),
+  z.object({
+    kind: z.literal('intent'),
+    operation: z.literal('destroy'),
+    atMs,
+    steps,
+    reason: z.string(),
+    keep: z.array(z.string()).optional(),
+  }),
+  /** Nothing is left of it but these snapshots. */
+  z.object({ kind: z.literal('remains'), atMs, images: z.array(z.string()) }),
   z.object({
     kind: z.literal('intent'),
     operation: z.literal('store'),
@@ -71,6 +93,8 @@ export const Line = z.union([
     image: z.string(),
     sealedKey: z.string(),
     note: SnapshotNote,
+    /** What ran and listened when it fell asleep. */
+    census: CensusShape.optional(),
   }),
   z.object({ kind: z.literal('intent'), operation: z.literal('release'), atMs, steps }),
   z.object({
@@ -125,7 +149,9 @@ export const Line = z.union([
   z.object({ kind: z.literal('lives'), atMs, process: Process.optional() }),
   /** Its process is gone, and it falls back to an image, or to its files when it died of being stored, or `ofItself`: by what ran inside. */
   z.object({ kind: z.literal('died'), atMs, reason: z.string(), ofItself: z.boolean().optional() }),
-  z.object({ kind: z.literal('policy'), atMs, idle: IdlePolicy }),
+  z.object({ kind: z.literal('policy'), atMs, idle: IdlePolicy, snapshotLimits: SnapshotLimits.optional() }),
+  /** The record has given it a greater generation: whoever asks for an older one is turned away. */
+  z.object({ kind: z.literal('raised'), atMs, generation: Generation }),
   z.object({ kind: z.literal('failed'), atMs, reason: z.string() }),
 ]);
 export type Line = z.infer<typeof Line>;

@@ -125,6 +125,8 @@ export function shelfAfter(shelf: Shelf, line: Line): Shelf {
       const isAsBefore = shelf.rewound?.image === line.image && shelf.rewound.rested !== 'elsewhere';
       return { ...refused(shelf, line), rests: isAsBefore ? 'image alone' : 'elsewhere', rewound: undefined };
     }
+    case 'remains':
+      return remaining(shelf, line.images);
     case 'died':
       return { ...(line.ofItself ? outlivedByFiles(shelf) : shelf), rests: 'elsewhere' };
     case 'lives':
@@ -132,6 +134,11 @@ export function shelfAfter(shelf: Shelf, line: Line): Shelf {
     default:
       return shelf;
   }
+}
+
+/** When everything else of its instance is gone. */
+export function remaining({ snapshots, count }: Shelf, images: readonly string[]): Shelf {
+  return { ...EMPTY_SHELF, count, snapshots: snapshots.filter(({ image }) => images.includes(image)) };
 }
 
 function refused(shelf: Shelf, { image, isWhole = false }: Extract<Line, { kind: 'damaged' }>): Shelf {
@@ -158,8 +165,8 @@ function begun(shelf: Shelf, line: Extract<Line, { kind: 'intent' }>): Shelf {
       return { ...shelf, trash, count: shelf.count + 1, trying: { image, sealedKey, atMs, census } };
     }
     case 'snapshot': {
-      const { image, sealedKey, atMs, note } = line;
-      return { ...shelf, count: shelf.count + 1, making: [...shelf.making, { image, sealedKey, atMs, note }] };
+      const { image, sealedKey, atMs, note, census } = line;
+      return { ...shelf, count: shelf.count + 1, making: [...shelf.making, { image, sealedKey, atMs, note, census }] };
     }
     case 'release':
       return { ...shelf, rests: 'image' }; // Nothing happens in it from here on, unless a `lives` follows.

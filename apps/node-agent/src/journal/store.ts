@@ -9,6 +9,8 @@ export interface JournalStore {
   append(hostId: InstanceId, line: string, options: { durable: boolean; first: boolean }): Promise<void>;
   /** Every journal that was not removed whole. Cuts off lines that a crash tore, so that the next one begins on a line of its own. */
   readAll(): Promise<readonly { hostId: InstanceId; text: string; hint: string | undefined }[]>;
+  /** One journal that is being written; `undefined`: there is none. */
+  read(hostId: InstanceId): Promise<string | undefined>;
   /** Something worth having after a restart that may as well be lost: no fsync. */
   putHint(hostId: InstanceId, text: string): Promise<void>;
   /** Written whole or not at all, and durably. Nothing is put for an instance that has no journal. */
@@ -39,6 +41,11 @@ export class MemoryJournalStore implements JournalStore {
 
   async readAll() {
     return [...this.#journals].map(([hostId, { durable, loose, hint }]) => ({ hostId, text: durable + loose, hint }));
+  }
+
+  async read(hostId: InstanceId): Promise<string | undefined> {
+    const journal = this.#journals.get(hostId);
+    return journal && journal.durable + journal.loose;
   }
 
   async putHint(hostId: InstanceId, text: string): Promise<void> {

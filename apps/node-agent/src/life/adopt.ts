@@ -2,10 +2,20 @@
 import { InstanceId } from '@torpor/contracts';
 import { explain, Turns, withDeadline } from '@torpor/kernel';
 import type { InstanceFacts } from '@torpor/runtime';
-import { namesOn, type Claim, type Entry, type Hint, type Process, type Shelf, type Spec } from '../journal/index.ts';
+import {
+  namesOn,
+  remaining,
+  type Claim,
+  type Entry,
+  type Hint,
+  type Process,
+  type Shelf,
+  type Spec,
+} from '../journal/index.ts';
 import type { Body, Parts } from '../parts.ts';
 import type { Pools } from '../pools/pools.ts';
 import type { Instance } from '../standby/instance.ts';
+import { Remnant } from '../standby/remnant.ts';
 import { foundAs, whyDestroyed } from './adoption.ts';
 import type { Made } from './create.ts';
 import { destroySurely, retryPause } from './destroy.ts';
@@ -31,22 +41,38 @@ interface Adopter {
   readonly looks: Turns;
   /** Makes it one of the node's, not known yet: whoever wants it waits. */
   take(claim: Claim, body: Body, known: { hint: Hint | undefined; shelf: Shelf }): Instance;
+  /** What has outlived an instance. */
+  leave(remnant: Remnant): void;
 }
 
 /**
  * Resolves when every living instance is known again, but for those of which the host says nothing: they are asked for until it does. Destructions too go on
  * in the background.
  */
-export async function adoptAll(parts: Parts, pools: Pools, take: Adopter['take']): Promise<void> {
+export async function adoptAll(
+  parts: Parts,
+  pools: Pools,
+  { take, leave }: Pick<Adopter, 'take' | 'leave'>,
+): Promise<void> {
   const since = parts.clock.monotonicMs();
-  const adopter = { parts, pools, take, looks: new Turns(LOOKS_AT_ONCE) };
+  const adopter = { parts, pools, take, leave, looks: new Turns(LOOKS_AT_ONCE) };
   const journals = await parts.journal.read();
   const begun = journals.filter(isBegun);
-  for (const { entry } of begun) parts.slots.keep(entry.spec.slot, entry.hostId);
+  // What has ended but for its snapshots needs no place any more.
+  for (const { entry } of begun) if (!entry.remains) parts.slots.keep(entry.spec.slot, entry.hostId);
   const strays = await findStrays(parts, begun, await imagesByOwner(parts));
   const forgotten = await forgetEmpty(parts, journals, strays);
 
-  const counts = { claimed: 0, stored: 0, pooled: 0, failed: 0, destroy: 0, forget: forgotten, unknown: begun.length };
+  const counts = {
+    claimed: 0,
+    stored: 0,
+    pooled: 0,
+    failed: 0,
+    remnant: 0,
+    destroy: 0,
+    forget: forgotten,
+    unknown: begun.length,
+  };
   const adoptions = begun.map(async (one) => {
     const outcome = await adoptOne(adopter, one).catch((error: unknown) => bug(parts, one, error));
     if (outcome === 'unknown') return;
@@ -57,7 +83,7 @@ export async function adoptAll(parts: Parts, pools: Pools, take: Adopter['take']
   for (const stray of strays) {
     parts.slots.keep(stray.slot, stray.hostId);
     parts.events.strayDestroyed({ hostId: stray.hostId, slot: stray.slot });
-    void destroySurely(parts, stray, 'no journal knows it', stray.images);
+    void destroySurely(parts, stray, 'no journal knows it', { images: stray.images });
   }
   parts.events.adopted({ ...counts, strays: strays.length, tookMs: parts.clock.monotonicMs() - since });
 }
@@ -66,17 +92,31 @@ function isBegun(journal: { entry: Entry; hint: Hint | undefined }): journal is 
   return journal.entry.spec !== undefined;
 }
 
-type Outcome = 'claimed' | 'stored' | 'pooled' | 'failed' | 'destroy' | 'unknown';
+type Outcome = 'claimed' | 'stored' | 'pooled' | 'failed' | 'remnant' | 'destroy' | 'unknown';
 
 async function adoptOne(adopter: Adopter, one: Begun): Promise<Outcome> {
   const { parts } = adopter;
-  const { hostId, spec, claim } = one.entry;
+  const { hostId, spec, claim, shelf, remains } = one.entry;
   const body = { hostId, slot: spec.slot };
+  if (remains && claim) {
+    adopter.leave(new Remnant(parts, { body, claim, spec, shelf }));
+    return 'remnant';
+  }
   const unfit = whyDestroyed(one.entry, parts.driver.build);
   if (unfit === undefined)
     return await (claim ? adoptClaimed(adopter, claim, body, one) : adoptPooled(adopter, body, one));
-  void destroySurely(parts, body, unfit, namesOn(one.entry.shelf));
+  void finishDestroying(adopter, one, unfit);
   return 'destroy';
+}
+
+async function finishDestroying({ parts, leave }: Adopter, { entry }: Begun, unfit: string): Promise<void> {
+  const { hostId, spec, claim, shelf } = entry;
+  const body = { hostId, slot: spec.slot };
+  const kept = remaining(shelf, entry.keep);
+  const keep = namesOn(kept);
+  const images = namesOn(shelf).filter((name) => !keep.includes(name));
+  await destroySurely(parts, body, unfit, { images, keep });
+  if (claim && keep.length > 0 && !parts.closing.aborted) leave(new Remnant(parts, { body, claim, spec, shelf: kept }));
 }
 
 async function adoptClaimed(adopter: Adopter, claim: Claim, body: Body, { entry, hint }: Begun): Promise<Outcome> {
@@ -84,7 +124,7 @@ async function adoptClaimed(adopter: Adopter, claim: Claim, body: Body, { entry,
   const { spec, shelf } = entry;
   const instance = adopter.take(claim, body, { hint, shelf });
   if (entry.failed !== undefined) {
-    instance.foundFailed(entry.failed);
+    instance.foundFailed(spec, entry.failed);
     return 'failed';
   }
   // It may be ended while the host is asked.
@@ -95,7 +135,7 @@ async function adoptClaimed(adopter: Adopter, claim: Claim, body: Body, { entry,
   const found = foundAs(entry, facts);
   switch (found.kind) {
     case 'gone':
-      instance.foundFailed(`${found.how}, while no node-agent ran; its files are kept`);
+      instance.foundFailed(spec, `${found.how}, while no node-agent ran; its files are kept`);
       return 'failed';
     case 'stored':
       await instance.adoptStored(spec, { ...found, isComing: shelf.isComing });
@@ -168,7 +208,7 @@ function wordsOf({ hostId, slot }: Body): { instanceId: InstanceId; slot: number
 async function findStrays(parts: Parts, begun: readonly Begun[], images: Images): Promise<Stray[]> {
   const { instanceIds, slots } = await parts.driver.inventory();
   const ids = new Set(begun.map(({ entry }) => entry.hostId));
-  const kept = new Set(begun.map(({ entry }) => entry.spec.slot));
+  const kept = new Set(begun.flatMap(({ entry }) => (entry.remains ? [] : [entry.spec.slot])));
   const strayIds = [...new Set([...instanceIds, ...images.keys()])].filter((id) => !ids.has(id));
   const straySlots = slots.filter((slot) => !kept.has(slot));
   return Array.from({ length: Math.max(strayIds.length, straySlots.length) }, (_, at) => {

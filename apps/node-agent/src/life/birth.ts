@@ -4,8 +4,9 @@ import type { Shape } from '@torpor/contracts';
 import type { Claim } from '../journal/index.ts';
 import type { Body, Parts, Recipe } from '../parts.ts';
 import type { Pools } from '../pools/pools.ts';
-import { claimOnHost, createOnHost, forkOnHost, newBody, type Made, type Origin } from './create.ts';
+import { claimOnHost, createOnHost, newBody, type Made } from './create.ts';
 import { destroySurely } from './destroy.ts';
+import { forkOnHost, type Origin, type WokenFork } from './fork.ts';
 
 export interface BirthAsk {
   readonly claim: Claim;
@@ -44,9 +45,12 @@ export class Births {
     ask: BirthAsk,
     use: UseBody,
     signal?: AbortSignal,
-  ): Promise<{ made: Made; from: 'pool' | 'cold' | 'fork' }> {
+  ): Promise<{ made: Made; from: 'pool' | 'cold' | 'fork'; woken?: WokenFork }> {
     const { origin } = ask;
-    if (origin) return { made: await this.#cold.run(() => this.#fromSnapshot(ask, origin, use), signal), from: 'fork' };
+    if (origin) {
+      const forked = await this.#cold.run(() => this.#fromSnapshot(ask, origin, use), signal);
+      return { ...forked, from: 'fork' };
+    }
     const pooled = await this.#claims.run(() => this.#fromPool(ask, use), signal);
     if (pooled) return { made: pooled, from: 'pool' };
     return { made: await this.#cold.run(() => this.#fromNothing(ask, use), signal), from: 'cold' };
@@ -77,12 +81,12 @@ export class Births {
     return made;
   }
 
-  async #fromSnapshot(ask: BirthAsk, origin: Origin, use: UseBody): Promise<Made> {
+  async #fromSnapshot(ask: BirthAsk, origin: Origin, use: UseBody) {
     await this.#parts.admission.admit(origin.memoryMib);
     const body = newBody(this.#parts);
     use(body);
-    const made = await forkOnHost(this.#parts, body, origin);
-    await claimOnHost(this.#parts, { ...made, asleep: false, isFork: true }, ask.claim, ask.recipe);
-    return made;
+    const forked = await forkOnHost(this.#parts, body, origin);
+    await claimOnHost(this.#parts, { ...forked.made, asleep: false, isFork: true }, ask.claim, ask.recipe);
+    return forked;
   }
 }

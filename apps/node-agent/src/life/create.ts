@@ -26,32 +26,16 @@ export async function createOnHost(parts: Parts, body: Body, what: { template: s
   return await carryThrough(parts, body, { spec, steps, token: spec.bootToken });
 }
 
-/** What a fork is made of: a snapshot, and what there was to it when it was made. */
-export interface Origin {
-  readonly image: string;
-  readonly key: Uint8Array;
-  readonly template: string;
-  readonly shape: Shape;
-  /** Accepted by the guest that comes back. */
-  readonly token: string;
-  /** What its memory takes when all of it is there. */
-  readonly memoryMib: number;
-}
-
-/** As `createOnHost`, with memory, processes and disk as the snapshot holds them. It believes itself to be what that was of, until the claim. */
-export async function forkOnHost(parts: Parts, body: Body, origin: Origin): Promise<Made> {
-  const spec = specOf(parts, body, origin);
-  const { image, key, token } = origin;
-  const disk = { kind: 'as-then' } as const;
-  const steps = parts.driver.restoreSteps({ ...spec, instanceId: body.hostId, image, key, token, disk });
-  return await carryThrough(parts, body, { spec, steps, token });
-}
-
-function specOf({ chance }: Parts, { slot }: Body, { template, shape }: { template: string; shape: Shape }): Spec {
+export function specOf(
+  { chance }: Parts,
+  { slot }: Body,
+  { template, shape }: { template: string; shape: Shape },
+): Spec {
   return { slot, template, shape, bootToken: newToken(chance) };
 }
 
-async function carryThrough(
+/** Carries out what makes it; its guest answers to `token`. */
+export async function carryThrough(
   { driver, journal }: Parts,
   { hostId, slot }: Body,
   { spec, steps, token }: { spec: Spec; steps: readonly Step[]; token: string },

@@ -257,6 +257,7 @@ function tierOf(state: InstanceState): Tier | undefined {
   return state === 'running' || state === 'paused' || state === 'stored' ? state : undefined;
 }
 
-function keyOf({ instanceId, generation }: { instanceId: string; generation: number }): string {
-  return `${instanceId}/${generation}`;
+/** Its generation may rise while it is metered; what is booked goes by the one that the metering began with. */
+function keyOf({ instanceId }: { instanceId: string }): string {
+  return instanceId;
 }

@@ -9,25 +9,36 @@ import { takeCensus } from './census.ts';
 const CHECK_MS = 5_000;
 
 /**
- * What a wake from disk has brought back, beside what there was. Where the file that tells the generation is not as it must be, it is written again.
- * A guest that cannot be asked leaves everything unchecked.
+ * What a wake from disk has brought back, beside what there was. One that slept as an older `generation` (absent: the one that it slept as will do) is told
+ * of it first; where the file that tells the generation is not as it must be, it is written again. A guest that cannot be asked leaves everything unchecked.
  */
 export async function checkWake(
   guest: Guest,
-  about: { clock: Clock; before: Census | undefined; generation: number; restoredAtMs: number },
+  about: { clock: Clock; before: Census | undefined; generation: number | undefined; restoredAtMs: number },
 ): Promise<Check[]> {
-  const { clock, before, generation, restoredAtMs } = about;
+  const { clock, before, restoredAtMs } = about;
   try {
-    const askedAtMs = clock.nowMs();
-    const now = await takeCensus(guest, CHECK_MS);
-    const answeredAtMs = clock.nowMs();
+    let counted = await countedBy(guest, clock);
+    const cameAs = counted.now.generation;
+    const generation = about.generation ?? before?.generation ?? cameAs;
+    if (cameAs < generation) {
+      await tellGeneration(guest, generation);
+      counted = await countedBy(guest, clock);
+    }
+    const { now, askedAtMs, answeredAtMs } = counted;
     const gone = missing(before, now);
     const fates = new Map(await Promise.all(gone.map(async ({ id }) => [id, await fateOf(guest, id)] as const)));
     const file = now.published === now.generation ? 'right' : await publish(guest, now.generation);
-    return compare({ before, now, generation, file, restoredAtMs, askedAtMs, answeredAtMs, fates });
+    return compare({ before, now, cameAs, generation, file, restoredAtMs, askedAtMs, answeredAtMs, fates });
   } catch (error) {
     return uncheckable(explain(error));
   }
+}
+
+async function countedBy(guest: Guest, clock: Clock) {
+  const askedAtMs = clock.nowMs();
+  const now = await takeCensus(guest, CHECK_MS);
+  return { now, askedAtMs, answeredAtMs: clock.nowMs() };
 }
 
 function uncheckable(reason: string): Check[] {
@@ -48,6 +59,11 @@ async function fateOf(guest: Guest, id: string): Promise<Fate> {
   // Nobody can have asked for its end: nobody was let in.
   const byGuest = endReason === 'timeout' || endReason === 'oom';
   return { kind: 'ended', atMs: Date.parse(exitedAt), code: exitCode, byGuest };
+}
+
+/** Its programs can read it from then on, and those that asked for a signal get one. */
+export async function tellGeneration(guest: Guest, generation: number): Promise<void> {
+  await guest.json('POST', '/v1/generation', { generation }, { headMs: CHECK_MS });
 }
 
 /** What runs inside may stand in the way of it, to its own harm. */

@@ -4,28 +4,51 @@
  */
 import {
   isAsleep,
+  type Generation,
   type IdlePolicy,
   type InstanceId,
   type InstanceReport,
   type InstanceState,
   type Loss,
   type Receipt,
+  type SnapshotLimits,
   type WakeTier,
 } from '@torpor/contracts';
 import { explain, Failure } from '@torpor/kernel';
-import { hasQueuedWake, isInRam, next, reported, type Effect, type Happening, type StandbyState } from '@torpor/policy';
+import {
+  hasQueuedWake,
+  isInRam,
+  next,
+  reported,
+  type Census,
+  type Effect,
+  type Happening,
+  type StandbyState,
+} from '@torpor/policy';
 import type { Guest } from '@torpor/runtime';
 import { lossOf } from '../images/loss.ts';
 import type { CameBack } from '../images/restore.ts';
 import { Shelving } from '../images/shelving.ts';
 import type { Sleeper } from '../images/store.ts';
-import type { Claim, Hint, Process, Shelf, Spec } from '../journal/index.ts';
+import {
+  remaining,
+  withPolicy,
+  type Claim,
+  type Hint,
+  type KeptImage,
+  type Process,
+  type Shelf,
+  type Spec,
+} from '../journal/index.ts';
 import type { UseBody } from '../life/birth.ts';
+import type { WokenFork } from '../life/fork.ts';
 import type { Body, Parts } from '../parts.ts';
 import { takeCensus } from '../receipts/census.ts';
+import { tellGeneration } from '../receipts/check.ts';
 import { Line } from './line.ts';
 import { Operations } from './operations.ts';
 import { Past } from './past.ts';
+import { Remnant } from './remnant.ts';
 import { refusalOf } from './refusal.ts';
 import { SleepWatch } from './sleep-watch.ts';
 import { Snapshots } from './snapshots.ts';
@@ -58,7 +81,6 @@ export interface InstanceOptions {
 }
 
 export class Instance {
-  readonly claim: Claim;
   readonly uses: Uses;
   readonly past: Past;
   readonly snapshots: Snapshots;
@@ -72,6 +94,11 @@ export class Instance {
   readonly #changed: InstanceOptions['changed'];
   readonly #dead = Promise.withResolvers<void>();
   readonly #gone = Promise.withResolvers<void>();
+  /** Snapshots that are to outlive it. */
+  #keep: readonly string[] = [];
+  #claim: Claim;
+  /** Settles when its generation is in its journal. */
+  #raised: Promise<void> = Promise.resolve();
   #body: Body | undefined;
   #guest: Guest | undefined;
   #spec: Spec | undefined;
@@ -87,7 +114,7 @@ export class Instance {
 
   constructor(options: InstanceOptions) {
     this.#parts = options.parts;
-    this.claim = options.claim;
+    this.#claim = options.claim;
     this.#idle = options.claim.idle;
     this.#body = options.body;
     this.#changed = options.changed;
@@ -107,6 +134,9 @@ export class Instance {
       sleeper: () => this.#sleeper,
       who: () => this.#who(),
       happen: (what) => this.#happen(what),
+      limits: () => this.#claim.snapshotLimits,
+      count: () => this.#note(),
+      raised: () => this.#raised,
       wake: (signal) => this.wake(signal),
       refusal: () => this.#refusal(),
     });
@@ -123,6 +153,10 @@ export class Instance {
 
   get state(): InstanceState {
     return reported(this.#state);
+  }
+
+  get claim(): Claim {
+    return this.#claim;
   }
 
   get body(): Body | undefined {
@@ -311,17 +345,31 @@ export class Instance {
     this.#writeHint();
   }
 
-  setPolicy(idle: IdlePolicy): Promise<void> {
+  /** Limits that are not told stay. */
+  setPolicy(idle: IdlePolicy, snapshotLimits?: SnapshotLimits): Promise<void> {
     this.#idle = idle;
+    this.#claim = withPolicy(this.#claim, { idle, snapshotLimits });
     this.#watch?.sleep.nudge();
-    return this.#parts.journal.policyChanged(this.#hostId, idle);
+    return this.#parts.journal.policyChanged(this.#hostId, idle, snapshotLimits);
   }
 
-  /** Ends it. Resolves when it can no longer run; what it leaves on the host goes afterwards. */
-  end(reason: string): Promise<void> {
+  /** Ends it. Resolves when it can no longer run; what it leaves on the host goes afterwards, but for the snapshots in `keep`, by id. */
+  end(reason: string, keep: readonly string[] = []): Promise<void> {
     this.#reason ??= reason;
+    if (this.#state !== 'deleting') this.#keep = keep;
     this.#happen('delete-asked');
     return this.#dead.promise;
+  }
+
+  /**
+   * The record has given it a greater generation, as a restore does: from now on whoever knows only an older one is told so. What runs inside is told at its
+   * wake, or before its next sleep.
+   */
+  raise(generation: Generation): void {
+    this.#claim = { ...this.#claim, generation };
+    const { events, journal } = this.#parts;
+    this.#raised = journal.raised(this.#hostId, generation);
+    this.#raised.catch((error: unknown) => events.bug({ where: 'journal of a generation', reason: explain(error) }));
   }
 
   leaseLost(): void {
@@ -333,7 +381,8 @@ export class Instance {
   }
 
   /** Its journal says that it failed before the node-agent came back. */
-  foundFailed(reason: string): void {
+  foundFailed(spec: Spec, reason: string): void {
+    this.#spec = spec;
     this.#die(reason);
   }
 
@@ -359,6 +408,13 @@ export class Instance {
   /** What it was made of, and every image of it wants again. */
   get spec(): Spec {
     return this.#sleeper.spec;
+  }
+
+  /** When it is gone: what was to outlive it. */
+  get remnant(): Remnant | undefined {
+    if (this.#kept.length === 0) return undefined;
+    const shelf = remaining(this.shelf, this.#kept);
+    return new Remnant(this.#parts, { body: this.#knownBody, claim: this.claim, spec: this.spec, shelf });
   }
 
   get shelf(): Shelf {
@@ -478,6 +534,7 @@ export class Instance {
         this.past.stores.add(tookMs);
         this.#reason = undefined;
         this.#parts.events.stored({ ...this.#who(), tookMs, ...ended.facts });
+        this.snapshots.stored();
         return this.#happen('store-done');
       case 'cut':
         this.past.storeAsked = false;
@@ -560,7 +617,8 @@ export class Instance {
       this.#happen('restore-done');
       events.woke({ ...this.#who(), tier, tookMs, predictedMs });
       this.#writeHint();
-      await this.#giveReceipt(cameBack, { tier, wokeAtMs, tookMs, predictedMs, loss });
+      const cause = cameBack.isAsked ? ('restore' as const) : ('wake' as const);
+      await this.#giveReceipt(cause, cameBack, { tier, wokeAtMs, tookMs, predictedMs, loss });
       await this.#tidy(cameBack.image?.image);
     } catch (error) {
       const reason = explain(error);
@@ -571,7 +629,8 @@ export class Instance {
   }
 
   async #giveReceipt(
-    { image, checks, refused }: CameBack,
+    cause: Receipt['cause'],
+    { image, checks, refused }: Pick<CameBack, 'checks' | 'refused'> & { image: KeptImage | undefined },
     wake: Pick<Receipt, 'tier' | 'wokeAtMs' | 'tookMs'> & { predictedMs: number | undefined; loss: Loss | undefined },
   ): Promise<void> {
     const { receipts, events } = this.#parts;
@@ -579,7 +638,14 @@ export class Instance {
     const from = image ? { image: image.image, imageAtMs: image.atMs } : {};
     const who = { instanceId, generation, workspace, name };
     try {
-      const told = await receipts.write(this.#hostId, { ...who, ...wake, ...from, refused, checks: [...checks] });
+      const told = await receipts.write(this.#hostId, {
+        ...who,
+        cause,
+        ...wake,
+        ...from,
+        refused,
+        checks: [...checks],
+      });
       events.receipt({
         ...this.#who(),
         verdict: told.verdict,
@@ -590,6 +656,14 @@ export class Instance {
     } catch (error) {
       events.receiptUnwritten({ ...this.#who(), reason: explain(error) });
     }
+  }
+
+  /** Of a fork: what came back of the snapshot that it was made of. */
+  async bornOf({ from: image, checks, checkedAtMs }: WokenFork, sinceMs: number): Promise<void> {
+    const tookMs = checkedAtMs - sinceMs;
+    const wokeAtMs = this.#parts.clock.nowMs();
+    const wake = { tier: 'stored', wokeAtMs, tookMs, predictedMs: undefined, loss: undefined } as const;
+    await this.#giveReceipt('fork', { image, checks, refused: [] }, wake);
   }
 
   /** Images that a wake has made superfluous; those that could not be removed now are so after the next one. */
@@ -604,7 +678,9 @@ export class Instance {
 
   async #destroy(): Promise<void> {
     await this.snapshots.giveUp();
-    const what = { dead: () => this.#dead.resolve(), images: this.#shelving.names };
+    const keep = this.#kept;
+    const images = this.#shelving.names.filter((name) => !keep.includes(name));
+    const what = { dead: () => this.#dead.resolve(), images, keep };
     const ended = await this.#operations.destroy(this.#body, this.#reason ?? 'deleted', what);
     switch (ended.kind) {
       case 'carried over':
@@ -618,6 +694,10 @@ export class Instance {
         this.#happen('destroy-done');
         this.#gone.resolve();
     }
+  }
+
+  get #kept(): string[] {
+    return this.shelf.snapshots.flatMap(({ image }) => (this.#keep.includes(image) ? [image] : []));
   }
 
   #died(reason: string, ofItself: boolean): void {
@@ -676,12 +756,19 @@ export class Instance {
   /** Counts what runs and listens, for the receipt of the wake. Nobody is kept from sleeping who cannot say. */
   async #note(signal?: AbortSignal): Promise<void> {
     try {
-      this.past.census = await takeCensus(this.guest, NOTE_MS, signal);
+      const census = await takeCensus(this.guest, NOTE_MS, signal);
+      this.past.census = census.generation < this.#claim.generation ? await this.#told(signal) : census;
     } catch (error) {
       signal?.throwIfAborted();
       if (this.#state === 'running') this.past.census = undefined; // else somebody else was quicker
       this.#parts.events.uncounted({ ...this.#who(), reason: explain(error) });
     }
+  }
+
+  /** A greater generation was given to it while it ran, or while nobody looked. */
+  async #told(signal?: AbortSignal): Promise<Census> {
+    await tellGeneration(this.guest, this.#claim.generation);
+    return await takeCensus(this.guest, NOTE_MS, signal);
   }
 
   /** While it sleeps in RAM: waits for the instant at which it is stored. */

@@ -4,7 +4,7 @@
  */
 import type { InstanceId } from '@torpor/contracts';
 import { explain, withDeadline } from '@torpor/kernel';
-import { destroyOnHost, retryPause } from '../life/destroy.ts';
+import { destroyOnHost, retryPause, type Leaving } from '../life/destroy.ts';
 import type { Body, Parts } from '../parts.ts';
 import type { Vitals } from './vitals.ts';
 
@@ -66,11 +66,11 @@ export class Operations {
     }
   }
 
-  /** `dead` is called when it can no longer run; `images` go with it. */
+  /** `dead` is called when it can no longer run. */
   async destroy(
     body: Body | undefined,
     reason: string,
-    what: { readonly dead: () => void; readonly images: readonly string[] },
+    what: Leaving & { readonly dead: () => void },
   ): Promise<Destroyed> {
     if (!body) return { kind: 'done', tookMs: 0 };
     if (this.#failedDestructions > 0) await retryPause(this.#parts, this.#failedDestructions);

@@ -16,6 +16,7 @@ export async function makeRounds(parts: Parts, instances: () => Iterable<Instanc
     await parts.clock.after(ROUND_MS, parts.closing).catch(() => {});
     if (parts.closing.aborted) return;
     for (const instance of instances()) {
+      if (round % QUIET_ROUNDS === 0) instance.snapshots.growOld();
       if (isDue(instance, round) && !beingLookedAt.has(instance)) void look(instance);
     }
   }

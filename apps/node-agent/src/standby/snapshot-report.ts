@@ -1,15 +1,18 @@
 /** What other rooms are told of snapshots. */
 import type { Snapshot } from '@torpor/contracts';
-import type { KeptSnapshot, Shelf } from '../journal/index.ts';
+import type { KeptImage, KeptSnapshot, Shelf } from '../journal/index.ts';
 
 export function asSnapshot({ image, name, because, by, atMs, bytes }: KeptSnapshot): Snapshot {
   return { id: image, ...given({ name, by }), because, state: 'ready', atMs, bytes };
 }
 
-/** All of one instance, the oldest first: those that can be used, those that are being made, and the last ones that came to nothing. */
-export function snapshotsOf({ snapshots, making, unmade }: Shelf): Snapshot[] {
+/** All of one instance, the oldest first: those that can be used, what it sleeps in included, those that are being made, and the last ones that came to nothing. */
+export function snapshotsOf({ images, snapshots, making, unmade }: Shelf): Snapshot[] {
+  const isKept = ({ image }: KeptImage) => snapshots.some((one) => one.image === image);
+  const sleptIn = images.filter((one) => !isKept(one));
   const all: Snapshot[] = [
     ...snapshots.map(asSnapshot),
+    ...sleptIn.map((one) => asSnapshot({ ...one, because: 'store' })),
     ...making.map(({ image, atMs, note }) => ({
       id: image,
       ...given(note),

@@ -2,9 +2,10 @@
  * The snapshots of one instance: made of it whatever it is doing, gone back to, lent to those who make forks of them, and let go. At most one is being
  * saved at a time; any number are being sealed and read back while the instance goes on.
  */
+import type { SnapshotLimits } from '@torpor/contracts';
 import { explain, Failure } from '@torpor/kernel';
 import type { StandbyState } from '@torpor/policy';
-import { outlived } from '../images/retention.ts';
+import { outlived, type SnapshotPolicy } from '../images/retention.ts';
 import type { Shelving } from '../images/shelving.ts';
 import { assertRoom, snapshotOnHost, type Snapshotting } from '../images/snapshot.ts';
 import { releaseOnHost, storeOnHost, type Sleeper } from '../images/store.ts';
@@ -20,6 +21,12 @@ export interface Portrayed {
   who(): object;
   /** What follows has begun when this returns. */
   happen(what: 'snapshot-asked' | 'rewind-asked'): void;
+  /** Its own, where they differ from the node's. */
+  limits(): SnapshotLimits | undefined;
+  /** Counts what runs in it, for the receipts of those who come from this moment. */
+  count(): Promise<void>;
+  /** Resolves when its generation is on record here. */
+  raised(): Promise<void>;
   /** Resolves when it is awake. */
   wake(signal?: AbortSignal): Promise<void>;
   refusal(): Failure;
@@ -66,7 +73,7 @@ export class Snapshots {
     return await this.#whenItRests(async (state) => {
       this.#assertFree(note.name);
       if (state === 'stored') return await this.#keepNewest(note);
-      if (!(await this.#hasRoom())) return undefined;
+      if (!(await this.#isFit(state))) return undefined;
       this.#assertFree(note.name); // somebody else may have been quicker
       const made = Promise.withResolvers<KeptSnapshot>();
       this.#asked = { note, made };
@@ -84,9 +91,10 @@ export class Snapshots {
   }
 
   async #rewindTo(to: KeptSnapshot, signal: AbortSignal | undefined) {
+    await this.#host.raised(); // or a restart in the middle would let those in who know it as it was before
     const gone = await this.#whenItRests(async (state) => {
       if (state === 'stored') return await this.#rewindStored(to);
-      if (!(await this.#hasRoom())) return undefined;
+      if (!(await this.#isFit(state))) return undefined;
       const asked = Promise.withResolvers<KeptSnapshot | undefined>();
       this.#rewind = { to, gone: asked };
       this.#host.happen('rewind-asked');
@@ -114,9 +122,11 @@ export class Snapshots {
     return gone;
   }
 
-  /** Stays while `use` runs. */
+  /** Stays while `use` runs. What the instance sleeps in, or woke from last, is kept as a snapshot from then on. */
   async lend<T>(which: string, use: (snapshot: KeptSnapshot) => Promise<T>): Promise<T> {
-    const snapshot = this.known(which);
+    const { images } = this.#shelving.shelf;
+    const isSleptIn = !this.find(which) && images.some(({ image }) => image === which);
+    const snapshot = isSleptIn ? await this.#shelving.keep(which, { because: 'store' }) : this.known(which);
     const { image } = snapshot;
     this.#lent.set(image, (this.#lent.get(image) ?? 0) + 1);
     try {
@@ -220,12 +230,33 @@ export class Snapshots {
     await Promise.all(this.#underWay);
   }
 
-  /** Lets those go that have outlived the node's policy. */
+  /** Lets those go that have outlived the policy for them. */
   async retire(): Promise<void> {
-    const { snapshotPolicy, clock } = this.#parts;
-    for (const { image } of outlived(this.#shelving.shelf.snapshots, snapshotPolicy, clock.nowMs())) {
+    for (const { image } of this.#outlived()) {
       if (!this.#isInUse(image)) await this.#shelving.unkeep(image);
     }
+  }
+
+  /** In the background, if there is anything to do: they age though nothing happens to their instance. */
+  growOld(): void {
+    if (this.#underWay.size > 0 || this.#outlived().length === 0) return;
+    this.#inBackground(this.retire().then(() => this.#shelving.sweep()));
+  }
+
+  /** What it sleeps in stays as a snapshot, where the policy says so. */
+  stored(): void {
+    if ((this.#policy.storesMax ?? 0) === 0) return;
+    this.#inBackground(this.#keep(this.#shelving.newest, { because: 'store' }).then(() => this.retire()));
+  }
+
+  get #policy(): SnapshotPolicy {
+    const { snapshotPolicy } = this.#parts;
+    const own = this.#host.limits();
+    return { ...snapshotPolicy, ...own, automaticMax: own?.automaticMax ?? snapshotPolicy.automaticMax };
+  }
+
+  #outlived(): KeptSnapshot[] {
+    return outlived(this.#shelving.shelf.snapshots, this.#policy, this.#parts.clock.nowMs());
   }
 
   /** What a node-agent before this one left half made is removed. */
@@ -255,9 +286,10 @@ export class Snapshots {
     });
   }
 
-  /** Throws when the disk has none. False: meanwhile it has begun something else. */
-  async #hasRoom(): Promise<boolean> {
+  /** Throws when the disk has no room. False: meanwhile it has begun something else. */
+  async #isFit(found: 'running' | 'paused'): Promise<boolean> {
     await assertRoom(this.#parts, this.#host.sleeper());
+    if (found === 'running') await this.#host.count();
     const state = this.#host.state();
     return state === 'running' || state === 'paused';
   }

@@ -1,22 +1,25 @@
 /** All claimed instances of this node: found by id and generation, started, ended, fenced, adopted. */
-import type {
+import {
   Generation,
-  IdlePolicy,
-  InstanceId,
-  InstanceReport,
-  InstanceState,
-  SandboxName,
-  Shape,
-  WorkspaceName,
+  type IdlePolicy,
+  type InstanceId,
+  type InstanceReport,
+  type InstanceState,
+  type SandboxName,
+  type Shape,
+  type SnapshotLimits,
+  type WorkspaceName,
 } from '@torpor/contracts';
 import { explain, Failure, KeyedQueue } from '@torpor/kernel';
 import { Births } from '../life/birth.ts';
-import { newToken, type Origin } from '../life/create.ts';
+import { newToken } from '../life/create.ts';
+import type { Origin, WokenFork } from '../life/fork.ts';
 import { adoptAll } from '../life/adopt.ts';
 import type { Claim, Hint, KeptSnapshot, Shelf } from '../journal/index.ts';
 import type { Body, Parts } from '../parts.ts';
 import type { Pools } from '../pools/pools.ts';
 import { Instance } from './instance.ts';
+import type { Remnant } from './remnant.ts';
 
 export interface StartAsk {
   readonly instanceId: InstanceId;
@@ -27,6 +30,7 @@ export interface StartAsk {
   readonly shape: Shape;
   readonly env: Readonly<Record<string, string>>;
   readonly idle: IdlePolicy;
+  readonly snapshotLimits?: SnapshotLimits | undefined;
   /** Makes it a fork: of the snapshot with this id of an instance that is here. */
   readonly from?: { readonly instanceId: InstanceId; readonly snapshot: string } | undefined;
 }
@@ -47,6 +51,7 @@ export class Standby {
   readonly #pools: Pools;
   readonly #changed: StandbyOptions['changed'];
   readonly #instances = new Map<InstanceId, Instance>();
+  readonly #remnants = new Map<InstanceId, Remnant>();
   readonly #starts = new KeyedQueue<InstanceId>();
   readonly #births: Births;
   #leaseOver = false;
@@ -92,16 +97,40 @@ export class Standby {
   }
 
   /** Ends it. False when it is not here at that generation or an older one. */
-  async stop(instanceId: InstanceId, generation: Generation, reason: string): Promise<boolean> {
+  async stop(
+    instanceId: InstanceId,
+    generation: Generation,
+    reason: string,
+    keep: readonly string[] = [],
+  ): Promise<boolean> {
     const instance = this.#instances.get(instanceId);
     if (!instance || instance.claim.generation > generation) return false;
-    await instance.end(reason);
+    await instance.end(reason, keep);
     return true;
   }
 
-  /** The instance at exactly that generation. Throws `misdirected` with what is known. */
+  /** As `at`, or what has outlived it. */
+  shelfOf(instanceId: InstanceId, generation: number): Pick<Instance, 'snapshots' | 'shelf'> {
+    return this.#remnants.get(instanceId) ?? this.at(instanceId, generation);
+  }
+
+  /** Answers the one that is gone, when the space that only it needed is free. */
+  async removeSnapshot(instanceId: InstanceId, generation: number, which: string): Promise<KeptSnapshot> {
+    const gone = await this.shelfOf(instanceId, generation).snapshots.remove(which);
+    const remnant = this.#remnants.get(instanceId);
+    if (!remnant?.isEmpty) return gone;
+    this.#remnants.delete(instanceId);
+    await remnant.forget();
+    return gone;
+  }
+
+  /**
+   * The instance at that generation. A greater one than is known here is news from the record, where alone it can come from: it is that one from now on.
+   * Throws `misdirected` with what is known of an older one.
+   */
   at(instanceId: InstanceId, generation: number): Instance {
     const instance = this.#instances.get(instanceId);
+    if (instance?.body && instance.claim.generation < generation) instance.raise(Generation.parse(generation));
     if (instance && instance.claim.generation === generation) return instance;
     const knows = instance ? { generation: instance.claim.generation, state: instance.state } : undefined;
     const what = knows ? `holds generation ${knows.generation} of it` : 'does not hold it';
@@ -130,7 +159,10 @@ export class Standby {
 
   /** After a restart: takes over what the journal and the host know. */
   adopt(): Promise<void> {
-    return adoptAll(this.#parts, this.#pools, (claim, body, known) => this.#add(claim, body, known));
+    return adoptAll(this.#parts, this.#pools, {
+      take: (claim, body, known) => this.#add(claim, body, known),
+      leave: (remnant) => void this.#remnants.set(remnant.claim.instanceId, remnant),
+    });
   }
 
   /** Asleep, all that run: in use or not. Resolves when each has been tried; one that will not sleep is told by its own events. */
@@ -157,7 +189,8 @@ export class Standby {
 
   #create(ask: StartAsk, sinceMs: number, signal: AbortSignal | undefined): Promise<{ from: From }> {
     if (!ask.from) return this.#begin(ask, undefined, sinceMs, signal);
-    const parent = this.#instances.get(ask.from.instanceId);
+    const { instanceId } = ask.from;
+    const parent = this.#instances.get(instanceId) ?? this.#remnants.get(instanceId);
     if (parent?.claim.workspace !== ask.workspace) {
       throw new Failure('not_found', 'the sandbox that the snapshot is of is not on this node');
     }
@@ -174,18 +207,27 @@ export class Standby {
   ): Promise<{ from: From }> {
     const parts = this.#parts;
     const recipe = parts.recipeOf(ask.template);
-    const { instanceId, generation, workspace, name, idle } = ask;
+    const { instanceId, generation, workspace, name, idle, snapshotLimits } = ask;
     const who = { instanceId, generation, workspace, name };
     const env = { ...recipe.env, ...ask.env };
     const sealedEnv = parts.nodeKey.seal(workspace, 'env', Buffer.from(JSON.stringify(env)));
-    const claim: Claim = { ...who, idle, workdir: recipe.workdir, token: newToken(parts.chance), sealedEnv };
+    const claim: Claim = {
+      ...who,
+      idle,
+      snapshotLimits,
+      workdir: recipe.workdir,
+      token: newToken(parts.chance),
+      sealedEnv,
+    };
     const birth = { claim, shape: ask.shape, recipe: { ...recipe, env }, origin };
     const instance = this.#add(claim, undefined, {});
     let from: From = 'cold';
+    let woken: WokenFork | undefined;
     try {
       await instance.make(async (use) => {
         const born = await this.#births.give(birth, use, signal);
         from = born.from;
+        woken = born.woken;
         return born.made;
       });
     } catch (error) {
@@ -195,6 +237,7 @@ export class Standby {
       if (!instance.body) await instance.gone; // at once: nothing was begun, and whoever asks again begins anew
       throw error;
     }
+    if (woken) await instance.bornOf(woken, sinceMs);
     parts.events.created({ ...who, from, tookMs: parts.clock.monotonicMs() - sinceMs });
     return { from };
   }
@@ -218,16 +261,19 @@ export class Standby {
 
   #forget(instance: Instance): void {
     const { instanceId } = instance.claim;
+    const { remnant } = instance;
+    if (remnant) this.#remnants.set(instanceId, remnant);
     if (this.#instances.get(instanceId) === instance) this.#instances.delete(instanceId);
   }
 }
 
 /** A fork is made of what its parent was made of. */
-function originOf(parts: Parts, parent: Instance, { image, sealedKey, memoryBytes }: KeptSnapshot): Origin {
+function originOf(parts: Parts, parent: Pick<Instance, 'spec' | 'claim'>, snapshot: KeptSnapshot): Origin {
+  const { image, sealedKey, memoryBytes } = snapshot;
   const { template, shape } = parent.spec;
   const { workspace, token } = parent.claim;
   const key = parts.nodeKey.open(workspace, image, sealedKey);
-  return { image, key, template, shape, token, memoryMib: Math.ceil(memoryBytes / 2 ** 20) };
+  return { snapshot, key, template, shape, token, memoryMib: Math.ceil(memoryBytes / 2 ** 20) };
 }
 
 /** The answer to a start that was asked before. */

@@ -11,12 +11,18 @@ type Ask = z.infer<typeof deleteSandbox.request>;
 export async function endSandbox(
   parts: Parts,
   around: { endings: Endings; hints: RouteHints },
-  { workspace, name, reason }: Ask,
+  { workspace, name, reason, keepSnapshots = false }: Ask,
 ): Promise<Sandbox> {
-  const gone = await parts.store.wanted.terminate(workspace, name, { reason, atMs: parts.clock.nowMs() });
+  const gone = await parts.store.wanted.terminate(workspace, name, {
+    reason,
+    atMs: parts.clock.nowMs(),
+    keepSnapshots,
+  });
   if (!gone) throw new Failure('not_found', `there is no sandbox "${name}" in workspace "${workspace}"`);
   parts.events.ended(gone, 'asked');
   around.hints.drop(gone);
-  await around.endings.carryOutPatiently({ ...gone, reason });
+  // What is to be kept stands in the ending alone.
+  const [ending] = keepSnapshots ? await parts.store.wanted.endings({ instanceIds: [gone.instanceId] }) : [];
+  await around.endings.carryOutPatiently(ending ?? { ...gone, reason });
   return gone;
 }

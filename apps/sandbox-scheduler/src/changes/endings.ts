@@ -1,11 +1,11 @@
-import { stopInstance, type NodeId } from '@torpor/contracts';
+import { stopInstance } from '@torpor/contracts';
 import { explain, withDeadline } from '@torpor/kernel';
-import type { Incarnation } from '@torpor/store';
+import type { Ending, Incarnation } from '@torpor/store';
 import type { FleetView } from '../fleet/fleet-view.ts';
 import { isSilence, Lanes, type Heard } from '../fleet/lanes.ts';
 import type { Parts } from '../parts.ts';
 
-export type ToEnd = Incarnation & { readonly nodeId: NodeId; readonly reason: string };
+export type ToEnd = Incarnation & Pick<Ending, 'nodeId' | 'reason' | 'keep'>;
 
 /** `silent`: the node is away. */
 type Outcome = 'ended' | 'failed' | 'silent';
@@ -52,10 +52,11 @@ export class Endings {
     );
   }
 
-  async #end({ instanceId, generation, nodeId, reason }: ToEnd): Promise<Outcome> {
+  async #end({ instanceId, generation, nodeId, reason, keep }: ToEnd): Promise<Outcome> {
     const { wire, store, clock, events, closing } = this.#parts;
     try {
-      await wire.ask(stopInstance, { instanceId, generation, reason }, { node: nodeId, signal: closing });
+      const ask = { instanceId, generation, reason, ...(keep ? { keep: [...keep] } : {}) };
+      await wire.ask(stopInstance, ask, { node: nodeId, signal: closing });
       await store.wanted.ended({ instanceId, generation }, clock.nowMs());
       return 'ended';
     } catch (error) {

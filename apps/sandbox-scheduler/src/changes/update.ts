@@ -38,17 +38,21 @@ export async function changeSandbox(
     events.updated(sandbox, { changed: [...Object.keys(change), 'env'], restarted: true });
     return sandbox;
   }
-  if (ask.idle && revised.phase === 'ready') await tellPolicy(parts, revised);
+  if ((ask.idle ?? ask.snapshotLimits) && revised.phase === 'ready') await tellPolicy(parts, revised);
   events.updated(revised, { changed: Object.keys(change), restarted: false });
   return revised;
 }
 
 /** The record has the new policy by now. A node that does not hear of it now is told again when its next report shows the old one. */
-async function tellPolicy({ wire }: Parts, { instanceId, generation, idle, nodeId, name }: Sandbox): Promise<void> {
+async function tellPolicy(
+  { wire }: Parts,
+  { instanceId, generation, idle, snapshotLimits, nodeId, name }: Sandbox,
+): Promise<void> {
+  const limits = snapshotLimits ? { snapshotLimits } : {};
   try {
-    await wire.ask(setInstancePolicy, { instanceId, generation, idle }, { node: nodeId });
+    await wire.ask(setInstancePolicy, { instanceId, generation, idle, ...limits }, { node: nodeId });
   } catch (error) {
-    const message = `the new idle policy of "${name}" is on record, but its node has not confirmed it; asking again helps`;
+    const message = `the new policy of "${name}" is on record, but its node has not confirmed it; asking again helps`;
     throw new Failure('unavailable', message, { retryable: true, cause: error });
   }
 }

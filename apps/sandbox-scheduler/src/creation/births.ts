@@ -70,11 +70,12 @@ export class Births {
   }
 
   async #start(sandbox: Sandbox, how: { env: Env; untilMs: number; traceparent: string | undefined }) {
-    const { instanceId, generation, workspace, name, template, shape, idle, nodeId, origin } = sandbox;
+    const { instanceId, generation, workspace, name, template, shape, idle, snapshotLimits, nodeId, origin } = sandbox;
     const { clock, times, wire, closing } = this.#parts;
     const deadlineMs = Math.max(1, how.untilMs - clock.monotonicMs() - times.answerMarginMs);
     const from = origin && { instanceId: origin.instanceId, snapshot: origin.snapshot };
-    const what = { template, shape, idle, env: { ...how.env }, ...(from ? { from } : {}) };
+    const limits = snapshotLimits ? { snapshotLimits } : {};
+    const what = { template, shape, idle, ...limits, env: { ...how.env }, ...(from ? { from } : {}) };
     const body = { instanceId, generation, workspace, name, ...what };
     const options = {
       node: nodeId,

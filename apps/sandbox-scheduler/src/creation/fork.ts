@@ -35,21 +35,20 @@ export async function forkOf(
   traceparent: string,
 ): Promise<Answer> {
   const { store, clock, chance, events } = parts;
-  const parent = await store.wanted.living(ask.workspace, ask.name);
-  if (!parent) throw new Failure('not_found', `there is no sandbox "${ask.name}" in workspace "${ask.workspace}"`);
-  if (parent.phase !== 'ready') throw unready(parent);
+  const source = await sourceOf(parts, ask);
+  const { parent } = source;
   const name = ask.as ?? freshName(chance);
   // Refused before anything stalls for it.
   if (await store.wanted.living(ask.workspace, name)) throw taken(ask, name);
-  const env = { ...(await store.wanted.envOf(parent)), ...ask.env };
+  const env = { ...source.env, ...ask.env };
   const heavy = envBytes(Object.entries(env));
-  if (heavy > ENV_BYTES_MAX) throw tooHeavy(ask, heavy);
+  if (heavy > ENV_BYTES_MAX) throw tooHeavy(parent, heavy);
   await fleet.refresh(store);
   const placement = births.place(parent, [], parent.nodeId);
-  if (placement.kind === 'refused') throw refusal(`"${ask.name}" could not be forked`, placement);
+  if (placement.kind === 'refused') throw refusal(`"${parent.name}" could not be forked`, placement);
 
   const beganAtMs = clock.monotonicMs();
-  const snapshot = ask.snapshot ?? (await snapshotOf(parts, parent, ask.createdBy, traceparent));
+  const snapshot = source.snapshot ?? (await snapshotOf(parts, parent, ask.createdBy, traceparent));
   const origin = { instanceId: parent.instanceId, name: parent.name, snapshot };
   const fork = rowOf(parent, { name, origin, env, createdBy: ask.createdBy }, parts);
   const inserted = await store.wanted.insert(fork, env);
@@ -60,6 +59,32 @@ export async function forkOf(
   events.created(birth.sandbox, { from: birth.from, tookMs, attempts: birth.attempts });
   hints.tell(birth.sandbox, birth.route);
   return { sandbox: birth.sandbox, route: birth.route, snapshot };
+}
+
+/** What it is made of. `snapshot` absent: of its parent as it is now. */
+interface Source {
+  readonly parent: Sandbox;
+  readonly env: Readonly<Record<string, string>> | undefined;
+  readonly snapshot: string | undefined;
+}
+
+async function sourceOf(parts: Parts, ask: Ask): Promise<Source> {
+  if (ask.name === undefined) return await sourceOnRecord(parts, ask);
+  const { store } = parts;
+  const parent = await store.wanted.living(ask.workspace, ask.name);
+  if (!parent) throw new Failure('not_found', `there is no sandbox "${ask.name}" in workspace "${ask.workspace}"`);
+  if (parent.phase !== 'ready') throw unready(parent);
+  return { parent, env: await store.wanted.envOf(parent), snapshot: ask.snapshot };
+}
+
+/** Its sandbox may have ended, and was perhaps another when the snapshot was made than it is now. */
+async function sourceOnRecord({ store }: Parts, { workspace, snapshot }: Ask): Promise<Source> {
+  if (snapshot === undefined) {
+    throw new Failure('bad_request', 'expected the name of a sandbox, or the id of a snapshot, or both');
+  }
+  const record = await store.snapshots.find(workspace, snapshot);
+  if (!record) throw new Failure('not_found', `there is no snapshot "${snapshot}" in workspace "${workspace}"`);
+  return { parent: record.sandbox, env: await store.snapshots.envOf(workspace, snapshot), snapshot };
 }
 
 async function snapshotOf({ wire, closing }: Parts, parent: Sandbox, by: string, traceparent: string): Promise<string> {
@@ -80,6 +105,7 @@ function rowOf(
 ): Sandbox {
   const { workspace, nodeId, labels, template, image, shape, ports, idle, expiry, terminatedRetentionMs, extra } =
     parent;
+  const { snapshotLimits } = parent;
   const nowMs = clock.nowMs();
   return {
     workspace,
@@ -96,6 +122,7 @@ function rowOf(
     ports,
     envNames: Object.keys(own.env).sort(),
     idle,
+    ...(snapshotLimits ? { snapshotLimits } : {}),
     expiry,
     terminatedRetentionMs,
     extra,
@@ -113,7 +140,7 @@ function unready({ name, phase, reason }: Sandbox): Failure {
   });
 }
 
-function tooHeavy({ name }: Ask, bytes: number): Failure {
+function tooHeavy({ name }: Sandbox, bytes: number): Failure {
   const what = `with what is added to it, the environment of "${name}" takes ${bytes} bytes`;
   return new Failure('bad_request', `${what}; expected at most ${ENV_BYTES_MAX}`);
 }

@@ -58,7 +58,12 @@ export class Heartbeats {
       this.#lookInto(id, verdict.missing);
       for (const { sandbox, reason } of verdict.broken) await this.#keep(sandbox, reason);
       for (const sandbox of verdict.misled) this.#setRight(sandbox);
-      return { leaseMs, unwanted: verdict.unwanted.map(({ instanceId, generation }) => ({ instanceId, generation })) };
+      const unwanted = verdict.unwanted.map(({ instanceId, generation, keep }) => ({
+        instanceId,
+        generation,
+        ...(keep ? { keep: [...keep] } : {}),
+      }));
+      return { leaseMs, unwanted };
     } catch (error) {
       // A database that is away stops changes, not use: a single node needs no lease and goes on. With several, none is renewed off the record.
       if (leaseMs !== 0 || !(error instanceof Failure && error.code === 'unavailable')) throw error;

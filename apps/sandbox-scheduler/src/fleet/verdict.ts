@@ -9,13 +9,13 @@ import type { Ending, Holding, Incarnation } from '@torpor/store';
 import { isDueForRecord } from './use-steps.ts';
 
 export interface Verdict {
-  readonly unwanted: readonly (Incarnation & { readonly why: string })[];
+  readonly unwanted: readonly (Incarnation & { readonly why: string; readonly keep?: readonly string[] })[];
   readonly orphans: readonly InstanceReport[];
   /** Ready in the record, and not on the node. */
   readonly missing: readonly Holding[];
   /** Ready in the record; the node says that it is broken. */
   readonly broken: readonly { readonly sandbox: Holding; readonly reason: string }[];
-  /** They hold another idle policy than the record. */
+  /** They hold another idle policy than the record, or have not heard of the generation that it has given them. */
   readonly misled: readonly Holding[];
   /** Their latest use is to be written down. */
   readonly used: readonly (Incarnation & { readonly lastUsedAtMs: number })[];
@@ -34,18 +34,19 @@ export function judge(
   const wanted = new Map(record.onNode.map((sandbox) => [sandbox.instanceId, sandbox]));
   const endings = new Map(record.endings.map((ending) => [keyOf(ending), ending]));
   const present = reported.filter((report) => report.state !== 'deleting' && report.state !== 'deleted');
-  const strange = present.filter((report) => wanted.get(report.instanceId)?.generation !== report.generation);
   const known = present.flatMap((report) => {
     const sandbox = wanted.get(report.instanceId);
-    return sandbox?.generation === report.generation ? [{ report, sandbox }] : [];
+    return sandbox && isHeld(report, sandbox, endings) ? [{ report, sandbox }] : [];
   });
+  const held = new Set(known.map(({ report }) => report));
+  const strange = present.filter((report) => !held.has(report));
   const ids = new Set(known.map(({ sandbox }) => sandbox.instanceId));
   return {
     unwanted: strange.flatMap((report) => {
-      const why =
-        endings.get(keyOf(report))?.reason ??
-        (wanted.has(report.instanceId) ? 'another generation is wanted' : undefined);
-      return why === undefined ? [] : [{ instanceId: report.instanceId, generation: report.generation, why }];
+      const ending = endings.get(keyOf(report));
+      const keep = ending?.keep ? { keep: ending.keep } : {};
+      const why = ending?.reason ?? (wanted.has(report.instanceId) ? 'another generation is wanted' : undefined);
+      return why === undefined ? [] : [{ instanceId: report.instanceId, generation: report.generation, why, ...keep }];
     }),
     orphans: strange.filter((report) => !endings.has(keyOf(report)) && !wanted.has(report.instanceId)),
     missing: record.onNode.filter((sandbox) => sandbox.phase === 'ready' && !ids.has(sandbox.instanceId)),
@@ -54,16 +55,26 @@ export function judge(
       .map(({ report, sandbox }) => ({ sandbox, reason: report.reason ?? 'its node says that it has failed' })),
     misled: known
       .filter(({ sandbox }) => sandbox.phase !== 'failed')
-      .filter(({ report, sandbox }) => report.idle !== undefined && !isSamePolicy(report.idle, sandbox.idle))
+      .filter(({ report, sandbox }) => isBehind(report, sandbox))
       .map(({ sandbox }) => sandbox),
     used: known
       .filter(({ report, sandbox }) => isDueForRecord(report.lastUsedAtMs, sandbox, record.nowMs))
-      .map(({ report }) => ({
-        instanceId: report.instanceId,
-        generation: report.generation,
+      .map(({ report, sandbox: { instanceId, generation } }) => ({
+        instanceId,
+        generation,
         lastUsedAtMs: report.lastUsedAtMs,
       })),
   };
+}
+
+/** One whose generation the record has raised is the same instance, and is to be told. One that was replaced has an ending, and an id of its own besides. */
+function isHeld(report: InstanceReport, sandbox: Holding, endings: ReadonlyMap<string, Ending>): boolean {
+  if (report.generation === sandbox.generation) return true;
+  return report.generation < sandbox.generation && sandbox.phase === 'ready' && !endings.has(keyOf(report));
+}
+
+function isBehind(report: InstanceReport, { generation, idle }: Holding): boolean {
+  return report.generation < generation || (report.idle !== undefined && !isSamePolicy(report.idle, idle));
 }
 
 function keyOf(who: Incarnation): string {

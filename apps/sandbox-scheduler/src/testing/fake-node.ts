@@ -1,16 +1,20 @@
 /** A node as the scheduler meets it: answers its calls from a table, and can be told to refuse, to be slow, to forget or to be away. */
 import type { Wire } from '@torpor/bus';
 import {
+  deleteSnapshot,
   describeInstance,
   heartbeat,
+  listSnapshots,
   makeSnapshot,
   NodeId,
+  restoreSnapshot,
   setInstancePolicy,
   startInstance,
   stopInstance,
+  type Generation,
   type InstanceReport,
 } from '@torpor/contracts';
-import type { Clock } from '@torpor/kernel';
+import { Failure, type Clock } from '@torpor/kernel';
 import type { VirtualClock } from '@torpor/testkit';
 import type { z } from 'zod';
 
@@ -23,6 +27,16 @@ export class FakeNode {
   readonly stopped: string[] = [];
   /** Of whom snapshots were asked for. */
   readonly snapshots: string[] = [];
+  /** Snapshots that every instance has, by id. */
+  readonly kept: string[] = [];
+  /** Snapshots that were deleted, by id. */
+  readonly dropped: string[] = [];
+  /** Which snapshots each stop was to keep. */
+  readonly keeps: string[][] = [];
+  /** Restores that were asked for, as `<instance>/<generation> <snapshot>`. */
+  readonly restored: string[] = [];
+  /** Runs before a restore is heard of; may wait or throw. */
+  onRestore: () => Promise<void> = async () => {};
   /** Runs before a start takes effect; may wait or throw. */
   onStart: (start: Start) => Promise<void> = async () => {};
   /** Runs after a start took effect, before the answer; may wait or throw. */
@@ -45,8 +59,9 @@ export class FakeNode {
     await this.#wire.serve(startInstance, (start) => this.#start(start), at);
     await this.#wire.serve(
       stopInstance,
-      async ({ instanceId, generation }) => {
+      async ({ instanceId, generation, keep = [] }) => {
         await this.onStop();
+        this.keeps.push(keep);
         this.stopped.push(`${instanceId}/${generation}`);
         return { existed: this.instances.delete(`${instanceId}/${generation}`) };
       },
@@ -63,22 +78,57 @@ export class FakeNode {
     );
     await this.#wire.serve(
       makeSnapshot,
-      async ({ instanceId, because }) => {
+      async ({ instanceId, because, by, name }) => {
         this.snapshots.push(instanceId);
         const id = `of-${instanceId}-${this.snapshots.length}`;
-        return { snapshot: { id, because, state: 'ready' as const, atMs: this.#clock.nowMs() } };
+        const given = { ...(by ? { by } : {}), ...(name ? { name } : {}) };
+        return { snapshot: { id, because, ...given, state: 'ready' as const, atMs: this.#clock.nowMs() } };
+      },
+      at,
+    );
+    await this.#wire.serve(listSnapshots, async () => ({ snapshots: this.kept.map((id) => this.#snapshot(id)) }), at);
+    await this.#wire.serve(
+      deleteSnapshot,
+      async ({ snapshot }) => {
+        if (!this.kept.includes(snapshot)) throw new Failure('not_found', `there is no snapshot "${snapshot}"`);
+        this.dropped.push(snapshot);
+        return { snapshot: this.#snapshot(snapshot) };
+      },
+      at,
+    );
+    await this.#wire.serve(
+      restoreSnapshot,
+      async ({ instanceId, generation, snapshot }) => {
+        await this.onRestore();
+        this.#raise(instanceId, generation);
+        this.restored.push(`${instanceId}/${generation} ${snapshot}`);
+        return { snapshot: this.#snapshot(snapshot), tookMs: 5 };
       },
       at,
     );
     await this.#wire.serve(
       setInstancePolicy,
       async ({ instanceId, generation, idle }) => {
+        this.#raise(instanceId, generation);
         const instance = this.instances.get(`${instanceId}/${generation}`);
         if (instance) this.instances.set(`${instanceId}/${generation}`, { ...instance, idle });
         return {};
       },
       at,
     );
+  }
+
+  #snapshot(id: string) {
+    return { id, because: 'asked' as const, state: 'ready' as const, atMs: this.#clock.nowMs() };
+  }
+
+  /** As a node does that hears of a greater generation. */
+  #raise(instanceId: string, generation: Generation): void {
+    for (const [key, instance] of this.instances) {
+      if (instance.instanceId !== instanceId || instance.generation >= generation) continue;
+      this.instances.delete(key);
+      this.instances.set(`${instanceId}/${generation}`, { ...instance, generation });
+    }
   }
 
   /** Beats until it is told to stop, whether it is answered or not. */

@@ -24,6 +24,7 @@ function judged(found: Census, fates: Record<string, Fate> = {}, before: Census 
   const wake: Wake = {
     before: before === 'uncounted' ? undefined : before,
     now: found,
+    cameAs: 3,
     generation: 3,
     file: 'right',
     restoredAtMs: WOKE,

@@ -34,6 +34,9 @@ export interface Wake {
   /** `undefined`: nobody could say before it slept. */
   readonly before: Census | undefined;
   readonly now: Census;
+  /** Which it came back with; it may have been told of a greater one since, and then `now` has that. */
+  readonly cameAs: number;
+  /** Which it must have now. */
   readonly generation: number;
   /** What programs read of it: as it must be, or not, and then by our doing it is again, or is not. */
   readonly file: 'right' | 'written again' | 'wrong';
@@ -107,9 +110,16 @@ function placeOf({ address, port }: Census['ports'][number]): string {
   return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
-function generationOf({ now, generation, file }: Wake): Check {
-  const outcome = now.generation === generation ? 'passed' : 'failed';
-  return { what: 'generation', outcome, found: `${now.generation}, expected ${generation}; its file is ${file}` };
+function generationOf({ before, now, cameAs, generation, file }: Wake): Check {
+  const cameRight = before === undefined || cameAs === before.generation;
+  const outcome = now.generation === generation && cameRight ? 'passed' : 'failed';
+  const told =
+    cameAs === now.generation ? '' : `came back as ${cameAs}${cameRight ? '' : `, slept as ${before.generation}`}; `;
+  return {
+    what: 'generation',
+    outcome,
+    found: `${told}${now.generation}, expected ${generation}; its file is ${file}`,
+  };
 }
 
 /** The guest looked at its clock at some instant between the question and the answer. */

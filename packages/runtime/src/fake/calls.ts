@@ -20,6 +20,7 @@ type Handler = (machine: FakeMachine, call: FakeCall, parts: readonly string[]) 
 const ROUTES: readonly (readonly [string, RegExp, Handler])[] = [
   ['GET', /^\/v1\/health$/, health],
   ['POST', /^\/v1\/identity$/, claim],
+  ['POST', /^\/v1\/generation$/, advance],
   ['GET', /^\/v1\/busy$/, busy],
   ['GET', /^\/v1\/census$/, census],
   ['GET', /^\/v1\/metrics$/, metrics],
@@ -79,6 +80,11 @@ function health(machine: FakeMachine): GuestAnswer {
 
 function claim(machine: FakeMachine, call: FakeCall): GuestAnswer {
   machine.claim(json(call));
+  return jsonAnswer({});
+}
+
+function advance(machine: FakeMachine, call: FakeCall): GuestAnswer {
+  machine.advance(json<{ generation: number }>(call).generation);
   return jsonAnswer({});
 }
 

@@ -69,14 +69,7 @@ export class FakeMachine {
   }
 
   claim(identity: GuestIdentity & { files?: { path: string; mode?: string; content: string }[] }): void {
-    const before = this.#identity?.generation ?? 0;
-    if (identity.generation <= before) {
-      throw guestError(
-        409,
-        'conflict',
-        `the generation is ${before} already, expected a greater one than ${identity.generation}`,
-      );
-    }
+    this.#assertGreater(identity.generation);
     this.#identity = identity;
     this.#token = identity.token;
     this.files.mkdir(identity.workdir);
@@ -84,6 +77,19 @@ export class FakeMachine {
     for (const { path, mode, content } of identity.files ?? []) {
       this.files.write(this.resolve(path), Buffer.from(content), { parents: true, ...(mode ? { mode } : {}) });
     }
+  }
+
+  /** The notice of a restore. */
+  advance(generation: number): void {
+    this.#assertGreater(generation);
+    if (this.#identity) this.#identity = { ...this.#identity, generation };
+    this.files.write('/run/torpor/generation', Buffer.from(`${generation}\n`));
+  }
+
+  #assertGreater(generation: number): void {
+    const before = this.#identity?.generation ?? 0;
+    if (generation > before) return;
+    throw guestError(409, 'conflict', `the generation is ${before} already, expected a greater one than ${generation}`);
   }
 
   resolve(path: string): string {

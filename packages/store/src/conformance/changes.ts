@@ -1,4 +1,4 @@
-import { NodeId, type Sandbox } from '@torpor/contracts';
+import { Generation, NodeId, type Sandbox } from '@torpor/contracts';
 import { describe, expect, it } from 'vitest';
 import { T, type Stage } from './stage.ts';
 
@@ -35,6 +35,34 @@ export function describeChanges(stage: Stage): void {
       expect(moved && (await stage.store.wanted.becameReady(moved, T + 2))?.phase).toBe('ready');
     });
 
+    it('raise the generation of a ready one in place, and book what was metered before under the older one', async () => {
+      const ws = fresh();
+      const before = await ready(sandboxIn(ws.name));
+      const generation = Generation.parse(before.generation + 1);
+      const raised = await stage.store.wanted.raise(before, { generation, atMs: T + 1 });
+      expect(raised).toMatchObject({ instanceId: before.instanceId, generation, phase: 'ready', updatedAtMs: T + 1 });
+      expect(await stage.store.wanted.raise(before, { generation, atMs: T + 2 })).toBeUndefined();
+      expect(raised && (await stage.store.wanted.raise(raised, { generation, atMs: T + 2 }))).toBeUndefined();
+      expect(await stage.store.wanted.endings({ instanceIds: [before.instanceId] })).toEqual([]);
+      const { instanceId, nodeId } = before;
+      const used = { cpuMs: 1, memoryMibMs: 1, egressBytes: 0, diskMib: 1, tier: 'running' as const };
+      const interval = { workspace: ws.name, instanceId, sequence: 0, fromMs: T, toMs: T + 1, ...used };
+      const older = { ...interval, generation: before.generation };
+      const never = { ...interval, generation: Generation.parse(before.generation + 2) };
+      expect(await stage.store.usage.book(nodeId, [older, never])).toEqual({ booked: 1, refused: [instanceId] });
+      const later = { ...interval, generation, sequence: 1, fromMs: T + 1, toMs: T + 2, tier: 'paused' as const };
+      await stage.store.usage.book(nodeId, [later]);
+      const stretches = [
+        { tier: 'running', fromMs: T, toMs: T + 1 },
+        { tier: 'paused', fromMs: T + 1, toMs: T + 2 },
+      ];
+      expect(await ws.usage.stretches({ instanceId, limit: 9 })).toEqual(stretches);
+      expect(await ws.usage.stretches({ instanceId, limit: 1 })).toEqual(stretches.slice(1));
+      expect(await fresh().usage.stretches({ instanceId, limit: 9 })).toEqual([]);
+      const coming = await insert(sandboxIn(ws.name));
+      expect(await stage.store.wanted.raise(coming, { generation, atMs: T })).toBeUndefined();
+    });
+
     it('remember of what a fork was made, until it is made anew', async () => {
       const ws = fresh();
       const parent = await ready(sandboxIn(ws.name));
@@ -42,6 +70,8 @@ export function describeChanges(stage: Stage): void {
       const fork = await ready({ ...sandboxIn(ws.name), origin });
       expect((await ws.sandboxes.get(fork.name, T))?.origin).toEqual(origin);
       expect((await ws.sandboxes.get(parent.name, T))?.origin).toBeUndefined();
+      expect((await ws.sandboxes.forksOf(parent.instanceId)).map(({ name }) => name)).toEqual([fork.name]);
+      expect(await fresh().sandboxes.forksOf(parent.instanceId)).toEqual([]);
       const anew = { ...next(fork), nodeId: fork.nodeId, atMs: T, reason: 'env', from: 'ready' } as const;
       const moved = await stage.store.wanted.supersede(fork, anew);
       expect([moved?.phase, moved?.origin]).toEqual(['creating', undefined]);

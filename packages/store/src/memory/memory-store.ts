@@ -1,4 +1,4 @@
-import type { UsageInterval, WorkspaceName } from '@torpor/contracts';
+import type { InstanceId, UsageInterval, WorkspaceName } from '@torpor/contracts';
 import { bodyOf, CHAIN_START, countOld, firstBroken, linkHash } from '../audit-chain.ts';
 import type { ApiKey, NewApiKey } from '../keys.ts';
 import type {
@@ -15,13 +15,18 @@ import type {
   WorkspaceStore,
 } from '../store.ts';
 import { PreviewRows } from './previews.ts';
+import { SnapshotRows } from './snapshots.ts';
 import { SandboxRows } from './sandboxes.ts';
 
 /** A store that forgets when the process ends: for tests and the simulator. Each call is one commit; nothing is sealed, as nothing is written down. */
 export function memoryStore(): Store {
   const nodes = new Map<string, NodeRecord>();
   const previews = new PreviewRows();
-  const sandboxes = new SandboxRows(nodes, (workspace, name) => previews.dropOf(workspace, name));
+  const snapshots = new SnapshotRows();
+  const sandboxes = new SandboxRows(nodes, {
+    previewsGo: (workspace, name) => previews.dropOf(workspace, name),
+    snapshotsStay: (instanceId, atMs) => snapshots.keepOf(instanceId, atMs),
+  });
   const workspaces = new Map<string, Workspace>();
   const keys = keyRows();
   const usage = usageRows(sandboxes);
@@ -35,7 +40,11 @@ export function memoryStore(): Store {
       previews: previews.shelf(name, sandboxes),
       keys: keys.shelf(name),
       secrets: pick(secrets, name, secretShelf),
-      usage: { sum: async (span) => usage.sum(name, span) },
+      snapshots: { list: () => snapshots.list(name, sandboxes) },
+      usage: {
+        sum: async (span) => usage.sum(name, span),
+        stretches: async (of) => usage.stretches(name, of),
+      },
       audit: { list: async (query) => audit.list(name, query) },
       idempotency: idempotency.shelf(name),
     }),
@@ -61,8 +70,9 @@ export function memoryStore(): Store {
     },
     wanted: Object.assign(sandboxes, {
       sweep: async (at: { nowMs: number; endedBeforeMs: number }) =>
-        sandboxes.forget(at) + idempotency.forget(at.nowMs),
+        sandboxes.forget(at) + snapshots.forget(sandboxes) + idempotency.forget(at.nowMs),
     }),
+    snapshots: snapshots.book(sandboxes),
     usage: usage.book,
     audit: audit.log,
     ping: async () => {},
@@ -131,6 +141,12 @@ function usageRows(sandboxes: SandboxRows) {
   };
   return {
     book,
+    stretches: (workspace: WorkspaceName, { instanceId, limit }: { instanceId: InstanceId; limit: number }) =>
+      [...rows.values()]
+        .filter((one) => one.workspace === workspace && one.instanceId === instanceId)
+        .toSorted((a, b) => a.fromMs - b.fromMs)
+        .slice(-limit)
+        .map(({ tier, fromMs, toMs }) => ({ tier, fromMs, toMs })),
     sum: (workspace: WorkspaceName, span: { fromMs: number; toMs: number }): UsageSum[] => {
       const sums = new Map<string, UsageSum>();
       for (const one of rows.values()) {

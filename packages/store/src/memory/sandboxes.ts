@@ -1,4 +1,4 @@
-import type { InstanceId, Route, Sandbox, SandboxName, WorkspaceName } from '@torpor/contracts';
+import type { Generation, InstanceId, Route, Sandbox, SandboxName, WorkspaceName } from '@torpor/contracts';
 import { planPage, valueOf, writeCursor, type PageMark } from '../page.ts';
 import type {
   Ending,
@@ -28,14 +28,20 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
   readonly #endings = new Map<string, Ending>();
   readonly #nodes: ReadonlyMap<string, NodeRecord>;
   readonly #previewsGo: (workspace: WorkspaceName, name: SandboxName) => void;
+  readonly #snapshotsStay: (instanceId: InstanceId, atMs: number) => string[];
   #sequence = 0;
 
   constructor(
     nodes: ReadonlyMap<string, NodeRecord>,
-    previewsGo: (workspace: WorkspaceName, name: SandboxName) => void,
+    ends: {
+      previewsGo(workspace: WorkspaceName, name: SandboxName): void;
+      /** Answers which. */
+      snapshotsStay(instanceId: InstanceId, atMs: number): string[];
+    },
   ) {
     this.#nodes = nodes;
-    this.#previewsGo = previewsGo;
+    this.#previewsGo = ends.previewsGo;
+    this.#snapshotsStay = ends.snapshotsStay;
   }
 
   shelf(workspace: WorkspaceName): SandboxShelf {
@@ -49,6 +55,8 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
         mine().findLast((row) => row.sandbox.externalId === externalId && row.sandbox.phase !== 'terminated')?.sandbox,
       list: async (query) => page(workspace, mine(), query),
       routeOf: async (name) => this.way(workspace, name),
+      forksOf: async (instanceId) =>
+        mine().flatMap(({ sandbox }) => (sandbox.origin?.instanceId === instanceId ? [sandbox] : [])),
       env: async (instanceId) => mine().find((row) => row.sandbox.instanceId === instanceId)?.env,
     };
   }
@@ -89,6 +97,13 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
       updatedAtMs: atMs,
       lastUsedAtMs: Math.max(row.sandbox.lastUsedAtMs, atMs),
     };
+    return row.sandbox;
+  }
+
+  async raise(who: Incarnation, more: { generation: Generation; atMs: number }): Promise<Sandbox | undefined> {
+    const row = this.#fenced(who);
+    if (row?.sandbox.phase !== 'ready' || row.sandbox.generation >= more.generation) return undefined;
+    row.sandbox = { ...row.sandbox, generation: more.generation, updatedAtMs: more.atMs };
     return row.sandbox;
   }
 
@@ -133,11 +148,14 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
   async terminate(
     workspace: WorkspaceName,
     name: SandboxName,
-    more: { reason: string; atMs: number; who?: Incarnation },
+    more: { reason: string; atMs: number; who?: Incarnation; keepSnapshots?: boolean },
   ): Promise<Sandbox | undefined> {
     const row = this.#named(workspace, name);
     if (!row || (more.who && !isSame(row.sandbox, more.who))) return undefined;
-    if (!this.#endings.has(keyOf(row.sandbox))) this.#mustEnd(row.sandbox, more.reason, more.atMs);
+    if (!this.#endings.has(keyOf(row.sandbox))) {
+      const keep = more.keepSnapshots ? this.#snapshotsStay(row.sandbox.instanceId, more.atMs) : [];
+      this.#mustEnd(row.sandbox, more.reason, more.atMs, keep);
+    }
     const { reason, atMs } = more;
     row.sandbox = { ...row.sandbox, phase: 'terminated', reason, updatedAtMs: atMs, terminatedAtMs: atMs };
     this.#previewsGo(workspace, name);
@@ -190,6 +208,17 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
     return this.#fenced(who)?.env;
   }
 
+  /** Of one that is ready, in whatever generation. */
+  async envOfInstance(instanceId: InstanceId): Promise<Env | undefined> {
+    return [...this.#rows.values()].find(
+      ({ sandbox }) => sandbox.instanceId === instanceId && sandbox.phase === 'ready',
+    )?.env;
+  }
+
+  has(instanceId: InstanceId): boolean {
+    return this.#sandboxes().some((one) => one.instanceId === instanceId && one.phase !== 'terminated');
+  }
+
   async load(): Promise<readonly { nodeId: Sandbox['nodeId']; living: number; memoryMib: number }[]> {
     const loads = new Map<Sandbox['nodeId'], { nodeId: Sandbox['nodeId']; living: number; memoryMib: number }>();
     for (const { nodeId, shape } of this.#sandboxes().filter(isLiving)) {
@@ -227,11 +256,13 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
     return rows.length + endings.length;
   }
 
-  /** Whether that incarnation is or was on that node, for that workspace. */
+  /** Whether that incarnation is or was on that node, for that workspace; it may have been raised since. */
   ran(who: Incarnation, { nodeId, workspace }: Pick<Ending, 'nodeId' | 'workspace'>): boolean {
-    const rows = this.#sandboxes().filter((sandbox) => isSame(sandbox, who));
-    const ending = this.#endings.get(keyOf(who));
-    return [...rows, ...(ending ? [ending] : [])].some((one) => one.nodeId === nodeId && one.workspace === workspace);
+    const isOf = (one: Incarnation) => one.instanceId === who.instanceId && one.generation >= who.generation;
+    const rows = this.#sandboxes().filter(isOf);
+    return [...rows, ...[...this.#endings.values()].filter(isOf)].some(
+      (one) => one.nodeId === nodeId && one.workspace === workspace,
+    );
   }
 
   #sandboxes(): Sandbox[] {
@@ -253,8 +284,14 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
     return sandbox.phase === 'failed' && !this.#endings.has(keyOf(sandbox));
   }
 
-  #mustEnd({ instanceId, generation, nodeId, workspace }: Sandbox, reason: string, sinceMs: number): void {
-    const ending = { instanceId, generation, nodeId, workspace, reason, sinceMs };
+  #mustEnd(
+    { instanceId, generation, nodeId, workspace }: Sandbox,
+    reason: string,
+    sinceMs: number,
+    keep: readonly string[] = [],
+  ): void {
+    const more = keep.length > 0 ? { keep } : {};
+    const ending = { instanceId, generation, nodeId, workspace, reason, sinceMs, ...more };
     this.#endings.set(keyOf(ending), ending);
   }
 }

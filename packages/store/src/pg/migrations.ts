@@ -33,6 +33,11 @@ const MIGRATIONS: Record<string, Migration> = {
       await sql`alter table usage_intervals add column wake text check (wake in ('whole', 'lost'))`.execute(db);
     },
   },
+  '005-snapshots': {
+    async up(db) {
+      for (const statement of SNAPSHOTS) await sql.raw(statement).execute(db);
+    },
+  },
 };
 
 const BEGINNING = [
@@ -176,4 +181,22 @@ const RETENTION = [
     hash text not null)`,
   // Rows come in the order of time, so that a few pages of a block-range index find the oldest.
   `create index usage_by_time on usage_intervals using brin (to_ms)`,
+];
+
+const SNAPSHOTS = [
+  `create table snapshots (
+    id text primary key,
+    workspace text not null,
+    instance_id text not null,
+    name text,
+    sandbox jsonb not null,
+    env_sealed text not null,
+    at_ms double precision not null,
+    bytes double precision,
+    made_by text,
+    kept_since_ms double precision)`,
+  `create index snapshots_of_workspace on snapshots (workspace, at_ms, id)`,
+  `create index snapshots_of_instance on snapshots (instance_id)`,
+  `alter table endings add column keep text[] not null default '{}'`,
+  `alter table sandboxes add column snapshot_limits jsonb`,
 ];

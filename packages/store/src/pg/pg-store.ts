@@ -18,8 +18,9 @@ import { migrate } from './migrations.ts';
 import { findPublicPreview, pgPreviewShelf } from './previews.ts';
 import { keyOf, nodeOf } from './rows.ts';
 import { pgSandboxShelf } from './sandbox-shelf.ts';
+import { listSnapshotRecords, pgSnapshotBook } from './snapshots.ts';
 import type { Tables } from './tables.ts';
-import { pgUsageBook, sumUsage } from './usage.ts';
+import { pgUsageBook, sumUsage, usedStretches } from './usage.ts';
 import { pgWanted } from './wanted.ts';
 
 export interface PgStoreOptions {
@@ -56,7 +57,8 @@ export async function pgStore(options: PgStoreOptions): Promise<Store> {
         revoke: (id, atMs) => revokeKey(db, id, atMs, name),
       },
       secrets: secretShelf(db, sealing, name),
-      usage: { sum: (span) => sumUsage(db, name, span) },
+      snapshots: { list: () => listSnapshotRecords(db, name) },
+      usage: { sum: (span) => sumUsage(db, name, span), stretches: (of) => usedStretches(db, name, of) },
       audit: { list: (query) => listAudit(db, name, query) },
       idempotency: idempotencyShelf(db, name),
     }),
@@ -65,6 +67,7 @@ export async function pgStore(options: PgStoreOptions): Promise<Store> {
     publicPreviews: { find: (id) => findPublicPreview(db, id) },
     fleet: fleet(db),
     wanted: pgWanted(db, sealing),
+    snapshots: pgSnapshotBook(db, sealing),
     usage: pgUsageBook(db),
     audit: pgAuditLog(db),
     ping: async () => void (await sql`select 1`.execute(db)),

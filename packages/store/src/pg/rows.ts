@@ -26,6 +26,9 @@ export function sandboxOf(row: SandboxRow): Sandbox {
     ports: row.ports as Sandbox['ports'],
     envNames: row.env_names,
     idle: row.idle as Sandbox['idle'],
+    ...(row.snapshot_limits === null
+      ? {}
+      : { snapshotLimits: row.snapshot_limits as NonNullable<Sandbox['snapshotLimits']> }),
     expiry: row.expiry as Sandbox['expiry'],
     terminatedRetentionMs: row.terminated_retention_ms,
     extra: row.extra,
@@ -116,6 +119,7 @@ export function endingOf(row: Selectable<Tables['endings']>): Ending {
     workspace: row.workspace as WorkspaceName,
     reason: row.reason,
     sinceMs: row.since_ms,
+    ...(row.keep.length === 0 ? {} : { keep: row.keep }),
     ...(row.ended_at_ms === null ? {} : { endedAtMs: row.ended_at_ms }),
   };
 }

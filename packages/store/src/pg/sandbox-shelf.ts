@@ -47,6 +47,11 @@ export function pgSandboxShelf(db: Kysely<Tables>, sealing: Sealing, workspace: 
         .executeTakeFirst();
       return row && wayOf(row);
     },
+    forksOf: async (instanceId) => {
+      const forks = db.selectFrom('sandboxes').selectAll().where('workspace', '=', workspace);
+      const made = forks.where(sql<boolean>`origin->>'instanceId' = ${instanceId}`);
+      return (await made.orderBy('sequence').execute()).map(sandboxOf);
+    },
     env: async (instanceId) => {
       const row = await db
         .selectFrom('sandboxes')

@@ -30,6 +30,19 @@ export interface Tables {
     reason: string;
     since_ms: number;
     ended_at_ms: number | null;
+    keep: Generated<string[]>;
+  };
+  snapshots: {
+    id: string;
+    workspace: string;
+    instance_id: string;
+    name: string | null;
+    sandbox: Json<object>;
+    env_sealed: string;
+    at_ms: number;
+    bytes: number | null;
+    made_by: string | null;
+    kept_since_ms: number | null;
   };
   previews: {
     id: string;
@@ -111,6 +124,7 @@ export interface SandboxTable {
   env_names: string[];
   env_sealed: string;
   idle: Json<object>;
+  snapshot_limits: Json<object> | null;
   expiry: Json<object>;
   terminated_retention_ms: number;
   extra: Json<Record<string, unknown>>;

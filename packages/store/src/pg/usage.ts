@@ -1,6 +1,6 @@
 import type { InstanceId, NodeId, UsageInterval, WorkspaceName } from '@torpor/contracts';
 import { sql, type Kysely } from 'kysely';
-import type { Old, UsageBook, UsageSum } from '../store.ts';
+import type { Old, UsageBook, UsageSum, UsedStretch } from '../store.ts';
 import type { Tables } from './tables.ts';
 
 export function pgUsageBook(db: Kysely<Tables>): UsageBook {
@@ -26,15 +26,16 @@ async function bookUsage(db: Kysely<Tables>, nodeId: NodeId, intervals: readonly
     disk_mib: one.diskMib,
     wake: one.wake ?? null,
   }));
-  // One parameter however many rows, so that there is one statement to prepare. An incarnation that has moved on is still among the endings.
+  // One parameter however many rows, so that there is one statement to prepare. An incarnation that has moved on is still among the endings;
+  // one whose generation was raised may have been metered under the older one.
   const answer = await sql<{ booked: number; refused: InstanceId[] }>`
     with given as (select * from jsonb_populate_recordset(null::usage_intervals, ${JSON.stringify(rows)}::jsonb)),
     judged as (
       select given.*, exists (
-        select from sandboxes known where known.instance_id = given.instance_id and known.generation = given.generation
+        select from sandboxes known where known.instance_id = given.instance_id and known.generation >= given.generation
           and known.node_id = ${nodeId} and known.workspace = given.workspace
       ) or exists (
-        select from endings known where known.instance_id = given.instance_id and known.generation = given.generation
+        select from endings known where known.instance_id = given.instance_id and known.generation >= given.generation
           and known.node_id = ${nodeId} and known.workspace = given.workspace
       ) as lawful from given),
     booked as (
@@ -89,4 +90,17 @@ export async function sumUsage(
     wakes: row.wakes,
     wakesLost: row.wakes_lost,
   }));
+}
+
+export async function usedStretches(
+  db: Kysely<Tables>,
+  workspace: WorkspaceName,
+  { instanceId, limit }: { instanceId: InstanceId; limit: number },
+): Promise<UsedStretch[]> {
+  const booked = db
+    .selectFrom('usage_intervals')
+    .select(['tier', 'from_ms', 'to_ms'])
+    .where('workspace', '=', workspace);
+  const mine = booked.where('instance_id', '=', instanceId).orderBy('from_ms', 'desc').limit(limit);
+  return (await mine.execute()).toReversed().map((row) => ({ tier: row.tier, fromMs: row.from_ms, toMs: row.to_ms }));
 }

@@ -43,6 +43,10 @@ export function pgWanted(db: Kysely<Tables>, sealing: Sealing): Wanted {
       one(sql`
         update sandboxes set phase = 'ready', updated_at_ms = ${atMs}, first_ready_at_ms = coalesce(first_ready_at_ms, ${atMs}), last_used_at_ms = greatest(last_used_at_ms, ${atMs})
         where ${isThis(who)} and phase = 'creating' returning *`),
+    raise: (who, { generation, atMs }) =>
+      one(sql`
+        update sandboxes set generation = ${generation}, updated_at_ms = ${atMs}
+        where ${isThis(who)} and phase = 'ready' and generation < ${generation} returning *`),
     supersede: (who, next) => supersede(db, sealing, who, next),
     abandon: async (who, { reason, atMs }) => {
       const gone = await one(sql`
@@ -60,7 +64,7 @@ export function pgWanted(db: Kysely<Tables>, sealing: Sealing): Wanted {
       one(sql`
         update sandboxes set phase = 'failed', reason = ${reason}, updated_at_ms = ${atMs}
         where ${isThis(who)} and phase = 'ready' returning *`),
-    terminate: (workspace, name, { reason, atMs, who }) =>
+    terminate: (workspace, name, { reason, atMs, who, keepSnapshots }) =>
       one(sql`
         with changed as (
           update sandboxes set phase = 'terminated', reason = ${reason}, updated_at_ms = ${atMs}, terminated_at_ms = ${atMs}
@@ -68,7 +72,11 @@ export function pgWanted(db: Kysely<Tables>, sealing: Sealing): Wanted {
           returning *),
         dropped as (delete from previews using changed
           where previews.workspace = changed.workspace and previews.sandbox = changed.name),
-        ${writeEnding('changed', reason, atMs)} select * from changed`),
+        kept as (update snapshots set kept_since_ms = ${atMs} from changed
+          where ${keepSnapshots === true} and snapshots.instance_id = changed.instance_id and not exists (
+            select from endings where endings.instance_id = changed.instance_id and endings.generation = changed.generation)
+          returning snapshots.id),
+        ${writeEnding('changed', reason, atMs, sql`array(select id from kept order by id)`)} select * from changed`),
     revise: async (workspace, name, change, atMs) => {
       const row = await db
         .updateTable('sandboxes')
@@ -166,6 +174,13 @@ export function pgWanted(db: Kysely<Tables>, sealing: Sealing): Wanted {
           .where('phase', '=', sql.lit('terminated'))
           .where(sql<boolean>`terminated_at_ms + terminated_retention_ms <= ${nowMs}`)
           .executeTakeFirst(),
+        db
+          .deleteFrom('snapshots')
+          .where('kept_since_ms', 'is', null)
+          .where(
+            sql<boolean>`not exists (select from sandboxes where sandboxes.instance_id = snapshots.instance_id and phase <> 'terminated')`,
+          )
+          .executeTakeFirst(),
         db.deleteFrom('endings').where('ended_at_ms', '<', endedBeforeMs).executeTakeFirst(),
         db
           .deleteFrom('idempotency')
@@ -187,10 +202,15 @@ function isThis(who: Incarnation): RawBuilder<boolean> {
 }
 
 /** A clause that writes what the rows of the clause `from` name as to be ended. A failed sandbox that is terminated may have its ending already. */
-function writeEnding(from: 'changed' | 'before', reason: string, sinceMs: number): RawBuilder<unknown> {
+function writeEnding(
+  from: 'changed' | 'before',
+  reason: string,
+  sinceMs: number,
+  keep = sql`'{}'::text[]`,
+): RawBuilder<unknown> {
   return sql`unwanted as (
-    insert into endings (instance_id, generation, node_id, workspace, reason, since_ms)
-    select instance_id, generation, node_id, workspace, ${reason}::text, ${sinceMs}::double precision from ${sql.ref(from)}
+    insert into endings (instance_id, generation, node_id, workspace, reason, since_ms, keep)
+    select instance_id, generation, node_id, workspace, ${reason}::text, ${sinceMs}::double precision, ${keep} from ${sql.ref(from)}
     on conflict do nothing)`;
 }
 
@@ -233,6 +253,7 @@ function newRow(sandbox: Sandbox, envSealed: string) {
     env_names: [...sandbox.envNames],
     env_sealed: envSealed,
     idle: JSON.stringify(sandbox.idle),
+    snapshot_limits: sandbox.snapshotLimits ? JSON.stringify(sandbox.snapshotLimits) : null,
     expiry: JSON.stringify(sandbox.expiry),
     terminated_retention_ms: sandbox.terminatedRetentionMs,
     extra: JSON.stringify(sandbox.extra),
@@ -251,6 +272,7 @@ function changeOf(change: SandboxChange) {
     ...(change.displayName === undefined ? {} : { display_name: change.displayName }),
     ...(change.externalId === undefined ? {} : { external_id: change.externalId }),
     ...(change.idle === undefined ? {} : { idle: JSON.stringify(change.idle) }),
+    ...(change.snapshotLimits === undefined ? {} : { snapshot_limits: JSON.stringify(change.snapshotLimits) }),
     ...(change.expiry === undefined ? {} : { expiry: JSON.stringify(change.expiry) }),
     ...(change.terminatedRetentionMs === undefined ? {} : { terminated_retention_ms: change.terminatedRetentionMs }),
     ...(change.ports === undefined ? {} : { ports: JSON.stringify(change.ports) }),

@@ -1,0 +1,61 @@
+import { deleteSandbox, dropSnapshot, forkSandbox, SandboxName, snapshotSandbox } from '@torpor/contracts';
+import { describe, expect, it } from 'vitest';
+import { beatFor, bus, clock, create, gateway, name, nodes, store, workspace } from '../testing/stage.ts';
+
+const make = (more: object = {}) =>
+  clock.until(gateway().ask(snapshotSandbox, { workspace, name, by: 'user:ada', ...more }));
+const drop = (ask: object) => clock.until(gateway().ask(dropSnapshot, { workspace, ...ask } as never)); // shapes vary
+const end = (keepSnapshots: boolean) =>
+  clock.until(gateway().ask(deleteSandbox, { workspace, name, reason: 'asked', keepSnapshots }));
+const listed = async () => (await store.workspace(workspace).snapshots.list()).map(({ id }) => id);
+
+describe('a snapshot that somebody asked for', () => {
+  it('is made on the node and put on record', async () => {
+    const { sandbox } = await create({ env: { A: '1' } });
+    const { snapshot } = await make();
+    expect(nodes.a.snapshots).toEqual([sandbox.instanceId]);
+    expect(await store.snapshots.find(workspace, snapshot.id)).toMatchObject({ by: 'user:ada', sandbox: { name } });
+  });
+
+  it('is gone from both when it is deleted, by its sandbox or alone, and a record of what the node has lost goes too', async () => {
+    await create();
+    const [one, two] = [(await make()).snapshot.id, (await make()).snapshot.id];
+    nodes.a.kept.push(one);
+    await drop({ name, snapshot: one });
+    expect([nodes.a.dropped, await listed()]).toEqual([[one], [two]]);
+    await drop({ snapshot: two });
+    expect(await listed()).toEqual([]);
+    await expect(drop({ snapshot: two })).rejects.toMatchObject({ code: 'not_found' });
+  });
+
+  it('goes with its sandbox unless it is to be kept', async () => {
+    await create();
+    await make();
+    await end(false);
+    expect([await listed(), nodes.a.keeps]).toEqual([[], [[]]]);
+  });
+
+  it('is kept by the node that hears of the delete only later', async () => {
+    await create();
+    const { snapshot } = await make();
+    bus.sever('a');
+    await end(true);
+    bus.mend('a');
+    await nodes.a.open();
+    await beatFor(60_000);
+    expect([await listed(), nodes.a.keeps]).toEqual([[snapshot.id], [[snapshot.id]]]);
+  });
+
+  it('is made into a new sandbox where it lies, as its own was then, though that has ended', async () => {
+    const { sandbox: parent } = await create({ env: { A: '1' }, labels: { l: '1' } });
+    const { snapshot } = await make();
+    await end(true);
+    const as = SandboxName.parse('again');
+    const ask = { workspace, snapshot: snapshot.id, as, env: { B: '2' }, createdBy: 'user:bo' };
+    const { sandbox } = await clock.until(gateway().ask(forkSandbox, ask));
+    expect(sandbox).toMatchObject({ name: as, nodeId: 'a', generation: 2, labels: { l: '1' }, envNames: ['A', 'B'] });
+    expect(nodes.a.starts.at(-1)?.from).toEqual({ instanceId: parent.instanceId, snapshot: snapshot.id });
+    const nothing = { ...ask, snapshot: 'nothing', as: SandboxName.parse('other') };
+    await expect(clock.until(gateway().ask(forkSandbox, nothing))).rejects.toMatchObject({ code: 'not_found' });
+  });
+});

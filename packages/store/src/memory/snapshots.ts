@@ -1,0 +1,58 @@
+import type { InstanceId, WorkspaceName } from '@torpor/contracts';
+import type { SnapshotBook, SnapshotRecord } from '../store.ts';
+import type { SandboxRows } from './sandboxes.ts';
+
+type Env = Readonly<Record<string, string>>;
+
+export class SnapshotRows {
+  readonly #rows = new Map<string, { record: SnapshotRecord; env: Env }>();
+
+  book(sandboxes: SandboxRows): SnapshotBook {
+    return {
+      put: async (record) => {
+        const env = await sandboxes.envOfInstance(record.sandbox.instanceId);
+        if (!env) return false;
+        const there = this.#rows.get(record.id);
+        if (!there) this.#rows.set(record.id, { record: structuredClone(record), env });
+        return true;
+      },
+      find: async (workspace, id) => this.#find(workspace, id, sandboxes)?.record,
+      envOf: async (workspace, id) => this.#find(workspace, id, sandboxes)?.env,
+      drop: async (workspace, id) => {
+        const row = this.#rows.get(id);
+        if (row?.record.sandbox.workspace !== workspace) return undefined;
+        this.#rows.delete(id);
+        return row.record;
+      },
+    };
+  }
+
+  async list(workspace: WorkspaceName, sandboxes: SandboxRows): Promise<readonly SnapshotRecord[]> {
+    const mine = [...this.#rows.values()].map(({ record }) => record);
+    return mine
+      .filter((record) => record.sandbox.workspace === workspace && isThere(record, sandboxes))
+      .toSorted((a, b) => a.atMs - b.atMs || (a.id < b.id ? -1 : 1));
+  }
+
+  /** Its sandbox ends, and they do not. Answers their ids. */
+  keepOf(instanceId: InstanceId, atMs: number): string[] {
+    const mine = [...this.#rows.values()].filter(({ record }) => record.sandbox.instanceId === instanceId);
+    for (const row of mine) row.record = { ...row.record, keptSinceMs: atMs };
+    return mine.map(({ record }) => record.id).toSorted();
+  }
+
+  forget(sandboxes: SandboxRows): number {
+    const gone = [...this.#rows.values()].filter(({ record }) => !isThere(record, sandboxes));
+    for (const { record } of gone) this.#rows.delete(record.id);
+    return gone.length;
+  }
+
+  #find(workspace: WorkspaceName, id: string, sandboxes: SandboxRows) {
+    const row = this.#rows.get(id);
+    return row && row.record.sandbox.workspace === workspace && isThere(row.record, sandboxes) ? row : undefined;
+  }
+}
+
+function isThere({ keptSinceMs, sandbox }: SnapshotRecord, sandboxes: SandboxRows): boolean {
+  return keptSinceMs !== undefined || sandboxes.has(sandbox.instanceId);
+}
