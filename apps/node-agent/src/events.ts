@@ -16,6 +16,8 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
   const created = histogram('torpor_instance_create_ms', 'Time to a usable instance', ['from']);
   const createsFailed = counter('torpor_instance_creates_failed_total', 'Creates that ended in a failure', ['code']);
   const wakes = histogram('torpor_wake_ms', 'From the happening that needs it awake to its resume', ['tier']);
+  const leans = histogram('torpor_lean_ms', 'Time of a page-out');
+  const leansFailed = counter('torpor_leans_failed_total', 'Page-outs that failed; what is still in RAM stays there');
   const stores = histogram('torpor_store_ms', 'Time of a store, from its beginning to an image that was read back', [
     'outcome',
   ]);
@@ -76,6 +78,14 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
     pauseFailed: (who: Who & { reason: string }) => {
       pausesFailed.add();
       log.error('instance would not sleep', who);
+    },
+    leaned: (who: Who & { tookMs: number; memoryMib: number; swapMib: number }) => {
+      leans.observe(who.tookMs);
+      log.debug('instance paged out', who);
+    },
+    leanFailed: (who: Who & { reason: string }) => {
+      leansFailed.add();
+      log.warn('instance not paged out', who);
     },
     stored: (who: Who & { tookMs: number; bytes?: number | undefined; stallMs?: number | undefined }) => {
       stores.observe(who.tookMs, { outcome: 'stored' });

@@ -1,6 +1,6 @@
 /** The room, put together: everything outside comes in as a parameter, so that a test or the simulator can give another. */
 import type { Wire } from '@torpor/bus';
-import type { InstanceId, Isolation, NodeId } from '@torpor/contracts';
+import type { InstanceId, Isolation, NodeId, SwapKind } from '@torpor/contracts';
 import { explain, Lifetime, Turns, type Chance, type Clock } from '@torpor/kernel';
 import type { InstanceDriver } from '@torpor/runtime';
 import type { Telemetry } from '@torpor/telemetry';
@@ -43,6 +43,9 @@ export interface NodeAgentOptions {
   readonly wire: Wire;
   readonly driver: InstanceDriver;
   readonly nodeKey: NodeKey;
+  /** How long an instance sleeps in RAM before it is paged out; 0: only when that is asked for, or the host wants the RAM. */
+  readonly leanAfterMs: number;
+  readonly swap: SwapKind;
   /** How long an instance sleeps in RAM before it is stored; 0: for ever. */
   readonly storeAfterMs: number;
   readonly snapshotPolicy: SnapshotPolicy;
@@ -88,6 +91,8 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     admission,
     nodeKey: options.nodeKey,
     receipts: new Receipts({ nodeId, signer: new Signer(options.nodeKey.signing()), store: options.journalStore }),
+    leanAfterMs: options.leanAfterMs,
+    swap: options.swap,
     storeAfterMs: options.storeAfterMs,
     restores: new Turns(options.birthsAtOnce),
     snapshotPolicy: options.snapshotPolicy,

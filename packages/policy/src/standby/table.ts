@@ -524,6 +524,11 @@ export function isInRam(state: StandbyState): boolean {
   }
 }
 
+/** Asleep with its process at hand: to be woken, stored or gone back from at once. */
+export function restsInRam(state: StandbyState): state is 'paused' | 'leaning' | 'lean' {
+  return state === 'paused' || state === 'leaning' || state === 'lean';
+}
+
 /** What does not fit into the words of the contracts: somebody waits for an operation that cannot be cut short. */
 export function hasQueuedWake(state: StandbyState): boolean {
   return state === 'pausing-then-wake' || state === 'storing-then-wake' || state === 'releasing-then-wake';
