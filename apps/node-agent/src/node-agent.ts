@@ -1,7 +1,8 @@
 /** The room, put together: everything outside comes in as a parameter, so that a test or the simulator can give another. */
 import type { Wire } from '@torpor/bus';
-import type { InstanceId, Isolation, NodeId, SwapKind } from '@torpor/contracts';
+import type { InstanceId, Isolation, NodeId, NodeSwap, SwapArea, SwapKind } from '@torpor/contracts';
 import { explain, Lifetime, Turns, type Chance, type Clock } from '@torpor/kernel';
+import { mayPageOut } from '@torpor/policy';
 import type { InstanceDriver } from '@torpor/runtime';
 import type { Telemetry } from '@torpor/telemetry';
 import { serveCalls } from './calls.ts';
@@ -131,7 +132,7 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     closing,
     nodeId,
     tell: async () => {
-      const capacity = await admission.look();
+      const { swap, memoryPressure: _, ...capacity } = await admission.look();
       const instances = standby.reports();
       events.instanceCounts(instances.map(({ state }) => state));
       return {
@@ -139,7 +140,7 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
         url: options.url,
         isolation: options.isolation,
         templates: [...driver.templates],
-        capacity: { ...capacity, slotsFree: parts.slots.freeCount },
+        capacity: { ...capacity, slotsFree: parts.slots.freeCount, swap: swapOf(options.swap, swap) },
         pool: pools.depths().map(({ template, shape, ready, size }) => ({ template, shape, ready, target: size })),
         instances,
       };
@@ -213,6 +214,12 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
       pools: pools.depths(),
     };
   }
+}
+
+function swapOf(kind: SwapKind, areas: readonly SwapArea[]): NodeSwap {
+  const verdict = mayPageOut(kind, areas);
+  const reason = verdict.kind === 'may' ? {} : { reason: verdict.reason };
+  return { areas: [...areas], pagesOut: verdict.kind === 'may', ...reason };
 }
 
 /** Sleeping and waking leave the set as it is; the scheduler hears of them with the next beat. */

@@ -95,7 +95,13 @@ export function stage(clock: Clock = new StillClock(), options: ConstructorParam
 
 export function rehearse(
   { clock, host, store }: Stage,
-  options: { targets?: readonly PoolTarget[]; failpoints?: Failpoints; seed?: number; storeAfterMs?: number; leanAfterMs?: number } = {},
+  options: {
+    targets?: readonly PoolTarget[];
+    failpoints?: Failpoints;
+    seed?: number;
+    storeAfterMs?: number;
+    leanAfterMs?: number;
+  } = {},
 ): Rehearsal {
   const life = { dead: false };
   const closing = new AbortController();

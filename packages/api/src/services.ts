@@ -25,7 +25,7 @@ import type {
   SnapshotView,
   StateView,
   StatsView,
-  StoreView,
+  DeepenView,
   WorkspaceView,
 } from './shapes.ts';
 
@@ -40,7 +40,8 @@ export interface Services {
     delete(which: Named): Promise<SandboxView>;
     pause(which: Named): Promise<StateView>;
     resume(which: Named): Promise<ResumeView>;
-    store(which: Named): Promise<StoreView>;
+    lean(which: Named): Promise<DeepenView>;
+    store(which: Named): Promise<DeepenView>;
     fork(input: ForkInput): Promise<ForksView>;
   };
   readonly receipts: {

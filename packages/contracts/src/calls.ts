@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { defineCall, defineFact } from './call.ts';
 import { Generation, InstanceId, NodeId, SandboxName, WorkspaceName } from './ids.ts';
 import { SignedReceipt, WakeTier } from './receipt.ts';
+import { NodeSwap } from './swap.ts';
 import { Expiry, IdlePolicy, InstanceState, Isolation, Port, Route, Sandbox, Shape, SnapshotName } from './sandbox.ts';
 
 const Env = z.record(z.string(), z.string());
@@ -333,6 +334,8 @@ export const heartbeat = defineCall({
       diskMib: z.number().optional(),
       diskFreeMib: z.number(),
       slotsFree: z.number().int(),
+      /** Absent from a node that does not say. */
+      swap: NodeSwap.optional(),
     }),
     pool: z.array(z.object({ template: z.string(), shape: Shape, ready: z.number().int(), target: z.number().int() })),
     instances: z.array(HeldInstance),

@@ -28,9 +28,7 @@ export type InstanceState = z.infer<typeof InstanceState>;
 
 /** Asleep, or on its way there, in whatever tier. */
 export function isAsleep(state: InstanceState): boolean {
-  return (
-    state === 'pausing' || state === 'paused' || state === 'lean' || state === 'storing' || state === 'stored'
-  );
+  return state === 'pausing' || state === 'paused' || state === 'lean' || state === 'storing' || state === 'stored';
 }
 
 /** When a sandbox may fall asleep. `after`: that long without use. `never`: only by command. */

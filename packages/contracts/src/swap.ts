@@ -20,3 +20,7 @@ export const SwapArea = z.object({
   atRest: z.enum(['encrypted', 'memory', 'plain', 'unknown']),
 });
 export type SwapArea = z.infer<typeof SwapArea>;
+
+/** What a node does with its host's swap. `reason`: why it pages no sandbox out. */
+export const NodeSwap = z.object({ areas: z.array(SwapArea), pagesOut: z.boolean(), reason: z.string().optional() });
+export type NodeSwap = z.infer<typeof NodeSwap>;

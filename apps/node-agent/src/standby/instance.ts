@@ -13,7 +13,16 @@ import {
   type WakeTier,
 } from '@torpor/contracts';
 import { explain, Failure } from '@torpor/kernel';
-import { hasQueuedWake, isInRam, next, reported, restsInRam, type Effect, type Happening, type StandbyState } from '@torpor/policy';
+import {
+  hasQueuedWake,
+  isInRam,
+  next,
+  reported,
+  restsInRam,
+  type Effect,
+  type Happening,
+  type StandbyState,
+} from '@torpor/policy';
 import type { Guest } from '@torpor/runtime';
 import { lossOf } from '../images/loss.ts';
 import type { CameBack } from '../images/restore.ts';
@@ -710,9 +719,11 @@ export class Instance {
   #watchDepth(before: StandbyState, after: StandbyState): void {
     const { leanAfterMs, storeAfterMs } = this.#parts;
     if (before === 'leaning' && after !== 'leaning') this.#leaning.giveWay();
-    if (restsInRam(after) && !restsInRam(before) && storeAfterMs > 0) this.#storeDue.after(this.#storing.dueAfterMs(storeAfterMs));
+    if (restsInRam(after) && !restsInRam(before) && storeAfterMs > 0)
+      this.#storeDue.after(this.#storing.dueAfterMs(storeAfterMs));
     if (!restsInRam(after)) this.#storeDue.stop();
-    if (after === 'paused' && before !== 'paused' && leanAfterMs > 0) this.#leanDue.after(this.#leaning.dueAfterMs(leanAfterMs));
+    if (after === 'paused' && before !== 'paused' && leanAfterMs > 0)
+      this.#leanDue.after(this.#leaning.dueAfterMs(leanAfterMs));
     if (after !== 'paused') this.#leanDue.stop();
   }
 

@@ -63,7 +63,10 @@ export class Leaning {
       const tookMs = clock.monotonicMs() - sinceMs;
       if (!facts.gaveWay) return { ...facts, tookMs };
       if (tookMs > LEAN_MS) {
-        throw new Failure('deadline', `the timer "page-out" of ${LEAN_MS} ms ran out; ${Math.round(facts.swapMib)} MiB are in swap`);
+        throw new Failure(
+          'deadline',
+          `the timer "page-out" of ${LEAN_MS} ms ran out; ${Math.round(facts.swapMib)} MiB are in swap`,
+        );
       }
     }
     return undefined;

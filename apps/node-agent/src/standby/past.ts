@@ -18,7 +18,12 @@ export class Past {
 
   constructor(hint: Hint | undefined) {
     const { paused, lean, stored, files } = hint ?? {};
-    this.wakes = { paused: new Times(paused), lean: new Times(lean), stored: new Times(stored), files: new Times(files) };
+    this.wakes = {
+      paused: new Times(paused),
+      lean: new Times(lean),
+      stored: new Times(stored),
+      files: new Times(files),
+    };
     this.stores = new Times(hint?.stores);
     this.storeAsked = hint?.storeAsked ?? false;
     this.isLean = hint?.isLean ?? false;
