@@ -21,6 +21,7 @@ import { Admission, type Watermarks } from './pools/admission.ts';
 import { Pools, type PoolTarget } from './pools/pools.ts';
 import { Receipts } from './receipts/receipts.ts';
 import { Signer } from './receipts/signer.ts';
+import { relieveHost } from './standby/relief.ts';
 import { makeRounds } from './standby/rounds.ts';
 import { Standby } from './standby/standby.ts';
 import { tellChange } from './standby/tell.ts';
@@ -182,6 +183,10 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
   inBackground('heartbeat', heartbeat.beat());
   inBackground('lease', lease.watch());
   inBackground('metering', meter.run());
+  inBackground(
+    'relief',
+    relieveHost(parts, () => standby.all()),
+  );
   inBackground(
     'rounds',
     makeRounds(parts, () => standby.all()),

@@ -19,6 +19,7 @@ import {
   next,
   reported,
   restsInRam,
+  type Slumber,
   type Effect,
   type Happening,
   type StandbyState,
@@ -200,6 +201,22 @@ export class Instance {
     if (isInRam(this.#state)) return this.past.isLean ? 'lean' : 'paused';
     if (this.#shelving.shelf.images.length > 0) return 'stored';
     return this.state === 'storing' ? 'paused' : 'files'; // one that is on its way to its first image still has everything in RAM
+  }
+
+  /** What it is to a host that runs short of memory. `undefined`: nothing is to be had of it at once. */
+  get slumber(): Slumber | undefined {
+    const depth = this.#state;
+    if (depth !== 'paused' && depth !== 'lean') return undefined;
+    const { lean, stored } = this.past.wakes;
+    return {
+      instanceId: this.claim.instanceId,
+      depth,
+      lastUsedAtMs: this.uses.lastUsedAtMs,
+      leanWakeMs: lean.predictedMs,
+      storedWakeMs: stored.predictedMs,
+      leanFailed: this.#leaning.isReluctant,
+      storeFailed: this.#storing.isReluctant,
+    };
   }
 
   /** What its images take on the disk. */
@@ -718,7 +735,7 @@ export class Instance {
   /** While it sleeps with its process at hand: waits for the instants at which it is to sleep deeper. */
   #watchDepth(before: StandbyState, after: StandbyState): void {
     const { leanAfterMs, storeAfterMs } = this.#parts;
-    if (before === 'leaning' && after !== 'leaning') this.#leaning.giveWay();
+    if (isLeaning(before) && !isLeaning(after)) this.#leaning.giveWay();
     if (restsInRam(after) && !restsInRam(before) && storeAfterMs > 0)
       this.#storeDue.after(this.#storing.dueAfterMs(storeAfterMs));
     if (!restsInRam(after)) this.#storeDue.stop();
@@ -762,4 +779,9 @@ export class Instance {
     const { instanceId, generation, workspace, name } = this.claim;
     return { instanceId, generation, workspace, name, ...(this.#body ? { hostId: this.#body.hostId } : {}) };
   }
+}
+
+/** Memory of it is being paged out. */
+function isLeaning(state: StandbyState): boolean {
+  return state === 'leaning' || state === 'leaning-fenced';
 }

@@ -23,6 +23,7 @@ export class Leaning {
   readonly #parts: Parts;
   #giveWay = new AbortController();
   #troubles = 0;
+  #reluctantUntilMs = 0;
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -49,6 +50,7 @@ export class Leaning {
       return { kind: 'done', facts };
     } catch (error) {
       this.#troubles++;
+      this.#reluctantUntilMs = this.#parts.clock.monotonicMs() + this.#retryMs;
       return { kind: 'failed', reason: explain(error) };
     }
   }
@@ -72,9 +74,18 @@ export class Leaning {
     return undefined;
   }
 
+  /** The last one came to nothing: another so soon would too. */
+  get isReluctant(): boolean {
+    return this.#parts.clock.monotonicMs() < this.#reluctantUntilMs;
+  }
+
   /** How long to sleep in RAM before it is tried: `afterMs`, and longer when it failed. */
   dueAfterMs(afterMs: number): number {
     if (this.#troubles === 0) return afterMs;
-    return Math.max(afterMs, Math.min(RETRY_MS * 2 ** (this.#troubles - 1), RETRY_MS_MAX));
+    return Math.max(afterMs, this.#retryMs);
+  }
+
+  get #retryMs(): number {
+    return Math.min(RETRY_MS * 2 ** (this.#troubles - 1), RETRY_MS_MAX);
   }
 }

@@ -1,5 +1,6 @@
 export { idleVerdict, previewCounts, type IdleVerdict, type PreviewBytes, type UseFacts } from './idle.ts';
 export { predictMs } from './predict.ts';
+export { relieve, type HostMemory, type Relief, type Slumber } from './relief.ts';
 export { mayPageOut, swapToMake } from './swap.ts';
 export {
   EFFECTS,

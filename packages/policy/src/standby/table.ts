@@ -39,7 +39,8 @@ export const STANDBY_STATES = [
   'fenced',
   /** Fenced while asleep: a renewed lease leaves it asleep. */
   'fenced-asleep',
-  /** Fenced while one of these was under way, which cannot be undone: nothing runs during the first two, and what the third wakes is frozen at once. */
+  /** Fenced while one of these was under way, which goes on: nothing runs during the first three, and what the last wakes is frozen at once. */
+  'leaning-fenced',
   'storing-fenced',
   'releasing-fenced',
   'restoring-fenced',
@@ -230,7 +231,6 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     'idle-passed': 'stay',
     'pause-asked': 'stay',
     'lean-due': ['leaning', 'lean'],
-    ...LEANED, // Fenced and renewed meanwhile.
     'store-due': ['storing', 'store'],
     'snapshot-asked': ['pausing', 'snapshot'],
     'rewind-asked': ['releasing-then-wake', 'rewind'],
@@ -247,7 +247,7 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     'store-due': ['storing', 'store'],
     'snapshot-asked': ['pausing', 'snapshot'],
     'rewind-asked': ['releasing-then-wake', 'rewind'],
-    'lease-lost': ['fenced-asleep', 'end-streams'],
+    'lease-lost': ['leaning-fenced', 'end-streams'],
     'lease-renewed': 'stay',
     ...DIES,
     ...DELETED,
@@ -371,11 +371,20 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     ...DELETED,
   },
   'fenced-asleep': {
-    ...LEANED,
     'request-arrived': ['fenced-asleep', 'turn-away'],
     ...IDLY,
     'lease-lost': 'stay',
     'lease-renewed': ['paused'],
+    ...DIES_FENCED,
+    ...DELETED,
+  },
+  'leaning-fenced': {
+    ...IDLY,
+    'request-arrived': ['leaning-fenced', 'turn-away'],
+    'lean-done': ['fenced-asleep'],
+    'lean-failed': ['fenced-asleep'],
+    'lease-lost': 'stay',
+    'lease-renewed': ['leaning'],
     ...DIES_FENCED,
     ...DELETED,
   },
@@ -473,6 +482,7 @@ export function reported(state: StandbyState): InstanceState {
     case 'fencing':
       return 'pausing';
     case 'leaning':
+    case 'leaning-fenced':
     case 'fenced':
     case 'fenced-asleep':
       return 'paused';
@@ -510,6 +520,7 @@ export function isInRam(state: StandbyState): boolean {
     case 'pausing-then-wake':
     case 'paused':
     case 'leaning':
+    case 'leaning-fenced':
     case 'lean':
     case 'waking':
     case 'storing':

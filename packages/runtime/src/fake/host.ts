@@ -90,6 +90,8 @@ export class FakeHost {
   #pids = 1000;
   /** What its isolation, guest and templates are called; an upgrade changes it. */
   build = 'fake-1';
+  /** By others than instances. */
+  memoryTakenMib = 0;
   /** Share of the last ten seconds in which somebody waited for memory. */
   memoryPressure = 0;
 
@@ -269,7 +271,7 @@ export class FakeHost {
   get memory(): { totalMib: number; freeMib: number } {
     const totalMib = this.#options.memoryMib ?? 16_384;
     const used = [...this.sandboxes.values()].reduce((sum, sandbox) => sum + this.#memoryMib(sandbox), 0);
-    return { totalMib, freeMib: totalMib - used };
+    return { totalMib, freeMib: totalMib - used - this.memoryTakenMib };
   }
 
   get diskMib(): number {
