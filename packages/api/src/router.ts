@@ -22,6 +22,7 @@ import {
   NodeView,
   ReceiptKeyView,
   ReceiptsView,
+  ResumeInput,
   ResumeView,
   RestoredView,
   RevokeKeyInput,
@@ -85,7 +86,7 @@ export const apiRouter = t.router({
       .output(StateView)
       .mutation(({ ctx, input }) => ctx.services.sandboxes.pause(input)),
     resume: taking('sandboxes:use')
-      .input(ByName)
+      .input(ResumeInput)
       .output(ResumeView)
       .mutation(({ ctx, input }) => ctx.services.sandboxes.resume(input)),
     lean: taking('sandboxes:use')

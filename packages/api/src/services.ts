@@ -18,6 +18,7 @@ import type {
   NodeView,
   ReceiptKeyView,
   ReceiptsView,
+  ResumeInput,
   ResumeView,
   RestoredView,
   SandboxPageView,
@@ -39,7 +40,7 @@ export interface Services {
     list(input: ListInput): Promise<SandboxPageView>;
     delete(which: Named): Promise<SandboxView>;
     pause(which: Named): Promise<StateView>;
-    resume(which: Named): Promise<ResumeView>;
+    resume(input: ResumeInput): Promise<ResumeView>;
     lean(which: Named): Promise<DeepenView>;
     store(which: Named): Promise<DeepenView>;
     fork(input: ForkInput): Promise<ForksView>;
