@@ -45,6 +45,7 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
   const poolTarget = gauge('torpor_pool_target', 'Instances that a pool should hold', ['template', 'shape']);
   const poolRefills = histogram('torpor_pool_refill_ms', 'Work of adding one instance to a pool', ['template']);
   const poolRefillsFailed = counter('torpor_pool_refills_failed_total', 'Refills that failed', ['template']);
+  const memory = gauge('torpor_instances_memory_mib', 'Memory of claimed instances as measured', ['tier', 'where']);
   const instances = gauge('torpor_instances', 'Claimed instances by state', ['state']);
   const requests = counter('torpor_data_requests_total', 'Data-plane requests', ['part', 'status']);
   const requestMs = histogram('torpor_data_request_head_ms', 'From the head of a request to the head of its answer', [
@@ -169,6 +170,11 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
       for (const state of InstanceState.options) {
         instances.set(states.filter((one) => one === state).length, { state });
       }
+    },
+    /** Of all that sleep so deep, each minute. */
+    memory: (of: { tier: string; ramMib: number; swapMib: number }) => {
+      memory.set(of.ramMib, { tier: of.tier, where: 'ram' });
+      memory.set(of.swapMib, { tier: of.tier, where: 'swap' });
     },
     adopted: (found: Readonly<Record<string, number>> & { tookMs: number }) => log.info('journal adopted', found),
     strayDestroyed: (stray: { hostId: string; slot: number }) => log.warn('destroyed what no journal knows', stray),

@@ -69,6 +69,45 @@ func TestALeanSandboxLeavesItsMemoryAndWakesWithAllOfIt(t *testing.T) {
 	}
 }
 
+// A disk takes its time to write: what was written stays in RAM besides, until the squeeze takes it.
+func TestASwapFileTakesTheMemoryTooAndIsGoneWithItsInstallation(t *testing.T) {
+	n := newNode(t)
+	if total := n.swap()["totalMib"].(float64); total > 0 {
+		t.Skipf("this host has %v MiB of swap already", total)
+	}
+	n.prepare["swap"] = map[string]any{"kinds": []string{"crypt", "file"}, "sizeMib": 512}
+	prepared := n.must("node.prepare", n.prepare)
+	area := n.swap()["areas"].([]any)[0].(map[string]any)
+	if _, err := os.Stat("/dev/mapper/control"); err != nil {
+		if trouble, _ := prepared["swapTrouble"].([]any); len(trouble) != 1 || !strings.Contains(trouble[0].(string), "crypt: the kernel has no device-mapper") {
+			t.Errorf("why there is no encrypted one: %v", trouble)
+		}
+		if area["kind"] != "file" || area["atRest"] == "encrypted" {
+			t.Errorf("the area is %v", area)
+		}
+	} else if area["kind"] != "crypt" || area["atRest"] != "encrypted" {
+		t.Errorf("the area is %v", area)
+	}
+	i := n.up(0, func(sandbox args) { sandbox["limits"].(args)["memoryMib"] = 512 })
+	before := i.mustGet("/random", map[string]string{"mib": "100"})
+	n.must("sandbox.pause", i.ref())
+	awake := i.state()["memoryMib"].(float64)
+	n.eventually("the memory is on the disk", 30*time.Second, func() error {
+		if lean := i.leanAll(); lean["residentBytes"].(float64)/mib > awake*0.15+14 {
+			return fmt.Errorf("of %v MiB: %v", awake, lean)
+		}
+		return nil
+	})
+	n.must("sandbox.resume", i.ref())
+	if after := i.mustGet("/hash", nil); after != before {
+		t.Error("the memory has changed")
+	}
+	n.must("host.purge", args{})
+	if _, err := os.Stat("/var/lib/torpor/.swap"); err == nil {
+		t.Error("the swap file is left")
+	}
+}
+
 func (n *node) limit(i instance) string {
 	n.t.Helper()
 	for _, path := range []string{

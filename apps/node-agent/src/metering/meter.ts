@@ -180,12 +180,22 @@ export class Meter {
 
   async #closeAll(): Promise<void> {
     const points = [...this.#points.values()];
-    const readings = await this.#read(points.filter(({ tier }) => tier === 'running'));
+    const readings = await this.#read(points.filter(({ tier }) => tier !== 'stored'));
+    this.#tellMemory(points, readings);
     const atMs = this.#options.parts.clock.nowMs();
     for (const point of points) {
       const still = this.#points.get(keyOf(point));
       const turn = { atMs, tier: point.tier, reading: readings.get(point.hostId) };
       if (still?.sequence === point.sequence) this.#close(still, turn);
+    }
+  }
+
+  /** Nothing was read of those that are stored, and nothing of them is there. */
+  #tellMemory(points: readonly Point[], readings: ReadonlyMap<InstanceId, InstanceUsage>): void {
+    for (const tier of UsageInterval.shape.tier.options) {
+      const used = points.filter((point) => point.tier === tier).map(({ hostId }) => readings.get(hostId));
+      const sum = (of: 'memoryMib' | 'swapMib') => used.reduce((so, usage) => so + (usage?.[of] ?? 0), 0);
+      this.#options.parts.events.memory({ tier, ramMib: sum('memoryMib'), swapMib: sum('swapMib') });
     }
   }
 
