@@ -294,7 +294,7 @@ export function describeInstanceDriver(name: string, openHost: () => Promise<Con
       await guest.json('POST', '/v1/processes', { name: 'hello', shell: 'echo hello', waitMs: 5_000 });
       const giveWay = new AbortController();
       const options = { budgetMs: 20_000, giveWay: giveWay.signal };
-      await expect(driver.lean(id, options), 'one that runs').rejects.toThrow();
+      await expect(driver.lean(id, options)).rejects.toThrow(/is not paused/);
       await driver.pause(id);
       const before = (await driver.usage([id])).get(id);
       const lean = await driver.lean(id, options);
