@@ -16,6 +16,7 @@ export function addLeanCommand(sandbox: Command): void {
       // The gateway judges names; a branded type here would only repeat it.
       const work = using((client) => client.api.sandboxes.lean.mutate({ name: name as SandboxName }));
       const lean = await waiting(work, `paging ${name} out`, leanInstance.deadlineMs, process.stderr);
+      if (lean.state === 'stored') return print(options.json, lean, () => `${name} is stored, which is deeper still`);
       if (lean.state !== 'lean') {
         const why = lean.reason ?? 'it was used meanwhile';
         throw new Failure('conflict', `${name} is not lean but ${lean.state}: ${why}`);
