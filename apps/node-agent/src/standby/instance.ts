@@ -538,8 +538,9 @@ export class Instance {
         return this.#happen('lean-failed');
       case 'done':
         this.#parts.events.leaned({ ...this.#who(), ...ended.facts });
-        this.#happen('lean-done');
-        return this.#writeHint();
+        this.past.isLean = true;
+        await this.#keepHint(); // before anybody is told: the next node-agent is to know it too
+        return this.#happen('lean-done');
       case 'failed':
         if (await this.#vitals.isGone()) return;
         this.#leanTrouble = ended.reason;
@@ -781,7 +782,12 @@ export class Instance {
   }
 
   #writeHint(): void {
-    this.#parts.journal.hint(this.#hostId, this.past.hint(this.uses.lastUsedAtMs)).catch(() => {}); // worth having, never worth failing for
+    void this.#keepHint();
+  }
+
+  /** Worth having, never worth failing for. */
+  async #keepHint(): Promise<void> {
+    await this.#parts.journal.hint(this.#hostId, this.past.hint(this.uses.lastUsedAtMs)).catch(() => {});
   }
 
   /** An operation on the host before there is anything on it is a bug. */
