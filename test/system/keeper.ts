@@ -12,10 +12,10 @@ const PROGRAM = '/blaxel/keeper.py';
 /**
  * Random memory, a file open at an offset, one open that has no name any more, a child that adds up what it is told, a conversation over a connection
  * within the sandbox, and a tick every 5 ms that appends its number, unsynced, to a file of the disk and to one in memory: the last of them
- * is written within 5 ms before any sleep begins.
+ * is written within 5 ms before any sleep begins. Where a disk is full, it waits for room.
  */
 export const KEEPER = `
-import hashlib, http.server, json, os, socket, struct, subprocess, sys, threading, time
+import errno, hashlib, http.server, json, os, socket, struct, subprocess, sys, threading, time
 sha = lambda data: hashlib.sha256(data).hexdigest()
 memory = os.urandom(int(sys.argv[1]) << 20)
 held = open("/root/held", "wb+"); held.write(os.urandom(4096)); held.flush(); held.seek(1234)
@@ -32,13 +32,19 @@ talking = socket.create_connection(listener.getsockname())
 LOGS = ["/root/ticks", "/dev/shm/ticks"]
 logs = [os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) for path in LOGS]
 ticks, lock = 0, threading.Lock()
+def write(log, tick):
+    while True:
+        try: return os.write(log, tick)
+        except OSError as error:
+            if error.errno != errno.ENOSPC: raise
+            time.sleep(0.005)
 def tick():
     global ticks
     while True:
         time.sleep(0.005)
         with lock:
             ticks += 1
-            for log in logs: os.write(log, struct.pack("q", ticks))
+            for log in logs: write(log, struct.pack("q", ticks))
 threading.Thread(target=tick, daemon=True).start()
 def gapless(path):
     with open(path, "rb") as file: return file.read() == b"".join(struct.pack("q", n + 1) for n in range(ticks))
@@ -54,7 +60,8 @@ class Tell(http.server.BaseHTTPRequestHandler):
                 "ticks": ticks, "gapless": [gapless(path) for path in LOGS]}).encode()
         self.send_response(200); self.send_header("content-length", str(len(body))); self.end_headers(); self.wfile.write(body)
     def log_message(self, *args): pass
-http.server.ThreadingHTTPServer(("127.0.0.1", 3000), Tell).serve_forever()
+class Server(http.server.ThreadingHTTPServer): request_queue_size = 128
+Server(("127.0.0.1", 3000), Tell).serve_forever()
 `;
 
 export interface Kept {

@@ -110,5 +110,22 @@ async function unmountAll(host: Host): Promise<void> {
   const isOwn = (path: string) => path.startsWith(`${runDir}/`) || path === join(host.stateDir, 'pool');
   for (const path of (await mountPoints()).filter(isOwn).toReversed()) await exec('umount', [path]);
   const pool = join(host.stateDir, 'pool.img');
-  await until('the pool has no device', PATIENCE_MS, async () => (await exec('losetup', ['-j', pool])).stdout === '');
+  let holders = '';
+  const isFree = async () => {
+    const { stdout } = await exec('losetup', ['-j', pool]);
+    if (stdout !== '') holders = `${stdout.trim()}, mounted by ${await mountersOf(stdout.split(':')[0] ?? '')}`;
+    return stdout === '';
+  };
+  await until('the pool has no device', PATIENCE_MS, isFree, () => holders);
+}
+
+/** Processes in whose mount namespace something of a device is mounted. */
+async function mountersOf(device: string): Promise<string> {
+  const all = await Promise.all(
+    (await processes()).map(async ({ pid, argv }) => {
+      const mounts = await readFile(`/proc/${pid}/mountinfo`, 'utf8').catch(() => ''); // it has ended
+      return mounts.includes(` ${device} `) ? [`${pid} ${argv.join(' ')}`] : [];
+    }),
+  );
+  return all.flat().join('; ') || 'nobody';
 }
