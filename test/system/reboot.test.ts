@@ -80,8 +80,7 @@ async function makeReady(subject: Subject, round: number): Promise<void> {
   }
   await file('after');
   if (kind.startsWith('paused')) await api(stack).pause(sandbox.name);
-  // A build without that tier leaves it paused.
-  if (kind === 'lean' && !(await api(stack).lean(sandbox.name))) await api(stack).pause(sandbox.name);
+  if (kind === 'lean') await api(stack).lean(sandbox.name); // paused, on a host without swap
 }
 
 /** Before anybody has used it. */

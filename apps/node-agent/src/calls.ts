@@ -4,6 +4,7 @@ import {
   deleteSnapshot,
   describeInstance,
   isAsleep,
+  leanInstance,
   listReceipts,
   listSnapshots,
   makeSnapshot,
@@ -85,6 +86,13 @@ export async function serveCalls(room: {
       const lost = slept ? instance.past.lastWakeLost?.reason : undefined;
       return { ...done, ...(lost === undefined ? {} : { lost }) };
     }),
+    serve(leanInstance, async ({ instanceId, generation }) => {
+      const instance = standby.at(instanceId, generation);
+      const since = clock.monotonicMs();
+      const reason = await instance.lean('asked');
+      const done = { state: instance.state, tookMs: clock.monotonicMs() - since };
+      return { ...done, ...(done.state === 'lean' || reason === undefined ? {} : { reason }) };
+    }),
     serve(storeInstance, async ({ instanceId, generation }) => {
       const instance = standby.at(instanceId, generation);
       const done = await timed(instance, instance.store('asked'));
@@ -129,6 +137,6 @@ export async function serveCalls(room: {
 async function described(driver: InstanceDriver, instance: Instance): Promise<InstanceReport> {
   const report = instance.report();
   if (!report.hostId) return report;
-  const memoryMib = (await driver.usage([report.hostId]).catch(() => undefined))?.get(report.hostId)?.memoryMib;
-  return memoryMib === undefined ? report : { ...report, memoryMib };
+  const usage = (await driver.usage([report.hostId]).catch(() => undefined))?.get(report.hostId);
+  return usage ? { ...report, memoryMib: usage.memoryMib, swapMib: usage.swapMib } : report;
 }

@@ -16,6 +16,9 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
   const created = histogram('torpor_instance_create_ms', 'Time to a usable instance', ['from']);
   const createsFailed = counter('torpor_instance_creates_failed_total', 'Creates that ended in a failure', ['code']);
   const wakes = histogram('torpor_wake_ms', 'From the happening that needs it awake to its resume', ['tier']);
+  const leans = histogram('torpor_lean_ms', 'Time of a page-out');
+  const leansFailed = counter('torpor_leans_failed_total', 'Page-outs that failed; what is still in RAM stays there');
+  const reliefs = counter('torpor_reliefs_total', 'Sleepers paged out or stored because memory was short', ['by']);
   const stores = histogram('torpor_store_ms', 'Time of a store, from its beginning to an image that was read back', [
     'outcome',
   ]);
@@ -42,6 +45,7 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
   const poolTarget = gauge('torpor_pool_target', 'Instances that a pool should hold', ['template', 'shape']);
   const poolRefills = histogram('torpor_pool_refill_ms', 'Work of adding one instance to a pool', ['template']);
   const poolRefillsFailed = counter('torpor_pool_refills_failed_total', 'Refills that failed', ['template']);
+  const memory = gauge('torpor_instances_memory_mib', 'Memory of claimed instances as measured', ['tier', 'where']);
   const instances = gauge('torpor_instances', 'Claimed instances by state', ['state']);
   const requests = counter('torpor_data_requests_total', 'Data-plane requests', ['part', 'status']);
   const requestMs = histogram('torpor_data_request_head_ms', 'From the head of a request to the head of its answer', [
@@ -77,6 +81,14 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
       pausesFailed.add();
       log.error('instance would not sleep', who);
     },
+    leaned: (who: Who & { tookMs: number; memoryMib: number; swapMib: number }) => {
+      leans.observe(who.tookMs);
+      log.debug('instance paged out', who);
+    },
+    leanFailed: (who: Who & { reason: string }) => {
+      leansFailed.add();
+      log.warn('instance not paged out', who);
+    },
     stored: (who: Who & { tookMs: number; bytes?: number | undefined; stallMs?: number | undefined }) => {
       stores.observe(who.tookMs, { outcome: 'stored' });
       log.info('instance stored', who);
@@ -104,6 +116,11 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
       log.info('instance went back to a snapshot', who),
     rewindFailed: (who: Who & { image: string; reason: string }) =>
       log.error('instance would not go back to a snapshot; it is as it was', who),
+    relief: (at: { instanceId: string; by: 'lean' | 'store'; freeMib: number }) => {
+      reliefs.add(1, { by: at.by });
+      log.info('memory is short: a sleeper is to sleep deeper', at);
+    },
+    reliefFailed: (at: { reason: string }) => log.warn('the host could not be relieved', at),
     released: (who: Who & { tookMs: number }) => log.info('instance uses no memory any more', who),
     releaseFailed: (who: Who & { reason: string }) => log.warn('memory of a stored instance not let go yet', who),
     imageRefused: (who: Who & { image: string; reason: string }) => log.error('an image will not do', who),
@@ -153,6 +170,11 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
       for (const state of InstanceState.options) {
         instances.set(states.filter((one) => one === state).length, { state });
       }
+    },
+    /** Of all that sleep so deep, each minute. */
+    memory: (of: { tier: string; ramMib: number; swapMib: number }) => {
+      memory.set(of.ramMib, { tier: of.tier, where: 'ram' });
+      memory.set(of.swapMib, { tier: of.tier, where: 'swap' });
     },
     adopted: (found: Readonly<Record<string, number>> & { tookMs: number }) => log.info('journal adopted', found),
     strayDestroyed: (stray: { hostId: string; slot: number }) => log.warn('destroyed what no journal knows', stray),

@@ -95,7 +95,13 @@ export function stage(clock: Clock = new StillClock(), options: ConstructorParam
 
 export function rehearse(
   { clock, host, store }: Stage,
-  options: { targets?: readonly PoolTarget[]; failpoints?: Failpoints; seed?: number; storeAfterMs?: number } = {},
+  options: {
+    targets?: readonly PoolTarget[];
+    failpoints?: Failpoints;
+    seed?: number;
+    storeAfterMs?: number;
+    leanAfterMs?: number;
+  } = {},
 ): Rehearsal {
   const life = { dead: false };
   const closing = new AbortController();
@@ -120,6 +126,8 @@ export function rehearse(
       signer: new Signer(nodeKey.signing()),
       store: mortal(store, life),
     }),
+    leanAfterMs: options.leanAfterMs ?? 0,
+    swap: 'auto',
     storeAfterMs: options.storeAfterMs ?? 0,
     restores: new Turns(4),
     snapshotPolicy: { automaticMax: 3 },

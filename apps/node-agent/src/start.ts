@@ -2,11 +2,12 @@
 import { natsWire } from '@torpor/bus';
 import type { NodeAgentConfig, NodeAgentSecrets } from '@torpor/config';
 import { explain, Failure, Lifetime, systemChance, systemClock } from '@torpor/kernel';
+import { swapToMake } from '@torpor/policy';
 import { fakeDriver, FakeHost, gvisorDriver, isAddressIn, type InstanceDriver } from '@torpor/runtime';
 import { currentSpan, openTelemetry, serveObserve } from '@torpor/telemetry';
 import { join } from 'node:path';
 import { mkdir } from 'node:fs/promises';
-import { availableParallelism } from 'node:os';
+import { availableParallelism, totalmem } from 'node:os';
 import { failpointsFrom, fileJournalStore } from './journal/index.ts';
 import { nodeKeyIn } from './images/node-key.ts';
 import { nodeAgent } from './node-agent.ts';
@@ -33,7 +34,7 @@ export async function startRoom(
     onTrouble: trouble,
   });
   lifetime.own('wire', () => wire.close());
-  const driver = driverOf(config, (host, error) => trouble(`egress.allow: ${host} has no address`, error));
+  const driver = driverOf(config, trouble);
   lifetime.own('driver', () => driver.close());
   const note = (name: string) => fileNote(join(stateDir, name), (error) => trouble(`${name} not written`, error));
   const room = await nodeAgent({
@@ -51,6 +52,8 @@ export async function startRoom(
     wire,
     driver,
     nodeKey: await nodeKeyIn(join(stateDir, 'node.key')),
+    leanAfterMs: config.leanAfterMs,
+    swap: config.swap.kind,
     storeAfterMs: config.storeAfterMs,
     snapshotPolicy: config.snapshots,
     telemetry,
@@ -88,8 +91,8 @@ export async function startRoom(
 }
 
 function driverOf(
-  { driver, listen }: NodeAgentConfig,
-  onUnresolved: (host: string, error: unknown) => void,
+  { driver, listen, swap }: NodeAgentConfig,
+  trouble: (what: string, error: unknown) => void,
 ): InstanceDriver {
   switch (driver.kind) {
     case 'gvisor':
@@ -97,7 +100,9 @@ function driverOf(
         ...driver,
         hostPorts: [listen.port],
         traceparent: () => currentSpan()?.traceparent,
-        onUnresolved,
+        swap: { kinds: swapToMake(swap.kind), sizeMib: swap.sizeMib ?? Math.floor(totalmem() / 2 ** 21) },
+        onUnresolved: (host, error) => trouble(`egress.allow: ${host} has no address`, error),
+        onSwapTrouble: (reason) => trouble('a kind of swap cannot be had', reason),
       });
     case 'fake':
       return fakeDriver(new FakeHost());

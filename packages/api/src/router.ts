@@ -36,7 +36,7 @@ import {
   StateView,
   StatsInput,
   StatsView,
-  StoreView,
+  DeepenView,
   WorkspaceView,
 } from './shapes.ts';
 
@@ -97,9 +97,13 @@ export const apiRouter = t.router({
       .input(ResumeInput)
       .output(ResumeView)
       .mutation(({ ctx, input }) => ctx.services.sandboxes.resume(input)),
+    lean: taking('sandboxes:use')
+      .input(ByName)
+      .output(DeepenView)
+      .mutation(({ ctx, input }) => ctx.services.sandboxes.lean(input)),
     store: taking('sandboxes:use')
       .input(ByName)
-      .output(StoreView)
+      .output(DeepenView)
       .mutation(({ ctx, input }) => ctx.services.sandboxes.store(input)),
     fork: taking('sandboxes:write')
       .input(ForkInput)

@@ -30,7 +30,7 @@ import type {
   SnapshotView,
   StateView,
   StatsView,
-  StoreView,
+  DeepenView,
   WorkspaceView,
 } from './shapes.ts';
 
@@ -46,7 +46,8 @@ export interface Services {
     delete(which: DeleteSandboxInput): Promise<SandboxView>;
     pause(which: Named): Promise<StateView>;
     resume(input: ResumeInput): Promise<ResumeView>;
-    store(which: Named): Promise<StoreView>;
+    lean(which: Named): Promise<DeepenView>;
+    store(which: Named): Promise<DeepenView>;
     fork(input: ForkInput): Promise<ForksView>;
   };
   readonly receipts: {

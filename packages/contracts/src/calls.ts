@@ -14,6 +14,7 @@ import {
   SnapshotLimits,
   SnapshotName,
 } from './sandbox.ts';
+import { NodeSwap } from './swap.ts';
 
 const Env = z.record(z.string(), z.string());
 
@@ -155,6 +156,15 @@ export const storeInstance = defineCall({
   deadlineMs: 120_000,
 });
 
+/** Puts it to sleep if it is not, and has its memory paged out. Answers when that is done, or a request came in between. */
+export const leanInstance = defineCall({
+  subject: 'node.{node}.instance.lean.v1',
+  request: z.object({ instanceId: InstanceId, generation: Generation }),
+  /** `reason`: why it is not lean, where its node knows one. */
+  reply: z.object({ state: InstanceState, tookMs: z.number(), reason: z.string().optional() }),
+  deadlineMs: 60_000,
+});
+
 /** What was measured of an instance's wakes from one tier, ms. */
 export const WakeRecord = z.object({
   lastMs: z.number(),
@@ -168,6 +178,7 @@ export type WakeRecord = z.infer<typeof WakeRecord>;
 /** An instance's wakes by the tier that they came from; absent where none was measured yet. */
 export const Wakes = z.object({
   paused: WakeRecord.optional(),
+  lean: WakeRecord.optional(),
   stored: WakeRecord.optional(),
   files: WakeRecord.optional(),
 });
@@ -327,7 +338,9 @@ export const InstanceReport = z.object({
   because: z.string(),
   /** The policy that the node goes by. Given, it lets the scheduler notice one that it was never told. */
   idle: IdlePolicy.optional(),
+  /** Measured when it was asked for: what of it is in RAM, and what in swap. */
   memoryMib: z.number().optional(),
+  swapMib: z.number().optional(),
   reason: z.string().optional(),
   /** How deep it sleeps. Absent while it is awake. */
   tier: WakeTier.optional(),
@@ -412,6 +425,7 @@ const HeldInstance = InstanceReport.omit({
   wakeMs: true,
   storeMs: true,
   wakes: true,
+  swapMib: true,
   imageBytes: true,
   imageAtMs: true,
   storeAsked: true,
@@ -434,6 +448,8 @@ export const heartbeat = defineCall({
       diskMib: z.number().optional(),
       diskFreeMib: z.number(),
       slotsFree: z.number().int(),
+      /** Absent from a node that does not say. */
+      swap: NodeSwap.optional(),
     }),
     pool: z.array(z.object({ template: z.string(), shape: Shape, ready: z.number().int(), target: z.number().int() })),
     instances: z.array(HeldInstance),
@@ -456,8 +472,8 @@ export const UsageInterval = z.object({
   sequence: z.number().int().min(0),
   fromMs: z.number(),
   toMs: z.number(),
-  /** `stored`: it used disk alone. */
-  tier: z.enum(['running', 'paused', 'stored']),
+  /** `lean`: what it used of RAM is what was left there. `stored`: it used disk alone. */
+  tier: z.enum(['running', 'paused', 'lean', 'stored']),
   cpuMs: z.number(),
   memoryMibMs: z.number(),
   egressBytes: z.number(),

@@ -289,6 +289,24 @@ export function describeInstanceDriver(name: string, openHost: () => Promise<Con
       expect(await process(guest, 'kept')).toMatchObject({ id: before.id, status: 'running' });
     });
 
+    it('pages a paused instance out and leaves it paused; it wakes as it was', async () => {
+      const { id, guest } = await startClaimed();
+      await guest.json('POST', '/v1/processes', { name: 'hello', shell: 'echo hello', waitMs: 5_000 });
+      const giveWay = new AbortController();
+      const options = { budgetMs: 20_000, giveWay: giveWay.signal };
+      await expect(driver.lean(id, options)).rejects.toThrow(/is not paused/);
+      await driver.pause(id);
+      const before = (await driver.usage([id])).get(id);
+      const lean = await driver.lean(id, options);
+      expect(lean).toMatchObject({ gaveWay: false, tookMs: expect.any(Number) });
+      expect(lean.swapMib).toBeGreaterThan(0);
+      expect(lean.memoryMib).toBeLessThan(before?.memoryMib ?? 0);
+      expect((await driver.inspect(id)).state).toBe('frozen');
+      expect((await driver.usage([id])).get(id)?.swapMib).toBeGreaterThan(0);
+      await driver.resume(id);
+      expect(await guest.json('GET', '/v1/processes/hello')).toMatchObject({ name: 'hello' });
+    });
+
     it('destroys a paused instance, and twice is once', async () => {
       const { id, slot } = await startClaimed();
       expect(await driver.inventory()).toMatchObject({

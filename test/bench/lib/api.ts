@@ -25,10 +25,10 @@ export interface Api {
   create(input: Record<string, unknown>): Promise<SandboxFacts>;
   get(name: string): Promise<SandboxFacts>;
   pause(name: string): Promise<{ state: string; tookMs: number }>;
+  /** Pages it out. `reason`: why it is not lean. */
+  lean(name: string): Promise<{ state: string; tookMs: number; reason?: string }>;
   resume(name: string): Promise<{ state: string; tookMs: number }>;
   store(name: string): Promise<{ state: string; tookMs: number; reason?: string }>;
-  /** Undefined where this build has no such tier. */
-  lean(name: string): Promise<{ state: string; tookMs: number; reason?: string } | undefined>;
   delete(name: string, how?: { keepSnapshots: boolean }): Promise<SandboxFacts>;
   snapshot(name: string, snapshot: string): Promise<SnapshotFacts>;
   snapshots(name: string): Promise<SnapshotFacts[]>;
@@ -57,9 +57,9 @@ export function api(stack: Stack): Api {
     create: (input) => mutate('sandboxes.create', input),
     get: (name) => query('sandboxes.get', { name }),
     pause: (name) => mutate('sandboxes.pause', { name }),
+    lean: (name) => mutate('sandboxes.lean', { name }),
     resume: (name) => mutate('sandboxes.resume', { name }),
     store: (name) => mutate('sandboxes.store', { name }),
-    lean: (name) => mutate<{ state: string; tookMs: number }>('sandboxes.lean', { name }).catch(notOffered),
     delete: (name, how) => mutate('sandboxes.delete', { name, ...how }),
     snapshot: (name, snapshot) => mutate('snapshots.create', { name, snapshot }),
     snapshots: (name) => query('snapshots.list', { name }),
@@ -70,11 +70,6 @@ export function api(stack: Stack): Api {
     receipts: (name) => query('receipts.list', { name }),
     nodes: () => query('nodes.list'),
   };
-}
-
-function notOffered(error: unknown): undefined {
-  if (String(error).includes('No procedure found')) return undefined;
-  throw error;
 }
 
 async function call<T>(stack: Stack, method: 'GET' | 'POST', path: string, body?: string): Promise<T> {

@@ -11,9 +11,9 @@ export const TIERS: readonly Tier[] = ['paused', 'lean', 'stored'];
 
 const PATIENCE_MS = 60_000;
 
-/** Whether this build can put a sandbox there at all. */
+/** Whether this host can put a sandbox there at all: without swap none becomes lean. */
 export async function isOffered(stack: Stack, tier: Tier, probe: Made): Promise<boolean> {
-  return tier !== 'lean' || (await api(stack).lean(probe.name)) !== undefined;
+  return tier !== 'lean' || (await api(stack).lean(probe.name)).state === 'lean';
 }
 
 /** Puts a sandbox to sleep so deep, and answers how long whoever asked has waited, ms. */

@@ -100,12 +100,11 @@ export class Sleeper {
     return isStored;
   }
 
-  /** Undefined where there is no such tier. */
-  async lean(): Promise<boolean | undefined> {
+  async lean(): Promise<boolean> {
     const answer = await api(this.#stack)
       .lean(this.name)
       .catch(() => ({ state: 'unanswered' }));
-    return answer && answer.state === 'lean';
+    return answer.state === 'lean';
   }
 
   async snapshot(name: string): Promise<boolean> {

@@ -124,7 +124,7 @@ export async function soak({ stack, installation, seed, cycles }: Soak): Promise
         case 'pause':
           return said('paused', await one.pause());
         case 'lean':
-          return said('lean', (await one.lean()) ?? false);
+          return said('lean', await one.lean());
         case 'store twice': {
           const first = await one.store();
           await one.check();

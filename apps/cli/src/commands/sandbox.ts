@@ -268,12 +268,17 @@ function listing(items: readonly View[]): string {
     tierOf(view) ?? '',
     nextWake(view),
     view.image,
-    `${view.shape.memoryMib} MiB`,
+    memoryOf(view),
     view.nodeId,
     ago(view.lastUsedAtMs, now),
     ago(view.createdAtMs, now),
   ]);
   return table(['NAME', 'STATE', 'TIER', 'WAKE', 'IMAGE', 'MEMORY', 'NODE', 'USED', 'AGE'], rows);
+}
+
+/** What it has in RAM, of what it may have. */
+function memoryOf({ memoryMib, shape }: View): string {
+  return memoryMib === undefined ? `${shape.memoryMib} MiB` : `${Math.round(memoryMib)}/${shape.memoryMib} MiB`;
 }
 
 export function print(json: boolean | undefined, value: unknown, say: () => string): void {

@@ -1,6 +1,7 @@
 import { statfs } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import { dirname } from 'node:path';
+import { SwapKind } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
 
 /** What a person may choose at `up`. */
@@ -13,6 +14,12 @@ export interface Settings {
   readonly pool: number;
   /** Size of the disk pool; default a quarter of what is free, at most 64 GiB, at least 4. */
   readonly diskGib: number | undefined;
+  /** What sleepers are paged out to; default `auto`. */
+  readonly swap: SwapKind;
+  /** Size of what is made for it; default half the memory. */
+  readonly swapMib: number | undefined;
+  /** How long a sandbox sleeps in RAM before it is paged out; 0: only when the host is short of memory. */
+  readonly leanAfterMs: number | undefined;
   readonly databaseUrl: string | undefined;
   readonly natsUrl: string | undefined;
   /** Default: the one that was used last, at first `main`. */
@@ -27,6 +34,9 @@ export function settingsFrom(options: Partial<Record<string, string>>, env: Node
     publicUrl: webUrl((options.publicUrl ?? env.TORPOR_PUBLIC_URL)?.replace(/\/+$/, '')),
     pool: wholeNumber('--pool', options.pool ?? env.TORPOR_POOL) ?? DEFAULT_POOL,
     diskGib: wholeNumber('--disk', options.disk ?? env.TORPOR_DISK_GIB),
+    swap: swapKind(options.swap ?? env.TORPOR_SWAP ?? 'auto'),
+    swapMib: wholeNumber('--swap-mib', options.swapMib ?? env.TORPOR_SWAP_MIB),
+    leanAfterMs: seconds('--lean-after', options.leanAfter ?? env.TORPOR_LEAN_AFTER),
     databaseUrl: env.DATABASE_URL,
     natsUrl: env.NATS_URL,
     workspace: options.workspace ?? env.TORPOR_WORKSPACE,
@@ -44,6 +54,17 @@ function webUrl(text: string | undefined): string | undefined {
   if (!isWeb)
     throw new Failure('bad_request', `--public-url expects one that begins with http:// or https://, got "${text}"`);
   return text;
+}
+
+function swapKind(text: string): SwapKind {
+  const kind = SwapKind.safeParse(text);
+  if (kind.success) return kind.data;
+  throw new Failure('bad_request', `--swap expects one of ${SwapKind.options.join(', ')}, got "${text}"`);
+}
+
+function seconds(name: string, text: string | undefined): number | undefined {
+  const whole = wholeNumber(name, text);
+  return whole === undefined ? undefined : whole * 1_000;
 }
 
 function wholeNumber(name: string, text: string | undefined): number | undefined {

@@ -12,6 +12,7 @@ import {
   restoreSandbox,
   snapshotSandbox,
   resumeInstance,
+  leanInstance,
   storeInstance,
   tellHistory,
   updateSandbox,
@@ -62,6 +63,7 @@ export interface Sandboxes {
   /** What the node signs them with. */
   receiptKey(nodeId: NodeId, traceparent: string): Promise<string>;
   /** Resolves when its RAM has been let go, or it is known that it was not. */
+  lean(sandbox: Sandbox, traceparent: string): Promise<z.infer<typeof leanInstance.reply>>;
   store(sandbox: Sandbox, traceparent: string): Promise<z.infer<typeof storeInstance.reply>>;
   /** Resolves when it is whole. */
   snapshot(sandbox: Sandbox, how: { name?: string; by: string }, traceparent: string): Promise<Snapshot>;
@@ -139,6 +141,8 @@ export function openSandboxes(parts: {
     receipts: async ({ instanceId, generation, nodeId }, traceparent) =>
       (await wire.ask(listReceipts, { instanceId, generation }, { node: nodeId, traceparent })).receipts,
     receiptKey: async (nodeId, traceparent) => (await wire.ask(receiptKey, {}, { node: nodeId, traceparent })).key,
+    lean: ({ instanceId, generation, nodeId }, traceparent) =>
+      wire.ask(leanInstance, { instanceId, generation }, { node: nodeId, traceparent }),
     store: ({ instanceId, generation, nodeId }, traceparent) =>
       wire.ask(storeInstance, { instanceId, generation }, { node: nodeId, traceparent }),
     async snapshot({ workspace, name }, { by, name: called }, traceparent) {

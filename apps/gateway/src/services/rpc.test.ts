@@ -1,5 +1,5 @@
 import type { ApiRouter } from '@torpor/api';
-import { Generation, instanceChanged, NodeId, SandboxName, storeInstance } from '@torpor/contracts';
+import { Generation, instanceChanged, leanInstance, NodeId, SandboxName, storeInstance } from '@torpor/contracts';
 import { createTRPCClient, httpBatchLink, httpSubscriptionLink, splitLink } from '@trpc/client';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { NODE, rehearse, type Rehearsal } from '../rehearsal.ts';
@@ -69,6 +69,18 @@ describe('first-party clients', () => {
     expect(await client.sandboxes.get.query(named('asleep'))).toMatchObject(stage.reported);
     stage.reported = {};
     expect(await client.stats.query({})).toMatchObject({ wakes: { all: 0, lost: 0 } });
+  });
+
+  it('have sandboxes paged out, and see what of them is where', async () => {
+    const client = clientOf();
+    await stage.plant('lean');
+    const reply = { state: 'lean', tookMs: 5 } as const;
+    const served = await stage.bus.as('node').serve(leanInstance, async () => reply, { node: NODE });
+    expect(await client.sandboxes.lean.mutate(named('lean'))).toEqual(reply);
+    await served.close();
+    stage.reported = { state: 'lean', tier: 'lean', memoryMib: 17, swapMib: 104 };
+    expect(await client.sandboxes.get.query(named('lean'))).toMatchObject(stage.reported);
+    stage.reported = {};
   });
 
   it('make snapshots, go back to them, and forks of them', async () => {

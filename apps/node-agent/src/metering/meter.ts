@@ -30,7 +30,7 @@ const Point = z.object({
   hostId: InstanceId,
   sequence: z.number(),
   fromMs: z.number(),
-  tier: z.enum(['running', 'paused', 'stored']),
+  tier: z.enum(['running', 'paused', 'lean', 'stored']),
   cpuMs: z.number(),
   memoryMib: z.number(),
   egressBytes: z.number(),
@@ -164,7 +164,8 @@ export class Meter {
   /** To sleep, or awake in a new body: the counters are read as they stand. Awake in the old one: nothing was used meanwhile, so nothing is asked. */
   async #turn(point: Point, { atMs, wake }: Change, tier: Tier): Promise<void> {
     const isWake = tier === 'running';
-    const readings = isWake && point.tier === 'paused' ? undefined : await this.#read([point]);
+    const isInPlace = point.tier === 'paused' || point.tier === 'lean';
+    const readings = isWake && isInPlace ? undefined : await this.#read([point]);
     const turn = { atMs, tier, reading: readings?.get(point.hostId), ...(isWake ? { wake } : {}) };
     // The minute may have closed this stretch meanwhile, and begun the next.
     this.#close(this.#points.get(keyOf(point)) ?? point, turn);
@@ -179,12 +180,22 @@ export class Meter {
 
   async #closeAll(): Promise<void> {
     const points = [...this.#points.values()];
-    const readings = await this.#read(points.filter(({ tier }) => tier === 'running'));
+    const readings = await this.#read(points.filter(({ tier }) => tier !== 'stored'));
+    this.#tellMemory(points, readings);
     const atMs = this.#options.parts.clock.nowMs();
     for (const point of points) {
       const still = this.#points.get(keyOf(point));
       const turn = { atMs, tier: point.tier, reading: readings.get(point.hostId) };
       if (still?.sequence === point.sequence) this.#close(still, turn);
+    }
+  }
+
+  /** Nothing was read of those that are stored, and nothing of them is there. */
+  #tellMemory(points: readonly Point[], readings: ReadonlyMap<InstanceId, InstanceUsage>): void {
+    for (const tier of UsageInterval.shape.tier.options) {
+      const used = points.filter((point) => point.tier === tier).map(({ hostId }) => readings.get(hostId));
+      const sum = (of: 'memoryMib' | 'swapMib') => used.reduce((so, usage) => so + (usage?.[of] ?? 0), 0);
+      this.#options.parts.events.memory({ tier, ramMib: sum('memoryMib'), swapMib: sum('swapMib') });
     }
   }
 
@@ -254,7 +265,15 @@ function hasEnded(state: InstanceState): boolean {
 }
 
 function tierOf(state: InstanceState): Tier | undefined {
-  return state === 'running' || state === 'paused' || state === 'stored' ? state : undefined;
+  switch (state) {
+    case 'running':
+    case 'paused':
+    case 'lean':
+    case 'stored':
+      return state;
+    default:
+      return undefined;
+  }
 }
 
 /** Its generation may rise while it is metered; what is booked goes by the one that the metering began with. */

@@ -21,6 +21,8 @@ import {
   next,
   reported,
   type Census,
+  restsInRam,
+  type Slumber,
   type Effect,
   type Happening,
   type StandbyState,
@@ -45,6 +47,8 @@ import type { WokenFork } from '../life/fork.ts';
 import type { Body, Parts } from '../parts.ts';
 import { takeCensus } from '../receipts/census.ts';
 import { tellGeneration } from '../receipts/check.ts';
+import { Due } from './due.ts';
+import { Leaning } from './leaning.ts';
 import { Line } from './line.ts';
 import { Operations } from './operations.ts';
 import { Past } from './past.ts';
@@ -89,6 +93,7 @@ export class Instance {
   readonly #line = new Line();
   readonly #vitals: Vitals;
   readonly #operations: Operations;
+  readonly #leaning: Leaning;
   readonly #storing: Storing;
   readonly #shelving: Shelving;
   readonly #changed: InstanceOptions['changed'];
@@ -109,8 +114,10 @@ export class Instance {
   /** Why the next restore will not bring back all that was there. */
   #lost: string | undefined;
   #watch: { stop: AbortController; sleep: SleepWatch } | undefined;
-  /** Ends the wait for the instant at which it is stored. */
-  #storeTimer: AbortController | undefined;
+  readonly #leanDue: Due;
+  readonly #storeDue: Due;
+  /** Why the last page-out failed. */
+  #leanTrouble: string | undefined;
 
   constructor(options: InstanceOptions) {
     this.#parts = options.parts;
@@ -126,7 +133,10 @@ export class Instance {
       uncheckable: (reason) => this.#parts.events.uncheckable({ ...this.#who(), reason }),
     });
     this.#operations = new Operations(options.parts, this.#vitals);
+    this.#leaning = new Leaning(options.parts);
     this.#storing = new Storing(options.parts, this.#vitals);
+    this.#leanDue = new Due(options.parts, () => this.#happen('lean-due'));
+    this.#storeDue = new Due(options.parts, () => this.#happen('store-due'));
     this.#shelving = new Shelving(options.parts, () => this.#hostId, options.shelf);
     this.snapshots = new Snapshots(options.parts, this.#shelving, {
       line: this.#line,
@@ -214,9 +224,25 @@ export class Instance {
 
   /** Where its next wake comes from. */
   get #tier(): WakeTier {
-    if (isInRam(this.#state)) return 'paused';
+    if (isInRam(this.#state)) return this.past.isLean ? 'lean' : 'paused';
     if (this.#shelving.shelf.images.length > 0) return 'stored';
     return this.state === 'storing' ? 'paused' : 'files'; // one that is on its way to its first image still has everything in RAM
+  }
+
+  /** What it is to a host that runs short of memory. `undefined`: nothing is to be had of it at once. */
+  get slumber(): Slumber | undefined {
+    const depth = this.#state;
+    if (depth !== 'paused' && depth !== 'lean') return undefined;
+    const { lean, stored } = this.past.wakes;
+    return {
+      instanceId: this.claim.instanceId,
+      depth,
+      lastUsedAtMs: this.uses.lastUsedAtMs,
+      leanWakeMs: lean.predictedMs,
+      storedWakeMs: stored.predictedMs,
+      leanFailed: this.#leaning.isReluctant,
+      storeFailed: this.#storing.isReluctant,
+    };
   }
 
   /** What its images take on the disk. */
@@ -251,8 +277,10 @@ export class Instance {
     this.#guest = guest;
     this.#spec = spec;
     if (found === 'found-frozen') this.#because = 'idle';
+    const wasLean = found === 'found-frozen' && this.past.isLean;
     this.#happen(found);
     this.#meetHeld();
+    if (wasLean) this.#happen('lean-due'); // a look that finds nothing more to do
     this.snapshots.clearUp();
   }
 
@@ -332,11 +360,24 @@ export class Instance {
   }
 
   /**
+   * A person's page-out (`asked`), or the host's that wants the RAM: done when it resolves, unless a request came in between. Answers why it is not, where
+   * that is known. One that sleeps deeper is as good.
+   */
+  async lean(because: string): Promise<string | undefined> {
+    if (isInRam(this.#state) && !restsInRam(this.#state)) await this.pause();
+    this.#happen('lean-due');
+    if (this.#state !== 'leaning') return this.#reason;
+    this.#because = because;
+    await this.#line.settled;
+    return this.#leanTrouble;
+  }
+
+  /**
    * A person's store (`asked`), or the host's that wants the RAM: it has been let go when this resolves, unless a request came in between. One that is
    * stored already is as good.
    */
   async store(because: string): Promise<void> {
-    if (isInRam(this.#state)) await this.pause();
+    if (isInRam(this.#state) && !restsInRam(this.#state)) await this.pause();
     this.past.storeAsked = because === 'asked' && isAsleep(this.state);
     this.#happen('store-due');
     if (this.state !== 'storing' && this.state !== 'stored') return;
@@ -425,7 +466,9 @@ export class Instance {
   abandon(failure: Failure): void {
     this.#watch?.stop.abort(failure);
     this.#watch = undefined;
-    this.#storeTimer?.abort();
+    this.#leanDue.stop();
+    this.#storeDue.stop();
+    this.#leaning.giveWay();
     this.#visits.turnAway(failure);
     this.#visits.endStreams(failure);
     this.#guest?.close();
@@ -440,14 +483,16 @@ export class Instance {
     const was = this.state;
     const move = next(before, happening);
     this.#state = move.state;
+    // Before its effects: a wake tells where it came from.
+    if (move.state === 'lean') this.past.isLean = true;
+    if (move.state === 'running' || move.state === 'paused') this.past.isLean = false;
     for (const effect of move.effects) this.#carryOut(effect);
     if (move.state === 'running' && before !== 'running') {
       this.past.census = undefined;
       this.#watchSleep();
     }
     if (move.state !== 'running' && before === 'running') this.#stopWatch();
-    if (move.state === 'paused' && before !== 'paused') this.#watchStore();
-    if (move.state !== 'paused' && before === 'paused') this.#storeTimer?.abort();
+    this.#watchDepth(before, move.state);
     if (move.state === 'storing-then-wake') this.#storing.giveWay();
     if (this.state !== was) this.#changed(this, was);
   }
@@ -460,6 +505,9 @@ export class Instance {
         const sinceMs = this.#parts.clock.monotonicMs();
         return this.#start(() => this.#wake(sinceMs));
       }
+      case 'lean':
+        this.#leaning.begin();
+        return this.#start(() => this.#lean());
       case 'store':
         this.#storing.begin();
         return this.#start(() => this.#store());
@@ -508,7 +556,8 @@ export class Instance {
   }
 
   async #wake(sinceMs: number): Promise<void> {
-    const { predictedMs } = this.past.wakes.paused;
+    const tier = this.past.isLean ? 'lean' : 'paused';
+    const { predictedMs } = this.past.wakes[tier];
     const ended = await this.#operations.wake(this.#hostId, sinceMs);
     switch (ended.kind) {
       case 'gone':
@@ -518,11 +567,33 @@ export class Instance {
         this.#reason = `the last wake failed: ${ended.reason}`;
         return this.#happen('wake-failed');
       case 'done':
-        this.past.woke('paused', ended.tookMs);
+        this.past.woke(tier, ended.tookMs);
         this.#reason = undefined;
         this.#because = 'request';
         this.#happen('wake-done');
-        this.#parts.events.woke({ ...this.#who(), tier: 'paused', tookMs: ended.tookMs, predictedMs });
+        this.#parts.events.woke({ ...this.#who(), tier, tookMs: ended.tookMs, predictedMs });
+    }
+  }
+
+  async #lean(): Promise<void> {
+    this.#leanTrouble = undefined;
+    const ended = await this.#leaning.lean(this.#hostId);
+    switch (ended.kind) {
+      case 'cut': // by something that has been begun, or by the end of the room
+        return;
+      case 'refused':
+        this.#leanTrouble = ended.reason;
+        return this.#happen('lean-failed');
+      case 'done':
+        this.#parts.events.leaned({ ...this.#who(), ...ended.facts });
+        this.past.isLean = true;
+        await this.#keepHint(); // before anybody is told: the next node-agent is to know it too
+        return this.#happen('lean-done');
+      case 'failed':
+        if (await this.#vitals.isGone()) return;
+        this.#leanTrouble = ended.reason;
+        this.#parts.events.leanFailed({ ...this.#who(), reason: ended.reason });
+        return this.#happen('lean-failed');
     }
   }
 
@@ -771,18 +842,16 @@ export class Instance {
     return await takeCensus(this.guest, NOTE_MS, signal);
   }
 
-  /** While it sleeps in RAM: waits for the instant at which it is stored. */
-  #watchStore(): void {
-    const { storeAfterMs, clock, events } = this.#parts;
-    if (storeAfterMs === 0) return;
-    const timer = (this.#storeTimer = new AbortController());
-    clock
-      .after(this.#storing.dueAfterMs(storeAfterMs), timer.signal)
-      .then(
-        () => this.#happen('store-due'),
-        () => {}, // it woke, or ended, before
-      )
-      .catch((error: unknown) => events.bug({ where: 'store watch', reason: explain(error) }));
+  /** While it sleeps with its process at hand: waits for the instants at which it is to sleep deeper. */
+  #watchDepth(before: StandbyState, after: StandbyState): void {
+    const { leanAfterMs, storeAfterMs } = this.#parts;
+    if (isLeaning(before) && !isLeaning(after)) this.#leaning.giveWay();
+    if (restsInRam(after) && !restsInRam(before) && storeAfterMs > 0)
+      this.#storeDue.after(this.#storing.dueAfterMs(storeAfterMs));
+    if (!restsInRam(after)) this.#storeDue.stop();
+    if (after === 'paused' && before !== 'paused' && leanAfterMs > 0)
+      this.#leanDue.after(this.#leaning.dueAfterMs(leanAfterMs));
+    if (after !== 'paused') this.#leanDue.stop();
   }
 
   #stopWatch(): void {
@@ -792,7 +861,12 @@ export class Instance {
   }
 
   #writeHint(): void {
-    this.#parts.journal.hint(this.#hostId, this.past.hint(this.uses.lastUsedAtMs)).catch(() => {}); // worth having, never worth failing for
+    void this.#keepHint();
+  }
+
+  /** Worth having, never worth failing for. */
+  async #keepHint(): Promise<void> {
+    await this.#parts.journal.hint(this.#hostId, this.past.hint(this.uses.lastUsedAtMs)).catch(() => {});
   }
 
   /** An operation on the host before there is anything on it is a bug. */
@@ -820,6 +894,11 @@ export class Instance {
     const { instanceId, generation, workspace, name } = this.claim;
     return { instanceId, generation, workspace, name, ...(this.#body ? { hostId: this.#body.hostId } : {}) };
   }
+}
+
+/** Memory of it is being paged out. */
+function isLeaning(state: StandbyState): boolean {
+  return state === 'leaning' || state === 'leaning-fenced';
 }
 
 /** What ran inside has run since anybody put it to sleep. */

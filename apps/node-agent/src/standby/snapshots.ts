@@ -4,8 +4,8 @@
  */
 import type { SnapshotLimits } from '@torpor/contracts';
 import { explain, Failure } from '@torpor/kernel';
-import type { StandbyState } from '@torpor/policy';
 import { outlived, type SnapshotPolicy } from '../images/retention.ts';
+import { restsInRam, type StandbyState } from '@torpor/policy';
 import type { Shelving } from '../images/shelving.ts';
 import { assertRoom, snapshotOnHost, type Snapshotting } from '../images/snapshot.ts';
 import { releaseOnHost, storeOnHost, type Sleeper } from '../images/store.ts';
@@ -269,10 +269,10 @@ export class Snapshots {
   }
 
   /** Does it as soon as the instance runs, sleeps in RAM, or is stored. `undefined`: it was not so any more, look again. */
-  async #whenItRests<T>(work: (state: 'running' | 'paused' | 'stored') => Promise<T | undefined>): Promise<T> {
+  async #whenItRests<T>(work: (state: StandbyState) => Promise<T | undefined>): Promise<T> {
     for (let look = 0; look < LOOKS_MAX; look++) {
       const state = this.#host.state();
-      if (state === 'running' || state === 'paused' || state === 'stored') {
+      if (state === 'running' || restsInRam(state) || state === 'stored') {
         const done = await work(state);
         if (done !== undefined) return done;
       } else if (!isOnItsWay(state)) {
@@ -287,11 +287,11 @@ export class Snapshots {
   }
 
   /** Throws when the disk has no room. False: meanwhile it has begun something else. */
-  async #isFit(found: 'running' | 'paused'): Promise<boolean> {
+  async #isFit(found: StandbyState): Promise<boolean> {
     await assertRoom(this.#parts, this.#host.sleeper());
     if (found === 'running') await this.#host.count();
     const state = this.#host.state();
-    return state === 'running' || state === 'paused';
+    return state === 'running' || restsInRam(state);
   }
 
   /** What it is asleep as is an image already. */

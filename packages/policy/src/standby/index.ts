@@ -1,5 +1,7 @@
 export { idleVerdict, previewCounts, type IdleVerdict, type PreviewBytes, type UseFacts } from './idle.ts';
 export { predictMs } from './predict.ts';
+export { relieve, type HostMemory, type Relief, type Slumber } from './relief.ts';
+export { mayPageOut, swapToMake } from './swap.ts';
 export {
   EFFECTS,
   HAPPENINGS,
@@ -7,6 +9,7 @@ export {
   isInRam,
   next,
   reported,
+  restsInRam,
   STANDBY_STATES,
   STANDBY_TABLE,
   type Effect,
