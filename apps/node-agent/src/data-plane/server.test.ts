@@ -134,10 +134,11 @@ describe('who may come in', () => {
     expect([instance.state, resumes()]).toEqual(['paused', 0]);
   });
 
-  it('nobody at another generation: the answer says what is known', async () => {
-    const answer = await ask('/d/iaaaaaaaaaaa/2/guest/v1/health');
+  it('nobody at an older generation, since a greater one is news: the answer says what is known', async () => {
+    expect((await ask('/d/iaaaaaaaaaaa/2/guest/v1/health')).status).toBe(200);
+    const answer = await ask('/d/iaaaaaaaaaaa/1/guest/v1/health');
     expect(answer.status).toBe(421);
-    expect(JSON.parse(answer.body)).toMatchObject({ code: 'misdirected', knows: { generation: 1, state: 'running' } });
+    expect(JSON.parse(answer.body)).toMatchObject({ code: 'misdirected', knows: { generation: 2, state: 'running' } });
     const unknown = await ask('/d/ibbbbbbbbbbb/1/guest/v1/health');
     expect([unknown.status, JSON.parse(unknown.body).code]).toEqual([421, 'misdirected']);
   });
