@@ -66,8 +66,8 @@ export async function serveCalls(room: {
     serve(stopInstance, async ({ instanceId, generation, reason }) => ({
       existed: await standby.stop(instanceId, generation, reason),
     })),
-    serve(setInstancePolicy, async ({ instanceId, generation, idle }) => {
-      await standby.at(instanceId, generation).setPolicy(idle);
+    serve(setInstancePolicy, async ({ instanceId, generation, idle, wakeBudget }) => {
+      await standby.at(instanceId, generation).setPolicy({ idle, ...(wakeBudget ? { wakeBudget } : {}) });
       return {};
     }),
     serve(pauseInstance, async ({ instanceId, generation }) => {
@@ -122,5 +122,6 @@ async function described(driver: InstanceDriver, instance: Instance): Promise<In
   const report = instance.report();
   if (!report.hostId) return report;
   const memoryMib = (await driver.usage([report.hostId]).catch(() => undefined))?.get(report.hostId)?.memoryMib;
-  return memoryMib === undefined ? report : { ...report, memoryMib };
+  const outlook = instance.outlook(memoryMib);
+  return { ...report, outlook, ...(memoryMib === undefined ? {} : { memoryMib }) };
 }

@@ -2,6 +2,7 @@
 import type { Wire } from '@torpor/bus';
 import type { InstanceId, Isolation, NodeId } from '@torpor/contracts';
 import { explain, Lifetime, Turns, type Chance, type Clock } from '@torpor/kernel';
+import { DEFAULT_PRICES, type Prices } from '@torpor/policy';
 import type { InstanceDriver } from '@torpor/runtime';
 import type { Telemetry } from '@torpor/telemetry';
 import { serveCalls } from './calls.ts';
@@ -45,6 +46,8 @@ export interface NodeAgentOptions {
   readonly nodeKey: NodeKey;
   /** How long an instance sleeps in RAM before it is stored; 0: for ever. */
   readonly storeAfterMs: number;
+  /** What sleeping costs, and so what a wake budget's choice goes by. */
+  readonly prices?: Prices;
   readonly snapshotPolicy: SnapshotPolicy;
   readonly telemetry: Telemetry;
   readonly journalStore: JournalStore;
@@ -89,6 +92,7 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     nodeKey: options.nodeKey,
     receipts: new Receipts({ nodeId, signer: new Signer(options.nodeKey.signing()), store: options.journalStore }),
     storeAfterMs: options.storeAfterMs,
+    prices: options.prices ?? DEFAULT_PRICES,
     restores: new Turns(options.birthsAtOnce),
     snapshotPolicy: options.snapshotPolicy,
     recipeOf: options.recipeOf,

@@ -8,7 +8,9 @@ import {
   WorkspaceName,
   type InstanceState,
   type Shape,
+  type WakeBudget,
 } from '@torpor/contracts';
+import { DEFAULT_PRICES } from '@torpor/policy';
 import { seededChance, Turns, type Clock } from '@torpor/kernel';
 import { fakeDriver, FakeHost } from '@torpor/runtime';
 import { silentTelemetry } from '@torpor/telemetry';
@@ -121,6 +123,7 @@ export function rehearse(
       store: mortal(store, life),
     }),
     storeAfterMs: options.storeAfterMs ?? 0,
+    prices: DEFAULT_PRICES,
     restores: new Turns(4),
     snapshotPolicy: { automaticMax: 3 },
     recipeOf: (template) => ({ template, workdir: '/blaxel', user: 'root', env: { FROM: 'recipe' } }),
@@ -168,7 +171,13 @@ function mortal<T extends object>(thing: T, life: { dead: boolean }): T {
 }
 
 export function startAsk(
-  more: { id?: string; generation?: number; idle?: IdlePolicy; env?: Record<string, string> } = {},
+  more: {
+    id?: string;
+    generation?: number;
+    idle?: IdlePolicy;
+    wakeBudget?: WakeBudget;
+    env?: Record<string, string>;
+  } = {},
 ): StartAsk {
   return {
     instanceId: InstanceId.parse(more.id ?? 'iaaaaaaaaaaa'),
@@ -179,5 +188,6 @@ export function startAsk(
     shape: SHAPE,
     env: more.env ?? {},
     idle: more.idle ?? { kind: 'after', idleMs: 15_000 },
+    ...(more.wakeBudget ? { wakeBudget: more.wakeBudget } : {}),
   };
 }

@@ -52,6 +52,7 @@ export async function startRoom(
     driver,
     nodeKey: await nodeKeyIn(join(stateDir, 'node.key')),
     storeAfterMs: config.storeAfterMs,
+    prices: config.prices,
     snapshotPolicy: config.snapshots,
     telemetry,
     journalStore: await fileJournalStore(join(stateDir, 'journal')),

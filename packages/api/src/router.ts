@@ -32,6 +32,8 @@ import {
   StatsInput,
   StatsView,
   StoreView,
+  UpdateSandboxInput,
+  WorkspaceBudgetInput,
   WorkspaceView,
 } from './shapes.ts';
 
@@ -76,6 +78,10 @@ export const apiRouter = t.router({
       .input(ListInput)
       .output(SandboxPageView)
       .query(({ ctx, input }) => ctx.services.sandboxes.list(input)),
+    update: taking('sandboxes:write')
+      .input(UpdateSandboxInput)
+      .output(SandboxView)
+      .mutation(({ ctx, input }) => ctx.services.sandboxes.update(input)),
     delete: taking('sandboxes:write')
       .input(ByName)
       .output(SandboxView)
@@ -147,6 +153,10 @@ export const apiRouter = t.router({
     list: taking('workspaces:read')
       .output(z.array(WorkspaceView))
       .query(({ ctx }) => ctx.services.workspaces.list()),
+    setWakeBudget: taking('workspaces:write')
+      .input(WorkspaceBudgetInput)
+      .output(WorkspaceView)
+      .mutation(({ ctx, input }) => ctx.services.workspaces.setWakeBudget(input)),
   }),
   events: t.router({
     watch: taking('events:read').subscription(async function* ({ ctx, signal }) {

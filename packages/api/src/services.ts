@@ -26,6 +26,8 @@ import type {
   StateView,
   StatsView,
   StoreView,
+  UpdateSandboxInput,
+  WorkspaceBudgetInput,
   WorkspaceView,
 } from './shapes.ts';
 
@@ -37,6 +39,7 @@ export interface Services {
     create(input: CreateSandboxInput): Promise<SandboxView>;
     get(which: Named): Promise<SandboxView>;
     list(input: ListInput): Promise<SandboxPageView>;
+    update(input: UpdateSandboxInput): Promise<SandboxView>;
     delete(which: Named): Promise<SandboxView>;
     pause(which: Named): Promise<StateView>;
     resume(which: Named): Promise<ResumeView>;
@@ -59,7 +62,10 @@ export interface Services {
     revoke(which: { id: string }): Promise<KeyView>;
   };
   readonly nodes: { list(): Promise<NodeView[]> };
-  readonly workspaces: { list(): Promise<WorkspaceView[]> };
+  readonly workspaces: {
+    list(): Promise<WorkspaceView[]>;
+    setWakeBudget(input: WorkspaceBudgetInput): Promise<WorkspaceView>;
+  };
   /** Ends when the signal aborts. A watcher that does not keep up loses the oldest. */
   events(signal: AbortSignal): AsyncIterable<EventView>;
   stats(input: { spanMs: number }): Promise<StatsView>;

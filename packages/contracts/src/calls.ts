@@ -2,7 +2,18 @@ import { z } from 'zod';
 import { defineCall, defineFact } from './call.ts';
 import { Generation, InstanceId, NodeId, SandboxName, WorkspaceName } from './ids.ts';
 import { SignedReceipt, WakeTier } from './receipt.ts';
-import { Expiry, IdlePolicy, InstanceState, Isolation, Port, Route, Sandbox, Shape, SnapshotName } from './sandbox.ts';
+import {
+  Expiry,
+  IdlePolicy,
+  InstanceState,
+  Isolation,
+  Port,
+  Route,
+  Sandbox,
+  Shape,
+  SnapshotName,
+  WakeBudget,
+} from './sandbox.ts';
 
 const Env = z.record(z.string(), z.string());
 
@@ -22,6 +33,7 @@ export const SandboxAsk = z.object({
   displayName: z.string().optional(),
   externalId: z.string().optional(),
   idle: IdlePolicy,
+  wakeBudget: WakeBudget.optional(),
   expiry: Expiry,
   terminatedRetentionMs: z.number().int(),
   extra: z.record(z.string(), z.unknown()),
@@ -47,6 +59,8 @@ export const updateSandbox = defineCall({
     displayName: z.string().optional(),
     externalId: z.string().optional(),
     idle: IdlePolicy.optional(),
+    /** Null: that of its workspace from now on. */
+    wakeBudget: WakeBudget.nullable().optional(),
     expiry: Expiry.optional(),
     terminatedRetentionMs: z.number().int().optional(),
     env: Env.optional(),
@@ -76,6 +90,7 @@ export const startInstance = defineCall({
     shape: Shape,
     env: Env,
     idle: IdlePolicy,
+    wakeBudget: WakeBudget.optional(),
     /** Makes it a fork: of this snapshot of an instance that is on the same node. Template and shape are its parent's, the generation is a greater one. */
     from: z.object({ instanceId: InstanceId, snapshot: z.string() }).optional(),
   }),
@@ -91,9 +106,15 @@ export const stopInstance = defineCall({
   deadlineMs: 20_000,
 });
 
+/** The whole of it: without a wake budget it has none. */
 export const setInstancePolicy = defineCall({
   subject: 'node.{node}.instance.policy.v1',
-  request: z.object({ instanceId: InstanceId, generation: Generation, idle: IdlePolicy }),
+  request: z.object({
+    instanceId: InstanceId,
+    generation: Generation,
+    idle: IdlePolicy,
+    wakeBudget: WakeBudget.optional(),
+  }),
   reply: z.object({}),
   deadlineMs: 5_000,
 });
@@ -233,6 +254,29 @@ export const forkSandbox = defineCall({
   deadlineMs: 180_000,
 });
 
+/** What sleeping costs an instance, tier by tier, and what it does about that. Times are ms, costs are per hour in the currency of the node's prices. */
+export const SleepOutlook = z.object({
+  tiers: z.array(
+    z.object({
+      tier: WakeTier,
+      ramBytes: z.number(),
+      diskBytes: z.number(),
+      costPerHour: z.number(),
+      /** To be expected of a wake from there: half of them take no longer, and 99 in 100. `measured`: of how many this is learnt; of 0, it is supposed. */
+      wakeP50Ms: z.number(),
+      wakeP99Ms: z.number(),
+      measured: z.number().int(),
+      /** It goes there after so much sleep. Absent: not by itself. */
+      afterMs: z.number().optional(),
+    }),
+  ),
+  /** Of a budget. `wakes`: how many of the last count, the older ones less; `over`: of those, how many took longer; `expectedOver`: which share will. */
+  budget: z
+    .object({ wakes: z.number(), over: z.number(), expectedOver: z.number(), isPromised: z.boolean() })
+    .optional(),
+});
+export type SleepOutlook = z.infer<typeof SleepOutlook>;
+
 /** What a node knows of one instance. */
 export const InstanceReport = z.object({
   instanceId: InstanceId,
@@ -246,6 +290,8 @@ export const InstanceReport = z.object({
   because: z.string(),
   /** The policy that the node goes by. Given, it lets the scheduler notice one that it was never told. */
   idle: IdlePolicy.optional(),
+  /** Absent beside an idle policy: it goes by none. */
+  wakeBudget: WakeBudget.optional(),
   memoryMib: z.number().optional(),
   reason: z.string().optional(),
   /** How deep it sleeps. Absent while it is awake. */
@@ -263,6 +309,7 @@ export const InstanceReport = z.object({
   storeAsked: z.boolean().optional(),
   /** The last time that a wake did not bring back everything. */
   lost: Loss.optional(),
+  outlook: SleepOutlook.optional(),
   /** The name under which the host knows it: its cgroup, namespace and journal. A pooled instance has one before its id. */
   hostId: InstanceId.optional(),
 });
@@ -302,6 +349,7 @@ const HeldInstance = InstanceReport.omit({
   imageAtMs: true,
   storeAsked: true,
   lost: true,
+  outlook: true,
 });
 
 /** node → scheduler, every few seconds: what is. The answer renews the node's lease and says what the node must end. */

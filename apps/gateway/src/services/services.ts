@@ -4,7 +4,7 @@ import { isAsleep, type Sandbox, type SandboxAsk } from '@torpor/contracts';
 import { DEFAULT_IMAGE, dataPlaneUrl, resolveBlaxelImage, standingOf } from '@torpor/dialects';
 import { Failure, type Chance, type Clock } from '@torpor/kernel';
 import { mayGrant } from '@torpor/policy';
-import { mintKey, type ApiKey, type SandboxShelf, type Store } from '@torpor/store';
+import { mintKey, type ApiKey, type SandboxShelf, type Store, type Workspace } from '@torpor/store';
 import type { Admission, Caller } from '../callers/admission.ts';
 import type { Keyring } from '../callers/keyring.ts';
 import type { Audit } from '../control/audit.ts';
@@ -87,6 +87,15 @@ function servicesFor(parts: ServicesParts, asked: Asked): Services {
           .map((sandbox) => show(sandbox, states.get(sandbox.instanceId)));
         return { items, total: page.total, ...(page.nextCursor === undefined ? {} : { nextCursor: page.nextCursor }) };
       },
+      update: ({ name, ...change }) =>
+        during(
+          'sandbox.update',
+          () => name,
+          async () => {
+            const sandbox = await sandboxes.update(workspace, name, change, traceparent);
+            return show(sandbox, await live.ask(sandbox, traceparent));
+          },
+        ),
       delete: ({ name }) =>
         during(
           'sandbox.delete',
@@ -185,7 +194,17 @@ function servicesFor(parts: ServicesParts, asked: Asked): Services {
       list: async () =>
         (await store.workspaces.list())
           .filter((each) => key.workspace === undefined || each.name === key.workspace)
-          .map(({ name, displayName, createdAtMs }) => ({ name, displayName, createdAtMs })),
+          .map(workspaceView),
+      setWakeBudget: ({ wakeBudget }) =>
+        during(
+          'workspace.set-wake-budget',
+          () => workspace,
+          async () => {
+            const changed = await store.workspaces.setWakeBudget(workspace, wakeBudget ?? undefined);
+            if (!changed) throw new Failure('not_found', `there is no workspace "${workspace}"`);
+            return workspaceView(changed);
+          },
+        ),
     },
     events: (signal): AsyncIterable<EventView> => watchEvents(live, workspace, signal),
     stats: ({ spanMs }) => statsOf(parts, asked, spanMs),
@@ -222,6 +241,7 @@ async function askOf(
     labels: input.labels,
     ...(input.displayName === undefined ? {} : { displayName: input.displayName }),
     idle: input.idle ?? offer.idle,
+    ...(input.wakeBudget === undefined ? {} : { wakeBudget: input.wakeBudget }),
     expiry: input.expiry,
     terminatedRetentionMs: TERMINATED_RETENTION_MS,
     extra: {},
@@ -286,6 +306,10 @@ async function countsOf(shelf: SandboxShelf, live: LiveStates, nowMs: number) {
     }
   }
   return { living, running, asleep };
+}
+
+function workspaceView({ createdBy: _, ...view }: Workspace) {
+  return view;
 }
 
 function sandboxView(sandbox: Sandbox, publicUrl: string, live: LiveState | undefined): SandboxView {

@@ -249,7 +249,7 @@ describe('a wake', () => {
 
 describe('streams', () => {
   it('go out as they come and hold awake while somebody reads', async () => {
-    await instance.setPolicy({ kind: 'after', idleMs: 50 });
+    await instance.setPolicy({ idle: { kind: 'after', idleMs: 50 } });
     const id = await run('count 20');
     const stream = await open(`/guest/v1/processes/${id}/output?stream=stdout&follow=1&format=raw`);
     let lines = 0;
@@ -380,7 +380,7 @@ describe('a port inside', () => {
   });
 
   it('holds the sandbox awake until its answer has ended, however still it is', async () => {
-    await instance.setPolicy({ kind: 'after', idleMs: 50 });
+    await instance.setPolicy({ idle: { kind: 'after', idleMs: 50 } });
     const stream = await open('/port/8080/events');
     expect(await firstOf(stream)).toBe('data: first\n\n');
     expect(instance.uses.holds).toBe(true);
@@ -389,7 +389,7 @@ describe('a port inside', () => {
   });
 
   it('streams events to a preview without holding the sandbox awake, and wakes nothing by itself', async () => {
-    await instance.setPolicy({ kind: 'after', idleMs: 50 });
+    await instance.setPolicy({ idle: { kind: 'after', idleMs: 50 } });
     const stream = await open('/preview/8080/events');
     expect(await firstOf(stream)).toBe('data: first\n\n');
     await vi.waitFor(() => expect(instance.state).toBe('paused'));
@@ -399,7 +399,7 @@ describe('a port inside', () => {
   });
 
   it('speaks other protocols after an upgrade, and a byte on it wakes a sleeper', async () => {
-    await instance.setPolicy({ kind: 'after', idleMs: 50 });
+    await instance.setPolicy({ idle: { kind: 'after', idleMs: 50 } });
     const socket = connect(plane.port, '127.0.0.1');
     let got = '';
     socket.on('data', (chunk) => (got += chunk.toString()));

@@ -1,5 +1,5 @@
 import type { InstanceId } from '@torpor/contracts';
-import type { Claim, DoneLine, IntentLine, Line, Process, Spec } from './lines.ts';
+import type { Claim, DoneLine, IntentLine, Line, Process, SleepPolicy, Spec } from './lines.ts';
 import { EMPTY_SHELF, shelfAfter, type Shelf } from './shelf.ts';
 
 /** An instance as its journal tells it. What is `undefined` has not been reached. */
@@ -43,7 +43,7 @@ function step(entry: Entry, line: Line): Entry {
     case 'done':
       return ended(entry, line);
     case 'policy':
-      return entry.claim ? { ...entry, claim: { ...entry.claim, idle: line.idle } } : entry;
+      return entry.claim ? { ...entry, claim: withPolicy(entry.claim, line) } : entry;
     case 'failed':
       return { ...entry, failed: line.reason };
     case 'died':
@@ -58,6 +58,10 @@ function step(entry: Entry, line: Line): Entry {
     case 'step':
       return entry;
   }
+}
+
+function withPolicy({ idle: _, wakeBudget: __, ...rest }: Claim, { idle, wakeBudget }: SleepPolicy): Claim {
+  return { ...rest, idle, ...(wakeBudget ? { wakeBudget } : {}) };
 }
 
 function ended(entry: Entry, line: DoneLine): Entry {

@@ -1,6 +1,7 @@
 import { Loss } from '@torpor/contracts';
 import { z } from 'zod';
 import { CensusShape } from '../receipts/census.ts';
+import { SleepNote } from '../standby/sleep-book.ts';
 
 const measuredMs = z.array(z.number()).default([]);
 
@@ -13,6 +14,7 @@ const Hint = z.object({
   files: measuredMs,
   stores: measuredMs,
   storeAsked: z.boolean().default(false),
+  book: SleepNote.optional(),
   lost: Loss.optional(),
   /** As it was when it last fell asleep. */
   census: CensusShape.optional(),

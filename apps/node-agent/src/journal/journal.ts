@@ -2,7 +2,7 @@
  * The node's record of what is (DESIGN §2): every change on the host is *intended* here and fsynced, then done, then written as done.
  * Pause and wake are not journaled: the kernel can be asked. This file is the only place that makes an `Intent`.
  */
-import type { IdlePolicy, InstanceId } from '@torpor/contracts';
+import type { InstanceId } from '@torpor/contracts';
 import type { Clock } from '@torpor/kernel';
 import { runSteps, type Intent, type Step } from '@torpor/runtime';
 import { fold, type Entry } from './entry.ts';
@@ -15,6 +15,7 @@ import {
   type IntentLine,
   type Line,
   type Process,
+  type SleepPolicy,
   type SnapshotNote,
   type Spec,
 } from './lines.ts';
@@ -141,8 +142,9 @@ export class Journal {
     return line;
   }
 
-  policyChanged(hostId: InstanceId, idle: IdlePolicy): Promise<void> {
-    return this.#append(hostId, { kind: 'policy', atMs: this.#clock.nowMs(), idle }, { durable: true, first: false });
+  policyChanged(hostId: InstanceId, policy: SleepPolicy): Promise<void> {
+    const line = { kind: 'policy', atMs: this.#clock.nowMs(), ...policy } as const;
+    return this.#append(hostId, line, { durable: true, first: false });
   }
 
   failed(hostId: InstanceId, reason: string): Promise<void> {

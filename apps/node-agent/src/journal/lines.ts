@@ -2,7 +2,7 @@
  * What a journal says, line by line. A journal is kept per *host id*: the name under which the host knows an
  * instance (its cgroup, netns, disk). A pooled instance has one before anybody knows whose it will be; the claim gives it an instance id and a generation.
  */
-import { Generation, IdlePolicy, InstanceId, SandboxName, Shape, WorkspaceName } from '@torpor/contracts';
+import { Generation, IdlePolicy, InstanceId, SandboxName, Shape, WakeBudget, WorkspaceName } from '@torpor/contracts';
 import { z } from 'zod';
 import { CensusShape } from '../receipts/census.ts';
 
@@ -25,10 +25,14 @@ export const Claim = z.object({
   /** Where relative paths start. */
   workdir: z.string(),
   idle: IdlePolicy,
+  wakeBudget: WakeBudget.optional(),
   /** Its environment, sealed under the node's key: the guest has it, and only who has lost the guest's memory needs it again. */
   sealedEnv: z.string().optional(),
 });
 export type Claim = z.infer<typeof Claim>;
+
+/** How it sleeps. Without a wake budget it goes by the times of its node. */
+export type SleepPolicy = Pick<Claim, 'idle' | 'wakeBudget'>;
 
 const Process = z.object({
   pid: z.number().optional(),
@@ -125,7 +129,8 @@ export const Line = z.union([
   z.object({ kind: z.literal('lives'), atMs, process: Process.optional() }),
   /** Its process is gone, and it falls back to an image, or to its files when it died of being stored. */
   z.object({ kind: z.literal('died'), atMs, reason: z.string() }),
-  z.object({ kind: z.literal('policy'), atMs, idle: IdlePolicy }),
+  /** The whole of it. */
+  z.object({ kind: z.literal('policy'), atMs, idle: IdlePolicy, wakeBudget: WakeBudget.optional() }),
   z.object({ kind: z.literal('failed'), atMs, reason: z.string() }),
 ]);
 export type Line = z.infer<typeof Line>;

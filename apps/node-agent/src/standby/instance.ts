@@ -4,22 +4,31 @@
  */
 import {
   isAsleep,
-  type IdlePolicy,
   type InstanceId,
   type InstanceReport,
   type InstanceState,
   type Loss,
   type Receipt,
+  type SleepOutlook,
   type WakeTier,
 } from '@torpor/contracts';
 import { explain, Failure } from '@torpor/kernel';
-import { hasQueuedWake, isInRam, next, reported, type Effect, type Happening, type StandbyState } from '@torpor/policy';
+import {
+  hasQueuedWake,
+  isInRam,
+  next,
+  reported,
+  type Effect,
+  type Happening,
+  type SleepTier,
+  type StandbyState,
+} from '@torpor/policy';
 import type { Guest } from '@torpor/runtime';
 import { lossOf } from '../images/loss.ts';
 import type { CameBack } from '../images/restore.ts';
 import { Shelving } from '../images/shelving.ts';
 import type { Sleeper } from '../images/store.ts';
-import type { Claim, Hint, Process, Shelf, Spec } from '../journal/index.ts';
+import type { Claim, Hint, Process, Shelf, SleepPolicy, Spec } from '../journal/index.ts';
 import type { UseBody } from '../life/birth.ts';
 import type { Body, Parts } from '../parts.ts';
 import { takeCensus } from '../receipts/census.ts';
@@ -27,6 +36,7 @@ import { Line } from './line.ts';
 import { Operations } from './operations.ts';
 import { Past } from './past.ts';
 import { refusalOf } from './refusal.ts';
+import { SleepBook } from './sleep-book.ts';
 import { SleepWatch } from './sleep-watch.ts';
 import { Snapshots } from './snapshots.ts';
 import type { Stay } from './stay.ts';
@@ -61,6 +71,7 @@ export class Instance {
   readonly claim: Claim;
   readonly uses: Uses;
   readonly past: Past;
+  readonly book: SleepBook;
   readonly snapshots: Snapshots;
   readonly #parts: Parts;
   readonly #visits: Visits;
@@ -76,7 +87,7 @@ export class Instance {
   #guest: Guest | undefined;
   #spec: Spec | undefined;
   #state: StandbyState = 'creating';
-  #idle: IdlePolicy;
+  #policy: SleepPolicy;
   #because = 'request';
   #reason: string | undefined;
   /** Why the next restore will not bring back all that was there. */
@@ -88,7 +99,7 @@ export class Instance {
   constructor(options: InstanceOptions) {
     this.#parts = options.parts;
     this.claim = options.claim;
-    this.#idle = options.claim.idle;
+    this.#policy = policyOf(options.claim);
     this.#body = options.body;
     this.#changed = options.changed;
     this.#vitals = new Vitals(options.parts, {
@@ -112,6 +123,7 @@ export class Instance {
     });
     this.uses = new Uses(options.parts.clock, options.hint?.lastUsedAtMs);
     this.past = new Past(options.hint);
+    this.book = new SleepBook(options.parts.prices, options.hint?.book);
     this.#visits = new Visits(options.parts.clock, this.uses, {
       guest: () => this.guest,
       state: () => this.#state,
@@ -158,7 +170,7 @@ export class Instance {
       lastUsedAtMs: this.#watch?.sleep.sitsOut ? this.#parts.clock.nowMs() : this.uses.lastUsedAtMs,
       // Nothing wakes it but a request, in whose words a person's resume counts as one.
       because: isOnItsWay ? 'request' : (this.#watch?.sleep.because() ?? this.#because),
-      idle: this.#idle,
+      ...this.#policy,
       ...(this.#reason === undefined ? {} : { reason: this.#reason }),
       ...this.#rest(),
       ...this.past.report(),
@@ -183,6 +195,12 @@ export class Instance {
     if (isInRam(this.#state)) return 'paused';
     if (this.#shelving.shelf.images.length > 0) return 'stored';
     return this.state === 'storing' ? 'paused' : 'files'; // one that is on its way to its first image still has everything in RAM
+  }
+
+  /** What sleeping costs it, and how it keeps its budget. `memoryMib`: what it holds now, when its host could say. */
+  outlook(memoryMib?: number): SleepOutlook {
+    if (this.#state === 'paused' && memoryMib !== undefined) this.book.weighed(memoryMib * 2 ** 20);
+    return this.book.report(this.#policy.wakeBudget, this.#measured, (tier) => this.#fixedMs(tier));
   }
 
   /** What its images take on the disk. */
@@ -285,10 +303,12 @@ export class Instance {
     this.#writeHint();
   }
 
-  setPolicy(idle: IdlePolicy): Promise<void> {
-    this.#idle = idle;
+  setPolicy(policy: SleepPolicy): Promise<void> {
+    if (!isSame(policy.wakeBudget, this.#policy.wakeBudget)) this.book.budgetChanged();
+    this.#policy = policy;
     this.#watch?.sleep.nudge();
-    return this.#parts.journal.policyChanged(this.#hostId, idle);
+    if (this.#state === 'paused') this.#watchStore();
+    return this.#parts.journal.policyChanged(this.#hostId, policy);
   }
 
   /** Ends it. Resolves when it can no longer run; what it leaves on the host goes afterwards. */
@@ -357,9 +377,13 @@ export class Instance {
     const before = this.#state;
     const was = this.state;
     const move = next(before, happening);
+    if (happening === 'request-arrived' && isAsleep(was)) this.book.asked(this.#parts.clock.monotonicMs());
     this.#state = move.state;
     for (const effect of move.effects) this.#carryOut(effect);
+    if (isAsleep(this.state) && !isAsleep(was)) this.book.fellAsleep(this.#now.nowMs);
+    if (move.state === 'paused' && before === 'pausing' && this.#policy.wakeBudget) this.#weigh();
     if (move.state === 'running' && before !== 'running') {
+      this.book.woke(this.#now, this.#policy.wakeBudget);
       this.past.census = undefined;
       this.#watchSleep();
     }
@@ -396,6 +420,7 @@ export class Instance {
       case 'let-in':
         return this.#visits.letIn();
       case 'turn-away':
+        this.book.unasked();
         return this.#visits.turnAway(this.#refusal());
       case 'end-streams':
         return this.#visits.endStreams(this.#refusal());
@@ -626,7 +651,7 @@ export class Instance {
       clock: this.#parts.clock,
       uses: this.uses,
       guest: this.guest,
-      policy: () => this.#idle,
+      policy: () => this.#policy.idle,
       silent: (reason) => this.#parts.events.busyUnknown({ ...this.#who(), reason }),
       note: (signal) => this.#note(signal),
       sleep: () => {
@@ -656,16 +681,53 @@ export class Instance {
 
   /** While it sleeps in RAM: waits for the instant at which it is stored. */
   #watchStore(): void {
-    const { storeAfterMs, clock, events } = this.#parts;
-    if (storeAfterMs === 0) return;
+    const { clock, events } = this.#parts;
+    this.#storeTimer?.abort();
+    const dueMs = this.#dueMs('stored');
+    if (dueMs === undefined) return;
     const timer = (this.#storeTimer = new AbortController());
     clock
-      .after(this.#storing.dueAfterMs(storeAfterMs), timer.signal)
+      .after(this.#storing.dueAfterMs(dueMs), timer.signal)
       .then(
         () => this.#happen('store-due'),
         () => {}, // it woke, or ended, before
       )
       .catch((error: unknown) => events.bug({ where: 'store watch', reason: explain(error) }));
+  }
+
+  /** How long from now on it sleeps on before it goes there; `undefined`: not by itself. */
+  #dueMs(tier: SleepTier): number | undefined {
+    const { wakeBudget } = this.#policy;
+    const afterMs = wakeBudget ? this.book.dueMs(tier, wakeBudget, this.#measured) : this.#fixedMs(tier);
+    const sleptMs = this.#now.nowMs - (this.book.sinceMs ?? this.#now.nowMs);
+    return afterMs === undefined ? undefined : Math.max(0, afterMs - sleptMs);
+  }
+
+  /** Where it has no wake budget. */
+  #fixedMs(tier: SleepTier): number | undefined {
+    const { storeAfterMs } = this.#parts;
+    return tier === 'stored' && storeAfterMs > 0 ? storeAfterMs : undefined;
+  }
+
+  get #now() {
+    const { clock } = this.#parts;
+    return { nowMs: clock.nowMs(), monotonicMs: clock.monotonicMs() };
+  }
+
+  get #measured() {
+    return { wakes: this.past.wakes, stores: this.past.stores, imageBytes: this.imageBytes };
+  }
+
+  /** What it holds in RAM, which its plan goes by, is asked of the host beside everything else: a wake does not wait for that. */
+  #weigh(): void {
+    const hostId = this.#hostId;
+    const weigh = async () => {
+      const memoryMib = (await this.#parts.driver.usage([hostId])).get(hostId)?.memoryMib;
+      if (memoryMib === undefined || this.#state !== 'paused') return;
+      this.book.weighed(memoryMib * 2 ** 20);
+      this.#watchStore();
+    };
+    weigh().catch(() => {}); // a host that cannot say is asked again at the next sleep
   }
 
   #stopWatch(): void {
@@ -675,7 +737,8 @@ export class Instance {
   }
 
   #writeHint(): void {
-    this.#parts.journal.hint(this.#hostId, this.past.hint(this.uses.lastUsedAtMs)).catch(() => {}); // worth having, never worth failing for
+    const hint = { ...this.past.hint(this.uses.lastUsedAtMs), book: this.book.note() };
+    this.#parts.journal.hint(this.#hostId, hint).catch(() => {}); // worth having, never worth failing for
   }
 
   /** An operation on the host before there is anything on it is a bug. */
@@ -703,4 +766,12 @@ export class Instance {
     const { instanceId, generation, workspace, name } = this.claim;
     return { instanceId, generation, workspace, name, ...(this.#body ? { hostId: this.#body.hostId } : {}) };
   }
+}
+
+function policyOf({ idle, wakeBudget }: Claim): SleepPolicy {
+  return { idle, ...(wakeBudget ? { wakeBudget } : {}) };
+}
+
+function isSame(a: SleepPolicy['wakeBudget'], b: SleepPolicy['wakeBudget']): boolean {
+  return a?.kind === b?.kind && (a?.kind !== 'p99' || b?.kind !== 'p99' || a.ms === b.ms);
 }

@@ -7,6 +7,7 @@ import type {
   InstanceState,
   SandboxName,
   Shape,
+  WakeBudget,
   WorkspaceName,
 } from '@torpor/contracts';
 import { explain, Failure, KeyedQueue } from '@torpor/kernel';
@@ -27,6 +28,7 @@ export interface StartAsk {
   readonly shape: Shape;
   readonly env: Readonly<Record<string, string>>;
   readonly idle: IdlePolicy;
+  readonly wakeBudget?: WakeBudget | undefined;
   /** Makes it a fork: of the snapshot with this id of an instance that is here. */
   readonly from?: { readonly instanceId: InstanceId; readonly snapshot: string } | undefined;
 }
@@ -174,11 +176,12 @@ export class Standby {
   ): Promise<{ from: From }> {
     const parts = this.#parts;
     const recipe = parts.recipeOf(ask.template);
-    const { instanceId, generation, workspace, name, idle } = ask;
+    const { instanceId, generation, workspace, name, idle, wakeBudget } = ask;
     const who = { instanceId, generation, workspace, name };
     const env = { ...recipe.env, ...ask.env };
     const sealedEnv = parts.nodeKey.seal(workspace, 'env', Buffer.from(JSON.stringify(env)));
-    const claim: Claim = { ...who, idle, workdir: recipe.workdir, token: newToken(parts.chance), sealedEnv };
+    const policy = { idle, ...(wakeBudget ? { wakeBudget } : {}) };
+    const claim: Claim = { ...who, ...policy, workdir: recipe.workdir, token: newToken(parts.chance), sealedEnv };
     const birth = { claim, shape: ask.shape, recipe: { ...recipe, env }, origin };
     const instance = this.#add(claim, undefined, {});
     let from: From = 'cold';

@@ -78,8 +78,8 @@ function rowOf(
   },
   { clock, chance }: Parts,
 ): Sandbox {
-  const { workspace, nodeId, labels, template, image, shape, ports, idle, expiry, terminatedRetentionMs, extra } =
-    parent;
+  const { workspace, nodeId, labels, template, image, shape, ports, expiry, terminatedRetentionMs, extra } = parent;
+  const { idle, wakeBudget } = parent;
   const nowMs = clock.nowMs();
   return {
     workspace,
@@ -96,6 +96,7 @@ function rowOf(
     ports,
     envNames: Object.keys(own.env).sort(),
     idle,
+    ...(wakeBudget ? { wakeBudget } : {}),
     expiry,
     terminatedRetentionMs,
     extra,

@@ -4,7 +4,7 @@
  * An instance is *unwanted* only if the record says so: there is an ending for it, or its sandbox has moved on to another incarnation. One that no
  * record knows is an *orphan* and is left alone: a database restored from an older copy must not cost anybody a sandbox.
  */
-import type { IdlePolicy, InstanceId, InstanceReport } from '@torpor/contracts';
+import type { InstanceId, InstanceReport, WakeBudget } from '@torpor/contracts';
 import type { Ending, Holding, Incarnation } from '@torpor/store';
 import { isDueForRecord } from './use-steps.ts';
 
@@ -15,7 +15,7 @@ export interface Verdict {
   readonly missing: readonly Holding[];
   /** Ready in the record; the node says that it is broken. */
   readonly broken: readonly { readonly sandbox: Holding; readonly reason: string }[];
-  /** They hold another idle policy than the record. */
+  /** They go by another idle policy or wake budget than the record. */
   readonly misled: readonly Holding[];
   /** Their latest use is to be written down. */
   readonly used: readonly (Incarnation & { readonly lastUsedAtMs: number })[];
@@ -54,7 +54,7 @@ export function judge(
       .map(({ report, sandbox }) => ({ sandbox, reason: report.reason ?? 'its node says that it has failed' })),
     misled: known
       .filter(({ sandbox }) => sandbox.phase !== 'failed')
-      .filter(({ report, sandbox }) => report.idle !== undefined && !isSamePolicy(report.idle, sandbox.idle))
+      .filter(({ report, sandbox }) => report.idle !== undefined && !isSamePolicy(report, sandbox))
       .map(({ sandbox }) => sandbox),
     used: known
       .filter(({ report, sandbox }) => isDueForRecord(report.lastUsedAtMs, sandbox, record.nowMs))
@@ -70,6 +70,16 @@ function keyOf(who: Incarnation): string {
   return `${who.instanceId}/${who.generation}`;
 }
 
-function isSamePolicy(a: IdlePolicy, b: IdlePolicy): boolean {
-  return a.kind === 'after' ? b.kind === 'after' && a.idleMs === b.idleMs : b.kind === 'never';
+type Policy = Pick<InstanceReport, 'idle' | 'wakeBudget'>;
+
+function isSamePolicy(a: Policy, b: Policy): boolean {
+  return a.idle?.kind === b.idle?.kind && idleMs(a) === idleMs(b) && isSameBudget(a.wakeBudget, b.wakeBudget);
+}
+
+function idleMs({ idle }: Policy): number | undefined {
+  return idle?.kind === 'after' ? idle.idleMs : undefined;
+}
+
+function isSameBudget(a: WakeBudget | undefined, b: WakeBudget | undefined): boolean {
+  return a?.kind === b?.kind && (a?.kind !== 'p99' || b?.kind !== 'p99' || a.ms === b.ms);
 }

@@ -1,5 +1,10 @@
 export { idleVerdict, previewCounts, type IdleVerdict, type PreviewBytes, type UseFacts } from './idle.ts';
+export { allowance, judgeSteps, P99_SHARE, planSleep, type Depth, type Outlook, type Plan } from './depths.ts';
 export { predictMs } from './predict.ts';
+export { costOfWork, costPerHour, costPerMs, DEFAULT_PRICES, type Holds, type Prices } from './price.ts';
+export { sandboxDepths, type SleepTier } from './sandbox-depths.ts';
+export { withSleep, type Sleeps } from './sleeps.ts';
+export { medianMs, p99Ms, wakeTimeOf, type WakeTime } from './wake-time.ts';
 export {
   EFFECTS,
   HAPPENINGS,

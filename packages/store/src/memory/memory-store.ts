@@ -21,8 +21,11 @@ import { SandboxRows } from './sandboxes.ts';
 export function memoryStore(): Store {
   const nodes = new Map<string, NodeRecord>();
   const previews = new PreviewRows();
-  const sandboxes = new SandboxRows(nodes, (workspace, name) => previews.dropOf(workspace, name));
   const workspaces = new Map<string, Workspace>();
+  const sandboxes = new SandboxRows(nodes, {
+    previewsGo: (workspace, name) => previews.dropOf(workspace, name),
+    budgetOf: (workspace) => workspaces.get(workspace)?.wakeBudget,
+  });
   const keys = keyRows();
   const usage = usageRows(sandboxes);
   const audit = auditRows();
@@ -47,6 +50,14 @@ export function memoryStore(): Store {
         if (there) return { kind: 'taken', workspace: there };
         workspaces.set(workspace.name, workspace);
         return { kind: 'created', workspace };
+      },
+      setWakeBudget: async (name, budget) => {
+        const there = workspaces.get(name);
+        if (!there) return undefined;
+        const { wakeBudget: _, ...rest } = there;
+        const now = budget ? { ...rest, wakeBudget: budget } : rest;
+        workspaces.set(name, now);
+        return now;
       },
     },
     keys: keys.ring,

@@ -33,6 +33,12 @@ const MIGRATIONS: Record<string, Migration> = {
       await sql`alter table usage_intervals add column wake text check (wake in ('whole', 'lost'))`.execute(db);
     },
   },
+  '005-wake-budgets': {
+    async up(db) {
+      await sql`alter table workspaces add column wake_budget jsonb`.execute(db);
+      await sql`alter table sandboxes add column wake_budget jsonb`.execute(db);
+    },
+  },
 };
 
 const BEGINNING = [

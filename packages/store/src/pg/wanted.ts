@@ -104,6 +104,7 @@ export function pgWanted(db: Kysely<Tables>, sealing: Sealing): Wanted {
           'last_used_at_ms',
         ])
         .select(sql<number>`(shape->>'memoryMib')::float8`.as('memory_mib'))
+        .select(EFFECTIVE_BUDGET.as('wake_budget'))
         .where('node_id', '=', nodeId)
         .where(sql<boolean>`(${IS_LIVING} or ${IS_KEPT})`)
         .execute();
@@ -177,6 +178,8 @@ export function pgWanted(db: Kysely<Tables>, sealing: Sealing): Wanted {
   };
 }
 
+const EFFECTIVE_BUDGET = sql<SandboxRow['wake_budget']>`coalesce(sandboxes.wake_budget,
+  (select workspaces.wake_budget from workspaces where workspaces.name = sandboxes.workspace))`;
 const IS_LIVING = sql<boolean>`phase in ('creating', 'ready')`;
 /** Failed, with files that its node keeps: nobody has said that it must end. */
 const IS_KEPT = sql<boolean>`(phase = 'failed' and not exists (select from endings
@@ -233,6 +236,7 @@ function newRow(sandbox: Sandbox, envSealed: string) {
     env_names: [...sandbox.envNames],
     env_sealed: envSealed,
     idle: JSON.stringify(sandbox.idle),
+    wake_budget: sandbox.wakeBudget ? JSON.stringify(sandbox.wakeBudget) : null,
     expiry: JSON.stringify(sandbox.expiry),
     terminated_retention_ms: sandbox.terminatedRetentionMs,
     extra: JSON.stringify(sandbox.extra),
@@ -251,6 +255,7 @@ function changeOf(change: SandboxChange) {
     ...(change.displayName === undefined ? {} : { display_name: change.displayName }),
     ...(change.externalId === undefined ? {} : { external_id: change.externalId }),
     ...(change.idle === undefined ? {} : { idle: JSON.stringify(change.idle) }),
+    ...(change.wakeBudget === undefined ? {} : { wake_budget: change.wakeBudget && JSON.stringify(change.wakeBudget) }),
     ...(change.expiry === undefined ? {} : { expiry: JSON.stringify(change.expiry) }),
     ...(change.terminatedRetentionMs === undefined ? {} : { terminated_retention_ms: change.terminatedRetentionMs }),
     ...(change.ports === undefined ? {} : { ports: JSON.stringify(change.ports) }),
