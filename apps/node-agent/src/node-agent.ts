@@ -19,6 +19,7 @@ import type { Note } from './note.ts';
 import type { Parts, Recipe } from './parts.ts';
 import { Admission, type Watermarks } from './pools/admission.ts';
 import { Pools, type PoolTarget } from './pools/pools.ts';
+import { Pressure } from './pressure/pressure.ts';
 import { Receipts } from './receipts/receipts.ts';
 import { Signer } from './receipts/signer.ts';
 import { makeRounds } from './standby/rounds.ts';
@@ -38,6 +39,8 @@ export interface NodeAgentOptions {
   /** How many pooled instances are claimed side by side, how many more born cold, and how many restored; the others wait, first come first served. */
   readonly birthsAtOnce: number;
   readonly watermarks?: Watermarks;
+  /** Of those that a host stores because it is short of memory. */
+  readonly storesAtOnce?: number;
   recipeOf(template: string): Recipe;
   readonly clock: Clock;
   readonly chance: Chance;
@@ -69,6 +72,7 @@ export interface NodeAgent {
 }
 
 const WATERMARKS: Watermarks = { memoryFreeMib: 768, diskFreeMib: 512 };
+const STORES_AT_ONCE = 2;
 
 export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
   const { clock, chance, wire, driver, telemetry, nodeId } = options;
@@ -176,6 +180,12 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
   if (dataPlane) lifetime.own('the data plane', () => dataPlane.close());
   const calls = await serveCalls({ wire, clock, nodeId, standby, driver, receipts: parts.receipts, telemetry });
   lifetime.own('the calls', () => calls.close());
+  const pressure = new Pressure({
+    parts,
+    instances: () => standby.all(),
+    storesAtOnce: options.storesAtOnce ?? STORES_AT_ONCE,
+  });
+  inBackground('pressure', pressure.watch());
   inBackground('pools', pools.keepFull());
   inBackground('heartbeat', heartbeat.beat());
   inBackground('lease', lease.watch());

@@ -19,7 +19,7 @@ import { Journal, MemoryJournalStore, type Failpoints } from './journal/index.ts
 import { NodeKey } from './images/node-key.ts';
 import { Slots } from './life/slots.ts';
 import type { Parts } from './parts.ts';
-import { Admission } from './pools/admission.ts';
+import { Admission, type Watermarks } from './pools/admission.ts';
 import { Pools, type PoolTarget } from './pools/pools.ts';
 import type { Instance } from './standby/instance.ts';
 import { Receipts } from './receipts/receipts.ts';
@@ -97,13 +97,23 @@ export function stage(clock: Clock = new StillClock(), options: ConstructorParam
 
 export function rehearse(
   { clock, host, store }: Stage,
-  options: { targets?: readonly PoolTarget[]; failpoints?: Failpoints; seed?: number; storeAfterMs?: number } = {},
+  options: {
+    targets?: readonly PoolTarget[];
+    failpoints?: Failpoints;
+    seed?: number;
+    storeAfterMs?: number;
+    watermarks?: Watermarks;
+  } = {},
 ): Rehearsal {
   const life = { dead: false };
   const closing = new AbortController();
   const driver = mortal(fakeDriver(host), life);
   const nodeKey = new NodeKey(new Uint8Array(32));
-  const admission = new Admission({ driver, clock, watermarks: { memoryFreeMib: 256, diskFreeMib: 256 } });
+  const admission = new Admission({
+    driver,
+    clock,
+    watermarks: options.watermarks ?? { memoryFreeMib: 256, diskFreeMib: 256 },
+  });
   const parts: Parts = {
     driver,
     journal: new Journal({

@@ -6,13 +6,18 @@ import { fakeDriver, FakeHost, gvisorDriver, isAddressIn, type InstanceDriver } 
 import { currentSpan, openTelemetry, serveObserve } from '@torpor/telemetry';
 import { join } from 'node:path';
 import { mkdir } from 'node:fs/promises';
-import { availableParallelism } from 'node:os';
+import { availableParallelism, totalmem } from 'node:os';
 import { failpointsFrom, fileJournalStore } from './journal/index.ts';
 import { nodeKeyIn } from './images/node-key.ts';
 import { nodeAgent } from './node-agent.ts';
 import { forwardNames } from './names/forwarder.ts';
 import { fileNote } from './note.ts';
 import type { Recipe } from './parts.ts';
+import type { Watermarks } from './pools/admission.ts';
+
+const MIB = 2 ** 20;
+/** In the pool of disks, for those who are here already. */
+const DISK_KEPT_MIB = 512;
 
 export async function startRoom(
   { config, secrets }: { config: NodeAgentConfig; secrets: NodeAgentSecrets },
@@ -45,6 +50,8 @@ export async function startRoom(
     pools: config.pools,
     refillCpuShare: config.refillCpuShare,
     birthsAtOnce: 2 * availableParallelism(),
+    storesAtOnce: availableParallelism(),
+    watermarks: watermarksOf(config.memory),
     recipeOf: (template) => recipeOf(config, template),
     clock: systemClock,
     chance: systemChance,
@@ -86,6 +93,11 @@ export async function startRoom(
       await lifetime.close();
     },
   };
+}
+
+/** The headroom is for a few wakes at once of sandboxes that hold much. */
+function watermarksOf({ keptMib, headroomMib = totalmem() / MIB / 12 }: NodeAgentConfig['memory']): Watermarks {
+  return { memoryFreeMib: keptMib, diskFreeMib: DISK_KEPT_MIB, headroomMib };
 }
 
 function driverOf(

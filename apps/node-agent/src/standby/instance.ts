@@ -20,6 +20,7 @@ import {
   reported,
   type Effect,
   type Happening,
+  type PressedSleeper,
   type SleepTier,
   type StandbyState,
 } from '@torpor/policy';
@@ -47,6 +48,10 @@ import { Vitals } from './vitals.ts';
 
 /** How long a sleep waits for its census. Requests are let in meanwhile. */
 const NOTE_MS = 3_000;
+/** Without use, on a host that is short of memory. */
+const PRESSED_IDLE_MS = 2_000;
+/** From disk. */
+const UNMEASURED_WAKE_MS = 300;
 
 /** What carries an instance and speaks to it. */
 export interface Hosted extends Body {
@@ -88,6 +93,7 @@ export class Instance {
   #spec: Spec | undefined;
   #state: StandbyState = 'creating';
   #policy: SleepPolicy;
+  #isPressed = false;
   #because = 'request';
   #reason: string | undefined;
   /** Why the next restore will not bring back all that was there. */
@@ -301,6 +307,28 @@ export class Instance {
     this.#because = because;
     while (this.state === 'storing' && !this.#parts.closing.aborted) await this.#line.settled;
     this.#writeHint();
+  }
+
+  /** The host is short of memory, or no longer: it falls asleep sooner while nobody uses it. */
+  press(isPressed: boolean): void {
+    if (isPressed === this.#isPressed) return;
+    this.#isPressed = isPressed;
+    this.#watch?.sleep.nudge();
+  }
+
+  /** It sleeps in RAM, and nothing speaks against an image of it. */
+  get isStorable(): boolean {
+    return this.#state === 'paused' && !this.#storing.isTroubled;
+  }
+
+  /** What its host goes by when it is short of memory. */
+  underPressure(): Omit<PressedSleeper, 'ramMib'> {
+    const dueMs = this.#policy.wakeBudget ? this.#dueMs('stored') : 0;
+    return {
+      lastUsedAtMs: this.uses.lastUsedAtMs,
+      wakeMs: this.past.wakes.stored.predictedMs ?? UNMEASURED_WAKE_MS,
+      isPromised: dueMs === undefined || dueMs > 0,
+    };
   }
 
   setPolicy(policy: SleepPolicy): Promise<void> {
@@ -651,7 +679,7 @@ export class Instance {
       clock: this.#parts.clock,
       uses: this.uses,
       guest: this.guest,
-      policy: () => this.#policy.idle,
+      policy: () => (this.#isPressed ? hurried(this.#policy.idle) : this.#policy.idle),
       silent: (reason) => this.#parts.events.busyUnknown({ ...this.#who(), reason }),
       note: (signal) => this.#note(signal),
       sleep: () => {
@@ -766,6 +794,11 @@ export class Instance {
     const { instanceId, generation, workspace, name } = this.claim;
     return { instanceId, generation, workspace, name, ...(this.#body ? { hostId: this.#body.hostId } : {}) };
   }
+}
+
+/** Long enough for somebody who reads an answer and asks again. */
+function hurried(idle: SleepPolicy['idle']): SleepPolicy['idle'] {
+  return idle.kind === 'never' ? idle : { kind: 'after', idleMs: Math.min(idle.idleMs, PRESSED_IDLE_MS) };
 }
 
 function policyOf({ idle, wakeBudget }: Claim): SleepPolicy {

@@ -48,10 +48,10 @@ const SPENT_SHARE = P99_SHARE / 10;
 
 /**
  * The share that the next wake may risk: `over` of the last `wakes` have exceeded the budget. The hundredth, as long as one that does exceed it would still be
- * one of a hundred; so the promise is kept by count, and not only on average, and no risk is taken before a hundred wakes are known.
+ * one of a hundred, or is the first; so the promise is kept by count but for one wake, and not only on average.
  */
 export function allowance({ wakes, over }: { readonly wakes: number; readonly over: number }): number {
-  return over + 1 <= P99_SHARE * (wakes + 1) ? P99_SHARE : SPENT_SHARE;
+  return over === 0 || over + 1 <= P99_SHARE * (wakes + 1) ? P99_SHARE : SPENT_SHARE;
 }
 
 export function planSleep<Tier extends string>(

@@ -39,6 +39,8 @@ export interface FakeHostOptions {
   /** How long a verb takes, from and to, in ms; absent: no time. */
   readonly latencyMs?: Partial<Record<FakeVerb, readonly [number, number]>>;
   readonly memoryMib?: number;
+  /** What an instance takes of it that runs nothing. Default 30. */
+  readonly instanceMib?: number;
   readonly diskMib?: number;
   /** Further programs of every instance. */
   readonly programs?: Readonly<Record<string, FakeProgram>>;
@@ -248,7 +250,7 @@ export class FakeHost {
   }
 
   #memoryMib(sandbox: FakeSandbox): number {
-    return 30 + sandbox.machine.running.length;
+    return (this.#options.instanceMib ?? 30) + sandbox.machine.running.length;
   }
 
   #fail(verb: FakeVerb, when: 'before' | 'after'): void {
