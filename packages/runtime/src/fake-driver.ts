@@ -7,10 +7,12 @@ import type { InstanceId } from '@torpor/contracts';
 import type { FakeHost, FakeVerb } from './fake/host.ts';
 import { fakeTransport } from './fake/guest.ts';
 import { guestOver } from './guest-calls.ts';
+import { silence } from './guest-health.ts';
 import type { InstanceDriver, InstanceHandle, InstanceSpec, RestoreSpec, Step, StoreFacts, StoreSpec } from './port.ts';
 import { assertCovered } from './steps.ts';
 
 const GUEST_PORT = 7070;
+const HEALTH_MS = 20_000;
 
 export function fakeDriver(host: FakeHost, options: { templates?: readonly string[] } = {}): InstanceDriver {
   const templates = options.templates ?? ['base'];
@@ -58,7 +60,12 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
 
   function health(id: InstanceId, token: string, after: string): Step {
     return step('guest.health', id, [after], async () => {
-      await guestOver(fakeTransport(host, id), token).json('GET', '/v1/health');
+      const answer = guestOver(fakeTransport(host, id), token).json('GET', '/v1/health', undefined, {
+        headMs: HEALTH_MS,
+      });
+      await answer.catch((error: unknown) => {
+        throw silence(error);
+      });
     });
   }
 

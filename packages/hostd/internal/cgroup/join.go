@@ -16,9 +16,10 @@ func (g Group) JoinMemory(pid int) error {
 
 // LimitMemory sets how much memory the group may have, anew. Below what it has, the kernel may refuse.
 func (g Group) LimitMemory(memoryMib int64) error {
-	file := "memory.limit_in_bytes"
-	if g.h.v2 {
-		file = "memory.max"
+	for _, setting := range g.memoryLimit(memoryMib << 20) {
+		if err := setting.apply(); err != nil {
+			return err
+		}
 	}
-	return setting{filepath.Join(g.Path("memory"), file), strconv.FormatInt(memoryMib<<20, 10), false}.apply()
+	return nil
 }
