@@ -26,6 +26,7 @@ export interface Api {
   get(name: string): Promise<SandboxFacts>;
   pause(name: string): Promise<{ state: string; tookMs: number }>;
   resume(name: string): Promise<{ state: string; tookMs: number }>;
+  store(name: string): Promise<{ state: string; tookMs: number; reason?: string }>;
   delete(name: string): Promise<SandboxFacts>;
   snapshot(name: string, snapshot: string): Promise<SnapshotFacts>;
   snapshots(name: string): Promise<SnapshotFacts[]>;
@@ -52,6 +53,7 @@ export function api(stack: Stack): Api {
     get: (name) => query('sandboxes.get', { name }),
     pause: (name) => mutate('sandboxes.pause', { name }),
     resume: (name) => mutate('sandboxes.resume', { name }),
+    store: (name) => mutate('sandboxes.store', { name }),
     delete: (name) => mutate('sandboxes.delete', { name }),
     snapshot: (name, snapshot) => mutate('snapshots.create', { name, snapshot }),
     snapshots: (name) => query('snapshots.list', { name }),
