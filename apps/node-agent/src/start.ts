@@ -95,9 +95,10 @@ export async function startRoom(
   };
 }
 
-/** The headroom is for a few wakes at once of sandboxes that hold much. */
-function watermarksOf({ keptMib, headroomMib = totalmem() / MIB / 12 }: NodeAgentConfig['memory']): Watermarks {
-  return { memoryFreeMib: keptMib, diskFreeMib: DISK_KEPT_MIB, headroomMib };
+/** The headroom is for a few wakes at once of sandboxes that hold much: a twelfth of what sandboxes may have. */
+function watermarksOf({ keptMib, headroomMib }: NodeAgentConfig['memory']): Watermarks {
+  const mineMib = Math.max(0, totalmem() / MIB - keptMib);
+  return { memoryFreeMib: keptMib, diskFreeMib: DISK_KEPT_MIB, headroomMib: headroomMib ?? mineMib / 12 };
 }
 
 function driverOf(

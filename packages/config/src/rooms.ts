@@ -93,7 +93,7 @@ export const NodeAgentConfig = Common.extend({
   storeAfterMs: z.number().int().min(0).default(3_600_000),
   /**
    * Memory of the host, MiB. `keptMib`: below it nothing is created or woken from disk; wakes wait for their turn, or are refused with 503. `headroomMib`: so much more
-   * is held free for wakes, by storing sleepers before their time; default a twelfth of all.
+   * is held free for wakes, by storing sleepers before their time; default a twelfth of the rest.
    */
   memory: z.object({ keptMib: z.number().min(0).default(768), headroomMib: z.number().min(0).optional() }).prefault({}),
   /**

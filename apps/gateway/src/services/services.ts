@@ -308,8 +308,8 @@ async function countsOf(shelf: SandboxShelf, live: LiveStates, nowMs: number) {
   return { living, running, asleep };
 }
 
-function workspaceView({ createdBy: _, ...view }: Workspace) {
-  return view;
+function workspaceView({ name, displayName, wakeBudget, createdAtMs }: Workspace) {
+  return { name, displayName, ...(wakeBudget ? { wakeBudget } : {}), createdAtMs };
 }
 
 function sandboxView(sandbox: Sandbox, publicUrl: string, live: LiveState | undefined): SandboxView {

@@ -60,7 +60,8 @@ function step(entry: Entry, line: Line): Entry {
   }
 }
 
-function withPolicy({ idle: _, wakeBudget: __, ...rest }: Claim, { idle, wakeBudget }: SleepPolicy): Claim {
+function withPolicy(claim: Claim, { idle, wakeBudget }: SleepPolicy): Claim {
+  const { wakeBudget: _, ...rest } = claim;
   return { ...rest, idle, ...(wakeBudget ? { wakeBudget } : {}) };
 }
 

@@ -82,9 +82,9 @@ export class Admission {
     };
   }
 
-  /** A sleeper gave up so much: how quickly that goes is what those who wait go by. */
-  freed(mib: number): void {
-    this.#line.freed(mib);
+  /** A sleeper gave up so much, in so long: what those who wait go by. */
+  freed(mib: number, tookMs: number): void {
+    this.#line.freed(mib, tookMs);
   }
 
   /** Wakes wait for memory. */

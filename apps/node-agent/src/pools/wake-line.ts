@@ -6,8 +6,8 @@ import { Failure, withDeadline, type Clock } from '@torpor/kernel';
 
 /** A request is held for 15 s, and what comes after the memory takes its time too. */
 const WAIT_MS = 10_000;
-/** How far back it is remembered how quickly memory came free. */
-const REMEMBERED_MS = 10_000;
+/** From so many sleepers it is told how quickly memory comes free. */
+const REMEMBERED = 8;
 const RETRY_S_MAX = 30;
 
 interface Waiting {
@@ -18,7 +18,7 @@ interface Waiting {
 export class WakeLine {
   readonly #clock: Clock;
   readonly #waiting: Waiting[] = [];
-  #freed: { readonly atMs: number; readonly mib: number }[] = [];
+  #freed: { readonly mib: number; readonly tookMs: number }[] = [];
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -33,9 +33,9 @@ export class WakeLine {
     return this.#waiting.reduce((sum, { mib }) => sum + mib, 0);
   }
 
-  freed(mib: number): void {
-    const atMs = this.#clock.monotonicMs();
-    this.#freed = [...this.#freed.filter((one) => one.atMs > atMs - REMEMBERED_MS), { atMs, mib }];
+  /** So much came free in so long. Of those that gave up theirs side by side, each is told with its part of the time. */
+  freed(mib: number, tookMs: number): void {
+    this.#freed = [...this.#freed, { mib, tookMs }].slice(-REMEMBERED);
   }
 
   /** Resolves when its turn has come. `lackMib`: how much must come free first for those before it and for itself. */
@@ -65,9 +65,9 @@ export class WakeLine {
 
   /** As quickly as of late; while nothing is known of that, it is worth waiting. */
   #expectedMs(lackMib: number): number {
-    const since = this.#clock.monotonicMs() - REMEMBERED_MS;
-    const mib = this.#freed.filter(({ atMs }) => atMs > since).reduce((sum, one) => sum + one.mib, 0);
-    return mib === 0 ? 0 : (lackMib / mib) * REMEMBERED_MS;
+    const mib = this.#freed.reduce((sum, one) => sum + one.mib, 0);
+    const tookMs = this.#freed.reduce((sum, one) => sum + one.tookMs, 0);
+    return mib === 0 ? 0 : (lackMib / mib) * tookMs;
   }
 }
 

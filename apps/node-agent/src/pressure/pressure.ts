@@ -66,9 +66,11 @@ export class Pressure {
 
   #store(instance: Instance, ramMib: number): void {
     this.#giving.set(instance, ramMib);
+    const { clock, admission } = this.#parts;
+    const sinceMs = clock.monotonicMs();
     const work = async () => {
       await instance.store('memory');
-      if (instance.state === 'stored') this.#parts.admission.freed(ramMib);
+      if (instance.state === 'stored') admission.freed(ramMib, (clock.monotonicMs() - sinceMs) / this.#storesAtOnce);
     };
     work()
       .catch((error: unknown) => this.#parts.events.unrelieved({ reason: explain(error) }))
