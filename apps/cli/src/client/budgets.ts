@@ -18,9 +18,14 @@ export function wakeBudget(text: string): WakeBudget {
   return { kind: 'p99', ms: span };
 }
 
-/** `word` stands for none: null. */
-export function budgetOrNone(word: string): (text: string) => WakeBudget | null {
-  return (text) => (text === word ? null : wakeBudget(text));
+/** `word` stands for none. (Commander takes a null for an option that was not parsed.) */
+export function budgetOrNone(word: string): (text: string) => WakeBudget | 'none' {
+  return (text) => (text === word ? 'none' : wakeBudget(text));
+}
+
+/** As the API takes it. */
+export function orNull(budget: WakeBudget | 'none'): WakeBudget | null {
+  return budget === 'none' ? null : budget;
 }
 
 export function budgetText(budget: WakeBudget): string {

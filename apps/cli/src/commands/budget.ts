@@ -1,6 +1,6 @@
 import type { WakeBudget } from '@torpor/contracts';
 import type { Command } from 'commander';
-import { budgetOrNone, budgetText, WAKE_BUDGET } from '../client/budgets.ts';
+import { budgetOrNone, budgetText, orNull, WAKE_BUDGET } from '../client/budgets.ts';
 import { using, type Client } from '../client/client.ts';
 import { print } from './sandbox.ts';
 
@@ -26,8 +26,10 @@ export function addBudgetCommand(torpor: Command): void {
     .description('from now on; sandboxes that have one of their own keep it')
     .argument('<budget>', `${WAKE_BUDGET}, or none`, budgetOrNone('none'))
     .option(...json)
-    .action(async (wakeBudget: WakeBudget | null, options: { json?: boolean }) => {
-      const workspace = await using((client) => client.api.workspaces.setWakeBudget.mutate({ wakeBudget }));
+    .action(async (wakeBudget: WakeBudget | 'none', options: { json?: boolean }) => {
+      const workspace = await using((client) =>
+        client.api.workspaces.setWakeBudget.mutate({ wakeBudget: orNull(wakeBudget) }),
+      );
       print(options.json, workspace.wakeBudget ?? null, () => inWords(workspace));
     });
 }

@@ -6,7 +6,7 @@ import { inWords, showProgress } from '../client/copy-progress.ts';
 import { copyFiles, placeOf, type Tally } from '../client/copy.ts';
 import { asleepAfter, details } from '../client/details.ts';
 import { passSignalsOn } from '../client/ending.ts';
-import { budgetOf, budgetOrNone, WAKE_BUDGET, wakeBudget } from '../client/budgets.ts';
+import { budgetOf, budgetOrNone, orNull, WAKE_BUDGET, wakeBudget } from '../client/budgets.ts';
 import { copyInput, copyOutput, signalProcess, startProcess } from '../client/processes.ts';
 import { LOST_EXIT_CODE } from '../client/receipts.ts';
 import { ago, table } from '../client/table.ts';
@@ -52,7 +52,7 @@ export function addSandboxCommands(torpor: Command): Command {
       const input = {
         name: asName(name),
         ...(idle === undefined ? {} : { idle: idleInput(idle) }),
-        ...(budget === undefined ? {} : { wakeBudget: budget }),
+        ...(budget === undefined ? {} : { wakeBudget: orNull(budget) }),
       };
       const view = await using((client) => client.api.sandboxes.update.mutate(input));
       print(asJson, view, () => `${view.name}: ${[asleepAfter(view), budgetOf(view)].filter(Boolean).join('; ')}`);
@@ -201,10 +201,9 @@ async function attend(
   }
 }
 
-/** A null budget: none of its own. */
 interface SetOptions {
   readonly idle?: number;
-  readonly wakeBudget?: WakeBudget | null;
+  readonly wakeBudget?: WakeBudget | 'none';
   readonly json?: boolean;
 }
 

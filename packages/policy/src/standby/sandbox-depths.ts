@@ -37,7 +37,7 @@ export function sandboxDepths(sleeper: Sleeper): readonly [Depth<SleepTier>, ...
     {
       tier: 'stored',
       ramBytes: 0,
-      diskBytes: Math.max(imageBytes, ramBytes),
+      diskBytes: imageBytes > 0 ? imageBytes : ramBytes,
       enterMs: predictMs(storesMs) ?? 200 + 2.5 * ramMib,
       wake: wakeTimeOf(wakesMs.stored, { medianMs: 150 + 0.6 * ramMib, spread: 0.35 }),
     },
