@@ -47,7 +47,8 @@ for (const [name, afterMs] of [
   ['after 15 min', 15 * MINUTE_MS],
   ['after 1 h (no budget)', 60 * MINUTE_MS],
 ] as const) {
-  const total = totalOf(() => ({ storeAfterMs: () => afterMs, woke: () => {} }));
+  const steps = afterMs === undefined ? [] : [{ tier: 'stored' as const, afterMs }];
+  const total = totalOf(() => ({ steps: () => steps, woke: () => {} }));
   fixed.set(name, total);
   tell(`stored ${name}`, total);
 }
@@ -55,6 +56,7 @@ compare('cheapest', { kind: 'cheapest' });
 compare('p99 ≤ 25 ms', { kind: 'p99', ms: 25 });
 compare('p99 ≤ 250 ms', { kind: 'p99', ms: 250 });
 compare('p99 ≤ 1 s', { kind: 'p99', ms: 1_000 });
+comparePagingOut('p99 ≤ 25 ms', { kind: 'p99', ms: 25 });
 figures.report(values.json);
 
 interface Total {
@@ -64,9 +66,8 @@ interface Total {
   readonly perSandbox: readonly (readonly number[])[];
 }
 
-function totalOf(wayOf: (sleeps: readonly Sleep[], ramMib: number) => Way): Total {
-  const tallies = sandboxes.map(({ ramMib, sleeps }) => replay(ramMib, sleeps, wayOf(sleeps, ramMib)));
-  return sumOf(tallies);
+function totalOf(wayOf: () => Way, pagesOut = false): Total {
+  return sumOf(sandboxes.map((used) => replay(used, used.sleeps, wayOf(), pagesOut)));
 }
 
 function sumOf(tallies: readonly Tally[]): Total {
@@ -107,6 +108,15 @@ function compare(name: string, budget: WakeBudget): void {
   }
 }
 
+/** On a host with swap. */
+function comparePagingOut(name: string, budget: WakeBudget): void {
+  const total = totalOf(() => adaptive(budget), true);
+  tell(`with swap: ${name}`, total);
+  const standard = fixed.get('never');
+  if (standard) figures.add(`with swap: ${name}: cost / never stored`, { value: total.cost / standard.cost, unit: '×' });
+  figures.add(`with swap: ${name}: worst share over it`, { value: 100 * worstShare(total, budget), unit: '%', goal: atMost(100 * P99_SHARE) });
+}
+
 function worstShare({ perSandbox }: Total, budget: WakeBudget): number {
   if (budget.kind === 'cheapest') return 0;
   return Math.max(0, ...perSandbox.map((all) => all.filter((ms) => ms > budget.ms).length / all.length));
@@ -117,7 +127,7 @@ function adaptive(budget: WakeBudget): Way {
   let sleeps: Sleeps = [];
   const spent = { wakes: 0, over: 0 };
   return {
-    storeAfterMs: (_, known) => planSleep({ ...known, sleeps }, budget, allowance(spent)).steps[0]?.afterMs,
+    steps: (known) => planSleep({ ...known, sleeps }, budget, allowance(spent)).steps,
     woke({ sleptMs }, tookMs) {
       sleeps = withSleep(sleeps, sleptMs);
       spent.wakes = spent.wakes * (1 - 1 / 256) + 1;
@@ -126,11 +136,11 @@ function adaptive(budget: WakeBudget): Way {
   };
 }
 
-/** Stores at once or not at all, as is best: where it keeps the budget at no price, and for a hundredth of the others where it saves most. */
+/** Without swap. Stores at once or not at all, as is best: where it keeps the budget at no price, and for a hundredth of the others where it saves most. */
 function knowing(budget: WakeBudget, ramMib: number, sleeps: readonly Sleep[]): Tally {
   const ends = sleeps.map((sleep) => {
-    const shallow = endOf(sleep, ramMib, undefined, 0);
-    const deep = endOf(sleep, ramMib, 0, 0);
+    const shallow = endOf(sleep, ramMib, []);
+    const deep = endOf(sleep, ramMib, [{ tier: 'stored', afterMs: 0 }]);
     return { shallow, deep, saves: shallow.cost - deep.cost };
   });
   const breaks = ({ deep }: (typeof ends)[number]) => budget.kind === 'p99' && deep.tookMs > budget.ms;

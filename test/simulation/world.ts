@@ -129,6 +129,8 @@ export class World implements Stage {
         pools: [{ template: 'base', shape: SHAPE, size: 2 }],
         refillCpuShare: 0.5,
         nodeKey: new NodeKey(new Uint8Array(32)),
+        leanAfterMs: 8_000,
+        swap: 'auto',
         storeAfterMs: 20_000,
         snapshotPolicy: { automaticMax: 3 },
         birthsAtOnce: 4,

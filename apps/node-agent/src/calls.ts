@@ -4,6 +4,7 @@ import {
   deleteSnapshot,
   describeInstance,
   isAsleep,
+  leanInstance,
   listReceipts,
   listSnapshots,
   makeSnapshot,
@@ -74,12 +75,20 @@ export async function serveCalls(room: {
       const instance = standby.at(instanceId, generation);
       return await timed(instance, instance.pause());
     }),
-    serve(resumeInstance, async ({ instanceId, generation }, { signal }) => {
+    serve(resumeInstance, async ({ instanceId, generation, filesOnly = false }, { signal }) => {
       const instance = standby.at(instanceId, generation);
+      if (filesOnly) await instance.giveUpMemory();
       const slept = isAsleep(instance.state);
       const done = await timed(instance, instance.wake(signal));
       const lost = slept ? instance.past.lastWakeLost?.reason : undefined;
       return { ...done, ...(lost === undefined ? {} : { lost }) };
+    }),
+    serve(leanInstance, async ({ instanceId, generation }) => {
+      const instance = standby.at(instanceId, generation);
+      const since = clock.monotonicMs();
+      const reason = await instance.lean('asked');
+      const done = { state: instance.state, tookMs: clock.monotonicMs() - since };
+      return { ...done, ...(done.state === 'lean' || reason === undefined ? {} : { reason }) };
     }),
     serve(storeInstance, async ({ instanceId, generation }) => {
       const instance = standby.at(instanceId, generation);
@@ -121,7 +130,7 @@ export async function serveCalls(room: {
 async function described(driver: InstanceDriver, instance: Instance): Promise<InstanceReport> {
   const report = instance.report();
   if (!report.hostId) return report;
-  const memoryMib = (await driver.usage([report.hostId]).catch(() => undefined))?.get(report.hostId)?.memoryMib;
-  const outlook = instance.outlook(memoryMib);
-  return { ...report, outlook, ...(memoryMib === undefined ? {} : { memoryMib }) };
+  const usage = (await driver.usage([report.hostId]).catch(() => undefined))?.get(report.hostId);
+  const outlook = instance.outlook(usage?.memoryMib);
+  return { ...report, outlook, ...(usage ? { memoryMib: usage.memoryMib, swapMib: usage.swapMib } : {}) };
 }

@@ -16,6 +16,9 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
   const created = histogram('torpor_instance_create_ms', 'Time to a usable instance', ['from']);
   const createsFailed = counter('torpor_instance_creates_failed_total', 'Creates that ended in a failure', ['code']);
   const wakes = histogram('torpor_wake_ms', 'From the happening that needs it awake to its resume', ['tier']);
+  const leans = histogram('torpor_lean_ms', 'Time of a page-out');
+  const leansFailed = counter('torpor_leans_failed_total', 'Page-outs that failed; what is still in RAM stays there');
+  const reliefs = counter('torpor_reliefs_total', 'Sleepers paged out or stored because memory was short', ['by']);
   const stores = histogram('torpor_store_ms', 'Time of a store, from its beginning to an image that was read back', [
     'outcome',
   ]);
@@ -79,6 +82,14 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
       pausesFailed.add();
       log.error('instance would not sleep', who);
     },
+    leaned: (who: Who & { tookMs: number; memoryMib: number; swapMib: number }) => {
+      leans.observe(who.tookMs);
+      log.debug('instance paged out', who);
+    },
+    leanFailed: (who: Who & { reason: string }) => {
+      leansFailed.add();
+      log.warn('instance not paged out', who);
+    },
     stored: (who: Who & { tookMs: number; bytes?: number | undefined; stallMs?: number | undefined }) => {
       stores.observe(who.tookMs, { outcome: 'stored' });
       log.info('instance stored', who);
@@ -106,6 +117,11 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
       log.info('instance went back to a snapshot', who),
     rewindFailed: (who: Who & { image: string; reason: string }) =>
       log.error('instance would not go back to a snapshot; it is as it was', who),
+    relief: (at: { instanceId: string; by: 'lean' | 'store'; freeMib: number }) => {
+      reliefs.add(1, { by: at.by });
+      log.info('memory is short: a sleeper is to sleep deeper', at);
+    },
+    reliefFailed: (at: { reason: string }) => log.warn('the host could not be relieved', at),
     released: (who: Who & { tookMs: number }) => log.info('instance uses no memory any more', who),
     releaseFailed: (who: Who & { reason: string }) => log.warn('memory of a stored instance not let go yet', who),
     imageRefused: (who: Who & { image: string; reason: string }) => log.error('an image will not do', who),

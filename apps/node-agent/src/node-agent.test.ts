@@ -46,6 +46,8 @@ async function open(): Promise<NodeAgent> {
     pools: [{ template: 'base', shape: SHAPE, size: 1 }],
     refillCpuShare: 0.5,
     nodeKey: new NodeKey(new Uint8Array(32)),
+    leanAfterMs: 0,
+    swap: 'auto',
     storeAfterMs: 0,
     snapshotPolicy: { automaticMax: 3 },
     birthsAtOnce: 4,

@@ -1,8 +1,8 @@
 /** The room, put together: everything outside comes in as a parameter, so that a test or the simulator can give another. */
 import type { Wire } from '@torpor/bus';
-import type { InstanceId, Isolation, NodeId } from '@torpor/contracts';
+import type { InstanceId, Isolation, NodeId, NodeSwap, SwapArea, SwapKind } from '@torpor/contracts';
 import { explain, Lifetime, Turns, type Chance, type Clock } from '@torpor/kernel';
-import { DEFAULT_PRICES, type Prices } from '@torpor/policy';
+import { DEFAULT_PRICES, mayPageOut, type Prices } from '@torpor/policy';
 import type { InstanceDriver } from '@torpor/runtime';
 import type { Telemetry } from '@torpor/telemetry';
 import { serveCalls } from './calls.ts';
@@ -22,6 +22,7 @@ import { Pools, type PoolTarget } from './pools/pools.ts';
 import { Pressure } from './pressure/pressure.ts';
 import { Receipts } from './receipts/receipts.ts';
 import { Signer } from './receipts/signer.ts';
+import { relieveHost } from './standby/relief.ts';
 import { makeRounds } from './standby/rounds.ts';
 import { Standby } from './standby/standby.ts';
 import { tellChange } from './standby/tell.ts';
@@ -47,6 +48,9 @@ export interface NodeAgentOptions {
   readonly wire: Wire;
   readonly driver: InstanceDriver;
   readonly nodeKey: NodeKey;
+  /** How long an instance sleeps in RAM before it is paged out; 0: only when that is asked for, or the host wants the RAM. */
+  readonly leanAfterMs: number;
+  readonly swap: SwapKind;
   /** How long an instance sleeps in RAM before it is stored; 0: for ever. */
   readonly storeAfterMs: number;
   /** What sleeping costs, and so what a wake budget's choice goes by. */
@@ -95,6 +99,8 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     admission,
     nodeKey: options.nodeKey,
     receipts: new Receipts({ nodeId, signer: new Signer(options.nodeKey.signing()), store: options.journalStore }),
+    leanAfterMs: options.leanAfterMs,
+    swap: options.swap,
     storeAfterMs: options.storeAfterMs,
     prices: options.prices ?? DEFAULT_PRICES,
     restores: new Turns(options.birthsAtOnce),
@@ -134,7 +140,7 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     closing,
     nodeId,
     tell: async () => {
-      const capacity = await admission.look();
+      const { swap, memoryPressure: _, ...capacity } = await admission.look();
       const instances = standby.reports();
       events.instanceCounts(instances.map(({ state }) => state));
       return {
@@ -142,7 +148,7 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
         url: options.url,
         isolation: options.isolation,
         templates: [...driver.templates],
-        capacity: { ...capacity, slotsFree: parts.slots.freeCount },
+        capacity: { ...capacity, slotsFree: parts.slots.freeCount, swap: swapOf(options.swap, swap) },
         pool: pools.depths().map(({ template, shape, ready, size }) => ({ template, shape, ready, target: size })),
         instances,
       };
@@ -191,6 +197,10 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
   inBackground('lease', lease.watch());
   inBackground('metering', meter.run());
   inBackground(
+    'relief',
+    relieveHost(parts, () => standby.all()),
+  );
+  inBackground(
     'rounds',
     makeRounds(parts, () => standby.all()),
   );
@@ -222,6 +232,12 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
       pools: pools.depths(),
     };
   }
+}
+
+function swapOf(kind: SwapKind, areas: readonly SwapArea[]): NodeSwap {
+  const verdict = mayPageOut(kind, areas);
+  const reason = verdict.kind === 'may' ? {} : { reason: verdict.reason };
+  return { areas: [...areas], pagesOut: verdict.kind === 'may', ...reason };
 }
 
 /** Sleeping and waking leave the set as it is; the scheduler hears of them with the next beat. */

@@ -1,4 +1,4 @@
-import type { InstanceId } from '@torpor/contracts';
+import type { InstanceId, SwapKind } from '@torpor/contracts';
 import type { Chance, Clock, Turns } from '@torpor/kernel';
 import type { Prices } from '@torpor/policy';
 import type { InstanceDriver } from '@torpor/runtime';
@@ -30,6 +30,9 @@ export interface Parts {
   readonly admission: Admission;
   readonly nodeKey: NodeKey;
   readonly receipts: Receipts;
+  /** How long an instance sleeps in RAM before it is paged out; 0: only when that is asked for, or the host wants the RAM. */
+  readonly leanAfterMs: number;
+  readonly swap: SwapKind;
   /** How long an instance sleeps in RAM before it is stored; 0: for ever. */
   readonly storeAfterMs: number;
   readonly prices: Prices;

@@ -103,6 +103,7 @@ export function rehearse(
     seed?: number;
     storeAfterMs?: number;
     watermarks?: Watermarks;
+    leanAfterMs?: number;
   } = {},
 ): Rehearsal {
   const life = { dead: false };
@@ -132,6 +133,8 @@ export function rehearse(
       signer: new Signer(nodeKey.signing()),
       store: mortal(store, life),
     }),
+    leanAfterMs: options.leanAfterMs ?? 0,
+    swap: 'auto',
     storeAfterMs: options.storeAfterMs ?? 0,
     prices: DEFAULT_PRICES,
     restores: new Turns(4),

@@ -2,6 +2,7 @@
 import { natsWire } from '@torpor/bus';
 import type { NodeAgentConfig, NodeAgentSecrets } from '@torpor/config';
 import { explain, Failure, Lifetime, systemChance, systemClock } from '@torpor/kernel';
+import { swapToMake } from '@torpor/policy';
 import { fakeDriver, FakeHost, gvisorDriver, isAddressIn, type InstanceDriver } from '@torpor/runtime';
 import { currentSpan, openTelemetry, serveObserve } from '@torpor/telemetry';
 import { join } from 'node:path';
@@ -38,7 +39,7 @@ export async function startRoom(
     onTrouble: trouble,
   });
   lifetime.own('wire', () => wire.close());
-  const driver = driverOf(config, (host, error) => trouble(`egress.allow: ${host} has no address`, error));
+  const driver = driverOf(config, trouble);
   lifetime.own('driver', () => driver.close());
   const note = (name: string) => fileNote(join(stateDir, name), (error) => trouble(`${name} not written`, error));
   const room = await nodeAgent({
@@ -58,6 +59,8 @@ export async function startRoom(
     wire,
     driver,
     nodeKey: await nodeKeyIn(join(stateDir, 'node.key')),
+    leanAfterMs: config.leanAfterMs,
+    swap: config.swap.kind,
     storeAfterMs: config.storeAfterMs,
     prices: config.prices,
     snapshotPolicy: config.snapshots,
@@ -102,8 +105,8 @@ function watermarksOf({ keptMib, headroomMib }: NodeAgentConfig['memory']): Wate
 }
 
 function driverOf(
-  { driver, listen }: NodeAgentConfig,
-  onUnresolved: (host: string, error: unknown) => void,
+  { driver, listen, swap }: NodeAgentConfig,
+  trouble: (what: string, error: unknown) => void,
 ): InstanceDriver {
   switch (driver.kind) {
     case 'gvisor':
@@ -111,7 +114,9 @@ function driverOf(
         ...driver,
         hostPorts: [listen.port],
         traceparent: () => currentSpan()?.traceparent,
-        onUnresolved,
+        swap: { kinds: swapToMake(swap.kind), sizeMib: swap.sizeMib ?? Math.floor(totalmem() / 2 ** 21) },
+        onUnresolved: (host, error) => trouble(`egress.allow: ${host} has no address`, error),
+        onSwapTrouble: (reason) => trouble('a kind of swap cannot be had', reason),
       });
     case 'fake':
       return fakeDriver(new FakeHost());

@@ -22,6 +22,7 @@ import {
   NodeView,
   ReceiptKeyView,
   ReceiptsView,
+  ResumeInput,
   ResumeView,
   RestoredView,
   RevokeKeyInput,
@@ -31,7 +32,7 @@ import {
   StateView,
   StatsInput,
   StatsView,
-  StoreView,
+  DeepenView,
   UpdateSandboxInput,
   WorkspaceBudgetInput,
   WorkspaceView,
@@ -91,12 +92,16 @@ export const apiRouter = t.router({
       .output(StateView)
       .mutation(({ ctx, input }) => ctx.services.sandboxes.pause(input)),
     resume: taking('sandboxes:use')
-      .input(ByName)
+      .input(ResumeInput)
       .output(ResumeView)
       .mutation(({ ctx, input }) => ctx.services.sandboxes.resume(input)),
+    lean: taking('sandboxes:use')
+      .input(ByName)
+      .output(DeepenView)
+      .mutation(({ ctx, input }) => ctx.services.sandboxes.lean(input)),
     store: taking('sandboxes:use')
       .input(ByName)
-      .output(StoreView)
+      .output(DeepenView)
       .mutation(({ ctx, input }) => ctx.services.sandboxes.store(input)),
     fork: taking('sandboxes:write')
       .input(ForkInput)

@@ -18,6 +18,7 @@ import type {
   NodeView,
   ReceiptKeyView,
   ReceiptsView,
+  ResumeInput,
   ResumeView,
   RestoredView,
   SandboxPageView,
@@ -25,7 +26,7 @@ import type {
   SnapshotView,
   StateView,
   StatsView,
-  StoreView,
+  DeepenView,
   UpdateSandboxInput,
   WorkspaceBudgetInput,
   WorkspaceView,
@@ -42,8 +43,9 @@ export interface Services {
     update(input: UpdateSandboxInput): Promise<SandboxView>;
     delete(which: Named): Promise<SandboxView>;
     pause(which: Named): Promise<StateView>;
-    resume(which: Named): Promise<ResumeView>;
-    store(which: Named): Promise<StoreView>;
+    resume(input: ResumeInput): Promise<ResumeView>;
+    lean(which: Named): Promise<DeepenView>;
+    store(which: Named): Promise<DeepenView>;
     fork(input: ForkInput): Promise<ForksView>;
   };
   readonly receipts: {

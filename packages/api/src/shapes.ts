@@ -9,6 +9,7 @@ import {
   InstanceState,
   Isolation,
   Loss,
+  NodeSwap,
   NodeId,
   Origin,
   SandboxName,
@@ -91,7 +92,9 @@ export const SandboxView = z.object({
   because: z.string().optional(),
   /** How it is kept apart from the host, as its node says. */
   isolation: Isolation.optional(),
+  /** What of it is in RAM and in swap, where its node could say. */
   memoryMib: z.number().optional(),
+  swapMib: z.number().optional(),
   /** How deep it sleeps. Absent while it is awake. */
   tier: WakeTier.optional(),
   /** Somebody waits for what its node does to it, which cannot be cut short. */
@@ -155,6 +158,10 @@ export type SandboxPageView = z.infer<typeof SandboxPageView>;
 
 export const ByName = z.object({ name: SandboxName });
 
+/** `filesOnly`: a stored sandbox's memory is given up, and it starts anew with its files. */
+export const ResumeInput = ByName.extend({ filesOnly: z.boolean().optional() });
+export type ResumeInput = z.infer<typeof ResumeInput>;
+
 /** What a pause or resume did. */
 export const StateView = z.object({ state: InstanceState, tookMs: z.number() });
 export type StateView = z.infer<typeof StateView>;
@@ -173,9 +180,9 @@ export const ByNode = z.object({ nodeId: NodeId });
 export const ReceiptKeyView = z.object({ key: z.string() });
 export type ReceiptKeyView = z.infer<typeof ReceiptKeyView>;
 
-/** What a store did. `reason`: why it is not stored, where its node knows one. */
-export const StoreView = StateView.extend({ reason: z.string().optional() });
-export type StoreView = z.infer<typeof StoreView>;
+/** What a store or a page-out did. `reason`: why it does not sleep that deep, where its node knows one. */
+export const DeepenView = StateView.extend({ reason: z.string().optional() });
+export type DeepenView = z.infer<typeof DeepenView>;
 export const MakeSnapshotInput = z.object({ name: SandboxName, snapshot: SnapshotName.optional() });
 export type MakeSnapshotInput = z.infer<typeof MakeSnapshotInput>;
 
@@ -267,6 +274,8 @@ export const NodeView = z.object({
     memoryFreeMib: z.number(),
     diskFreeMib: z.number(),
     slotsFree: z.number(),
+    /** What its host swaps to, and whether sandboxes are paged out there. Absent from a node that does not say. */
+    swap: NodeSwap.optional(),
   }),
   pool: z.array(z.object({ template: z.string(), shape: Shape, ready: z.number(), target: z.number() })),
   heardAtMs: z.number(),
@@ -308,6 +317,7 @@ export const StatsView = z.object({
   usage: z.object({
     runningMs: z.number(),
     pausedMs: z.number(),
+    leanMs: z.number(),
     storedMs: z.number(),
     cpuMs: z.number(),
     memoryMibMs: z.number(),

@@ -27,6 +27,7 @@ export function roomPermissions(
           'scheduler.sandbox.>',
           'node.*.instance.pause.v1',
           'node.*.instance.resume.v1',
+          'node.*.instance.lean.v1',
           'node.*.instance.store.v1',
           'node.*.instance.describe.v1',
           'node.*.instance.receipts.v1',

@@ -2,7 +2,7 @@
  * What each room is told when it starts: plain settings in one JSON file (`TORPOR_CONFIG`), secrets in another that only the room's user can read
  * (`TORPOR_SECRETS`). `torpor up` writes both; an operator of several boxes writes them by hand or by their own tooling.
  */
-import { DEFAULT_SHAPE, Isolation, NodeId, Shape } from '@torpor/contracts';
+import { DEFAULT_SHAPE, Isolation, NodeId, Shape, SwapKind } from '@torpor/contracts';
 import { z } from 'zod';
 
 const Common = z.object({
@@ -89,6 +89,10 @@ export const NodeAgentConfig = Common.extend({
   pools: z.array(z.object({ template: z.string(), shape: Shape, size: z.number().int().min(0) })),
   /** Share of one core that refilling pools may use, 0 to 1. */
   refillCpuShare: z.number().min(0).max(1).default(0.5),
+  /** How long a sandbox sleeps in RAM before its memory is paged out to swap, ms; 0: only when the host is short of memory, or somebody asks. */
+  leanAfterMs: z.number().int().min(0).default(300_000),
+  /** Where the host swaps to. */
+  swap: z.object({ kind: SwapKind.default('auto'), sizeMib: z.number().int().min(16).optional() }).prefault({}),
   /** How long a sandbox sleeps in RAM before its memory goes to the disk, ms; 0: never. */
   storeAfterMs: z.number().int().min(0).default(3_600_000),
   /**

@@ -14,6 +14,7 @@ import {
   SnapshotName,
   WakeBudget,
 } from './sandbox.ts';
+import { NodeSwap } from './swap.ts';
 
 const Env = z.record(z.string(), z.string());
 
@@ -128,7 +129,8 @@ export const pauseInstance = defineCall({
 });
 export const resumeInstance = defineCall({
   subject: 'node.{node}.instance.resume.v1',
-  request: z.object({ instanceId: InstanceId, generation: Generation }),
+  /** `filesOnly`: its memory is given up, its images are kept unused, and it starts anew with its files, on what sandboxes are made of now. Only of a stored one. */
+  request: z.object({ instanceId: InstanceId, generation: Generation, filesOnly: z.boolean().optional() }),
   /** `lost`: what this wake did not bring back. */
   reply: z.object({ state: InstanceState, tookMs: z.number(), lost: z.string().optional() }),
   deadlineMs: 10_000,
@@ -141,6 +143,15 @@ export const storeInstance = defineCall({
   /** `reason`: why it is not stored, where its node knows one. */
   reply: z.object({ state: InstanceState, tookMs: z.number(), reason: z.string().optional() }),
   deadlineMs: 120_000,
+});
+
+/** Puts it to sleep if it is not, and has its memory paged out. Answers when that is done, or a request came in between. */
+export const leanInstance = defineCall({
+  subject: 'node.{node}.instance.lean.v1',
+  request: z.object({ instanceId: InstanceId, generation: Generation }),
+  /** `reason`: why it is not lean, where its node knows one. */
+  reply: z.object({ state: InstanceState, tookMs: z.number(), reason: z.string().optional() }),
+  deadlineMs: 60_000,
 });
 
 /** What was measured of an instance's wakes from one tier, ms. */
@@ -156,6 +167,7 @@ export type WakeRecord = z.infer<typeof WakeRecord>;
 /** An instance's wakes by the tier that they came from; absent where none was measured yet. */
 export const Wakes = z.object({
   paused: WakeRecord.optional(),
+  lean: WakeRecord.optional(),
   stored: WakeRecord.optional(),
   files: WakeRecord.optional(),
 });
@@ -176,8 +188,11 @@ export const Snapshot = z.object({
   /** Never reused. */
   id: z.string(),
   name: z.string().optional(),
-  /** `fork`, `restore`: made by itself, to make a fork of, or of what a restore replaced; the oldest of these go by themselves. */
-  because: z.enum(['asked', 'fork', 'restore']),
+  /**
+   * `fork`, `restore`, `death`: made by itself, to make a fork of, of what a restore replaced, or the last image of what has died since and went on from
+   * its files; the oldest of these go by themselves.
+   */
+  because: z.enum(['asked', 'fork', 'restore', 'death']),
   /** Only `ready` ones can be used. `failed` ones came to nothing, and are told of for a while. */
   state: z.enum(['making', 'ready', 'failed']),
   reason: z.string().optional(),
@@ -292,7 +307,9 @@ export const InstanceReport = z.object({
   idle: IdlePolicy.optional(),
   /** Absent beside an idle policy: it goes by none. */
   wakeBudget: WakeBudget.optional(),
+  /** Measured when it was asked for: what of it is in RAM, and what in swap. */
   memoryMib: z.number().optional(),
+  swapMib: z.number().optional(),
   reason: z.string().optional(),
   /** How deep it sleeps. Absent while it is awake. */
   tier: WakeTier.optional(),
@@ -345,6 +362,7 @@ const HeldInstance = InstanceReport.omit({
   wakeMs: true,
   storeMs: true,
   wakes: true,
+  swapMib: true,
   imageBytes: true,
   imageAtMs: true,
   storeAsked: true,
@@ -368,6 +386,8 @@ export const heartbeat = defineCall({
       diskMib: z.number().optional(),
       diskFreeMib: z.number(),
       slotsFree: z.number().int(),
+      /** Absent from a node that does not say. */
+      swap: NodeSwap.optional(),
     }),
     pool: z.array(z.object({ template: z.string(), shape: Shape, ready: z.number().int(), target: z.number().int() })),
     instances: z.array(HeldInstance),
@@ -388,8 +408,8 @@ export const UsageInterval = z.object({
   sequence: z.number().int().min(0),
   fromMs: z.number(),
   toMs: z.number(),
-  /** `stored`: it used disk alone. */
-  tier: z.enum(['running', 'paused', 'stored']),
+  /** `lean`: what it used of RAM is what was left there. `stored`: it used disk alone. */
+  tier: z.enum(['running', 'paused', 'lean', 'stored']),
   cpuMs: z.number(),
   memoryMibMs: z.number(),
   egressBytes: z.number(),

@@ -1,8 +1,8 @@
 import { z } from 'zod';
 import { Generation, InstanceId, NodeId, SandboxName, WorkspaceName } from './ids.ts';
 
-/** Where a wake comes from: RAM, an image on disk, or the files alone because the memory was lost. */
-export const WakeTier = z.enum(['paused', 'stored', 'files']);
+/** Where a wake comes from: RAM, swap, an image on disk, or the files alone because the memory was lost. */
+export const WakeTier = z.enum(['paused', 'lean', 'stored', 'files']);
 export type WakeTier = z.infer<typeof WakeTier>;
 
 /** One thing that was looked at after a wake, before anybody was let in. `found` is for people. */

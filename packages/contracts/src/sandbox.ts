@@ -6,7 +6,8 @@ export const Isolation = z.enum(['gvisor', 'microvm', 'container', 'none']);
 export type Isolation = z.infer<typeof Isolation>;
 
 /**
- * What an instance is doing, as its node knows it (DESIGN §4). `paused` keeps everything in RAM and uses no CPU. `storing` is asleep while its image is
+ * What an instance is doing, as its node knows it (DESIGN §4). `paused` keeps everything in RAM and uses no CPU; `lean` has
+ * the memory of its programs in the host's swap, and wakes as `paused` does. `storing` is asleep while its image is
  * written; `stored` uses no RAM either and survives a reboot; `restoring` is a wake from there.
  */
 export const InstanceState = z.enum([
@@ -14,6 +15,7 @@ export const InstanceState = z.enum([
   'running',
   'pausing',
   'paused',
+  'lean',
   'waking',
   'storing',
   'stored',
@@ -26,7 +28,7 @@ export type InstanceState = z.infer<typeof InstanceState>;
 
 /** Asleep, or on its way there, in whatever tier. */
 export function isAsleep(state: InstanceState): boolean {
-  return state === 'pausing' || state === 'paused' || state === 'storing' || state === 'stored';
+  return state === 'pausing' || state === 'paused' || state === 'lean' || state === 'storing' || state === 'stored';
 }
 
 /** When a sandbox may fall asleep. `after`: that long without use. `never`: only by command. */

@@ -9,13 +9,13 @@ import (
 	"testing"
 )
 
-// twoBuilds lays two builds side by side, as an upgrade does: `then`, the one in EARLIER_BUILD, a hostd and a runsc that were made from another
-// version of gVisor, and `now`, the one that these tests are about. The node is of the former.
+// twoBuilds lays two builds side by side, as an upgrade does: `then`, EARLIER_HOSTD and EARLIER_RUNSC, which were made from another version of gVisor,
+// and `now`, the one that these tests are about. The node is of the former.
 func twoBuilds(t *testing.T) (n *node, upgrade func()) {
 	t.Helper()
-	earlier := os.Getenv("EARLIER_BUILD")
-	if earlier == "" {
-		t.Skip("NOT TESTED with two versions of gVisor: EARLIER_BUILD names no directory with a hostd and a runsc of an earlier one")
+	earlierHostd, earlierRunsc := os.Getenv("EARLIER_HOSTD"), os.Getenv("EARLIER_RUNSC")
+	if earlierHostd == "" || earlierRunsc == "" {
+		t.Skip("NOT TESTED with two versions of gVisor: EARLIER_HOSTD and EARLIER_RUNSC name no programs of an earlier one")
 	}
 	place := t.TempDir()
 	lay := func(name string, from ...string) (hostd, runsc string) {
@@ -32,7 +32,7 @@ func twoBuilds(t *testing.T) (n *node, upgrade func()) {
 		return filepath.Join(directory, "hostd"), filepath.Join(directory, "runsc")
 	}
 	now, nowRunsc := lay("now", built.hostd, os.Getenv("RUNSC"))
-	then, thenRunsc := lay("then", filepath.Join(earlier, "hostd"), filepath.Join(earlier, "runsc"))
+	then, thenRunsc := lay("then", earlierHostd, earlierRunsc)
 	n = newNode(t)
 	replace := func(hostd, runsc string) {
 		n.kill()
@@ -54,6 +54,10 @@ func TestAnImageWakesByTheBuildThatWroteItAfterAnUpgradeOfGvisor(t *testing.T) {
 	}
 	n.must("sandbox.delete", i.ref())
 	upgrade()
+	n.must("net.create", i.slotArgs())
+	n.must("sandbox.create", i.sandboxArgs()) // Of today's build, which cannot read it.
+	n.refused("host_error", "sandbox.restore", args{"id": i.id, "image": "image-one", "key": workspaceKey})
+	n.must("sandbox.delete", i.ref())
 	comeBack := func(image string) {
 		t.Helper()
 		n.must("net.create", i.slotArgs())

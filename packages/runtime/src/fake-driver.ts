@@ -89,6 +89,7 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
         if (!sandbox) throw new Failure('gone', `instance ${id} is dead`);
         if (!sandbox.gate.isShut)
           throw new Failure('internal', `instance ${id} is not paused; only a paused one is saved`);
+        host.pageIn(id); // a save reads all of it
         host.addToImage(image, { key, memory: sandbox.machine.memory() });
         const memoryMib = host.usage(id)?.memoryMib ?? 0;
         told({ bytes: 1 << 20, memoryBytes: memoryMib * 2 ** 20, digest: `fake-${image}`, stallMs: 0, saveMs: 0 });
@@ -190,7 +191,18 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
       ),
     handle: ({ instanceId, slot }): InstanceHandle => ({ instanceId, slot, host: '127.0.0.1', port: GUEST_PORT }),
     pause: (id) => timed('sandbox.pause', id, () => host.sandbox(id).gate.shut()),
-    resume: (id) => timed('sandbox.resume', id, () => host.sandbox(id).gate.open()),
+    resume: (id) =>
+      timed('sandbox.resume', id, () => {
+        host.pageIn(id);
+        host.sandbox(id).gate.open();
+      }),
+    lean: async (id, { giveWay }) => {
+      const { tookMs } = await timed('sandbox.lean', id, () => {
+        if (!giveWay.aborted) host.pageOut(id);
+      });
+      const { memoryMib = 0, swapMib = 0 } = host.usage(id) ?? {};
+      return { tookMs, memoryMib, swapMib, gaveWay: giveWay.aborted };
+    },
     inspect: (id) => host.act('sandbox.state', id, () => host.facts(id)),
     usage: (ids) =>
       host.act('sandbox.stats', undefined, () => {
@@ -207,6 +219,8 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
       memoryFreeMib: host.memory.freeMib,
       diskMib: host.diskMib,
       diskFreeMib: host.diskFreeMib,
+      swap: host.swap.sizeMib === 0 ? [] : [{ kind: 'zram', device: '/dev/fake', ...host.swap, atRest: 'memory' }],
+      memoryPressure: host.memoryPressure,
     }),
     guest: (handle, token) => guestOver(fakeTransport(host, handle.instanceId), token),
     close() {},

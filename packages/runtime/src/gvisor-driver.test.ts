@@ -14,6 +14,7 @@ const settings = {
   guestPort: 7000,
   pool: { sizeMib: 1024, reserveMib: 100 },
   egress: { allow: [{ host: '192.0.2.7', port: 443 }], bandwidthMbit: 100, connections: 100 },
+  swap: { kinds: ['zram' as const], sizeMib: 256 },
   dnsPort: 5353,
   hostPorts: [8080],
   templates: [{ name: 'base', aliases: ['blaxel/base-image:latest'], lower: ['/layer', '/base'] }],
@@ -45,7 +46,7 @@ it('finds the instance where hostd puts it', () => {
 const hello = { protocol: 1, scope: 'abc123', pid: 1, runsc: { path: '/cache/runsc-1/runsc', version: 'v1' } };
 
 it('tells hostd what the node is to be', async () => {
-  const { hostd, asked } = scripted({ hello });
+  const { hostd, asked } = scripted({ hello, 'node.prepare': { swapTrouble: [] } });
   await gvisorDriver(settings, hostd).prepare();
   expect(asked).toEqual([
     ['hello', { protocol: 1 }],
@@ -57,6 +58,7 @@ it('tells hostd what the node is to be', async () => {
         hostPorts: { guestToHost: [8080] },
         dns: { listenPort: 5353 },
         egress: { allow: [{ ip: '192.0.2.7', port: 443, proto: 'tcp' }] },
+        swap: { kinds: ['zram'], sizeMib: 256 },
         limits: { bandwidthMbit: 100, connections: 100 },
       },
     ],
@@ -66,7 +68,10 @@ it('tells hostd what the node is to be', async () => {
 it('names a build by runsc and by what templates are made of', async () => {
   const base = { name: 'base', aliases: [], lower: ['/guest-1', '/base-1'] };
   const buildWith = async (path: string, lower: string[]) => {
-    const { hostd } = scripted({ hello: { ...hello, runsc: { path, version: 'v1' } } });
+    const { hostd } = scripted({
+      hello: { ...hello, runsc: { path, version: 'v1' } },
+      'node.prepare': { swapTrouble: [] },
+    });
     const driver = gvisorDriver({ ...settings, templates: [{ ...base, lower }] }, hostd);
     await driver.prepare();
     return driver.build;

@@ -44,6 +44,8 @@ export interface GvisorSettings {
     readonly bandwidthMbit: number;
     readonly connections: number;
   };
+  /** Made where the host has none of its own: the first of these that it can do. Empty: none. */
+  readonly swap: { readonly kinds: readonly ('crypt' | 'zram' | 'file')[]; readonly sizeMib: number };
   readonly dnsPort: number;
   /** Ports of the host, besides DNS, that instances may reach: the node-agent's own listener. */
   readonly hostPorts: readonly number[];
@@ -52,6 +54,8 @@ export interface GvisorSettings {
   readonly traceparent?: () => string | undefined;
   /** Told of each host of `egress.allow` that has no address; nothing is opened for it. */
   readonly onUnresolved?: (host: string, error: unknown) => void;
+  /** Told of each kind of swap that this host cannot do. */
+  readonly onSwapTrouble?: (reason: string) => void;
 }
 
 const NODE_MS = 120_000;
@@ -59,6 +63,7 @@ const MAKE_MS = 30_000;
 const REMOVE_MS = 30_000;
 const REST_MS = 10_000;
 const LOOK_MS = 10_000;
+const MIB = 2 ** 20;
 const HEALTH_MS = 20_000;
 /** Memory is written and read at the speed of the disk. */
 const IMAGE_MS = 120_000;
@@ -260,6 +265,19 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
     return { tookMs: performance.now() - beforeMs };
   }
 
+  /** Whatever waits for the instance ends a page-out, and a look is the least that does. */
+  async function lean(id: InstanceId, { budgetMs, giveWay }: { budgetMs: number; giveWay: AbortSignal }) {
+    const nudge = () => void hostd.ask('sandbox.state', { id }, LOOK_MS).catch(() => {}); // nothing is to be learnt from it
+    giveWay.addEventListener('abort', nudge, { once: true });
+    try {
+      const done = await hostd.ask('sandbox.lean', { id, budgetMs }, budgetMs + LOOK_MS);
+      const { residentBytes, swappedBytes, gaveWay, tookUs } = done;
+      return { tookMs: tookUs / 1_000, memoryMib: residentBytes / MIB, swapMib: swappedBytes / MIB, gaveWay };
+    } finally {
+      giveWay.removeEventListener('abort', nudge);
+    }
+  }
+
   return {
     name: 'gvisor',
     isolation: 'gvisor',
@@ -270,15 +288,16 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
     },
     async prepare() {
       build = buildOf((await hostd.ask('hello', { protocol: 1 }, LOOK_MS)).runsc, settings.templates);
-      const { pool, subnet, dnsPort, hostPorts, egress } = settings;
+      const { pool, subnet, dnsPort, hostPorts, egress, swap } = settings;
       const allow = await openings(settings);
       const limits = { bandwidthMbit: egress.bandwidthMbit, connections: egress.connections };
       const dns = { listenPort: dnsPort };
-      await hostd.ask(
+      const { swapTrouble } = await hostd.ask(
         'node.prepare',
-        { pool, subnet, hostPorts: { guestToHost: hostPorts }, dns, egress: { allow }, limits },
+        { pool, subnet, hostPorts: { guestToHost: hostPorts }, dns, egress: { allow }, swap, limits },
         NODE_MS,
       );
+      for (const reason of swapTrouble) settings.onSwapTrouble?.(reason);
     },
     createSteps,
     destroySteps,
@@ -291,6 +310,7 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
     handle,
     pause: (id) => rest('sandbox.pause', id),
     resume: (id) => rest('sandbox.resume', id),
+    lean,
     inspect,
     async usage(ids) {
       const [stats, disks] = await Promise.all([
@@ -306,10 +326,17 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
       return { instanceIds: [...new Set(ids)] as InstanceId[], slots: [...new Set(slots)] }; // hostd only knows ids that we gave it
     },
     async capacity() {
-      const { memory, pool } = await hostd.ask('node.usage', {}, LOOK_MS);
+      const { memory, pool, swap } = await hostd.ask('node.usage', {}, LOOK_MS);
       const diskMib = Math.max(0, pool.totalMib - pool.reserveMib);
       const diskFreeMib = Math.max(0, pool.freeMib - pool.reserveMib);
-      return { memoryMib: memory.totalMib, memoryFreeMib: memory.availableMib, diskMib, diskFreeMib };
+      return {
+        memoryMib: memory.totalMib,
+        memoryFreeMib: memory.availableMib,
+        diskMib,
+        diskFreeMib,
+        swap: swap.areas,
+        memoryPressure: memory.pressure,
+      };
     },
     guest: (at, token) => tcpGuest(at, token),
     close: () => hostd.close(),
@@ -354,7 +381,7 @@ function factsOf(state: VerbResult<'sandbox.state'>): InstanceFacts {
   };
 }
 
-const NOTHING_RUNS = { memoryMib: 0, cpuUsageNs: 0, txBytes: 0, rxBytes: 0 };
+const NOTHING_RUNS = { memoryMib: 0, swapMib: 0, cpuUsageNs: 0, txBytes: 0, rxBytes: 0 };
 
 /** Of one that is stored there is a disk; of one that is not there, nothing. */
 function usageOf(

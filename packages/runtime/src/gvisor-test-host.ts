@@ -51,6 +51,7 @@ export async function openGvisorHost(): Promise<GvisorTestHost> {
     guestPort: 7000,
     pool: { sizeMib: 2048, reserveMib: 128 },
     egress: { allow: [], bandwidthMbit: 1000, connections: 1024 },
+    swap: { kinds: ['zram'], sizeMib: 256 },
     dnsPort: 5359,
     hostPorts: [],
     templates: [{ name: 'base', aliases: [], lower: [await guestLayer(directory, guest), ...base] }],

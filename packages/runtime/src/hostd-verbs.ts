@@ -1,4 +1,5 @@
 /** The verbs of packages/hostd/PROTOCOL.md that the node-agent uses: their arguments, their results and what must be true before one is sent. */
+import { SwapArea } from '@torpor/contracts';
 import { z } from 'zod';
 
 export interface EgressRule {
@@ -26,6 +27,7 @@ export interface VerbArgs {
     readonly hostPorts: { readonly guestToHost: readonly number[] };
     readonly dns: { readonly listenPort: number };
     readonly egress: { readonly allow: readonly EgressRule[] };
+    readonly swap: { readonly kinds: readonly ('crypt' | 'zram' | 'file')[]; readonly sizeMib: number };
     readonly limits: { readonly bandwidthMbit: number; readonly connections: number };
   };
   readonly 'node.usage': Record<string, never>;
@@ -72,6 +74,7 @@ export interface VerbArgs {
   readonly 'sandbox.start': { readonly id: string };
   readonly 'sandbox.pause': { readonly id: string };
   readonly 'sandbox.resume': { readonly id: string };
+  readonly 'sandbox.lean': { readonly id: string; readonly budgetMs: number };
   readonly 'sandbox.state': { readonly id: string };
   readonly 'sandbox.kill': { readonly id: string };
   readonly 'sandbox.delete': { readonly id: string };
@@ -99,10 +102,16 @@ const RESULTS = {
     pid: z.number(),
     runsc: z.object({ path: z.string(), version: z.string() }),
   }),
-  'node.prepare': z.object({ pool: z.object({ totalMib: z.number(), freeMib: z.number() }) }),
+  'node.prepare': z.object({
+    pool: z.object({ totalMib: z.number(), freeMib: z.number() }),
+    swapTrouble: z.array(z.string()).default([]),
+  }),
   'node.usage': z.object({
     pool: z.object({ totalMib: z.number(), freeMib: z.number(), reserveMib: z.number() }),
-    memory: z.object({ totalMib: z.number(), availableMib: z.number() }),
+    memory: z.object({ totalMib: z.number(), availableMib: z.number(), pressure: z.number().default(0) }),
+    swap: z.object({
+      areas: z.array(SwapArea).default([]),
+    }),
   }),
   'egress.set': nothing,
   'disk.create': nothing,
@@ -137,6 +146,12 @@ const RESULTS = {
     thawUs: z.number().optional(),
     resumeUs: z.number().optional(),
   }),
+  'sandbox.lean': z.object({
+    residentBytes: z.number(),
+    swappedBytes: z.number(),
+    gaveWay: z.boolean(),
+    tookUs: z.number(),
+  }),
   'sandbox.state': z.object({
     exists: z.boolean(),
     pid: z.number().optional(),
@@ -160,7 +175,13 @@ const RESULTS = {
   'sandbox.delete': nothing,
   'sandbox.stats': z.record(
     z.string(),
-    z.object({ memoryMib: z.number(), cpuUsageNs: z.number(), rxBytes: z.number(), txBytes: z.number() }),
+    z.object({
+      memoryMib: z.number(),
+      swapMib: z.number().default(0),
+      cpuUsageNs: z.number(),
+      rxBytes: z.number(),
+      txBytes: z.number(),
+    }),
   ),
   inventory: z.object({
     sandboxes: ids,
@@ -180,7 +201,7 @@ export function parseResult<V extends Verb>(verb: V, result: unknown): VerbResul
   return RESULTS[verb].parse(result) as VerbResult<V>; // the table's entry for V parses to V's result; TypeScript cannot follow the index
 }
 
-/** Verbs that change an instance and so need a journaled intent. Pausing and resuming can be read back from the kernel and need none. */
+/** Verbs that change an instance and so need a journaled intent. Pausing, resuming and paging out can be read back from the kernel and need none. */
 export type JournaledVerb =
   | 'disk.create'
   | 'disk.delete'
@@ -198,7 +219,7 @@ export type JournaledVerb =
   | 'sandbox.restore';
 
 /**
- * The others: they read, or they bring the node (no instance of it) to what its configuration says, or they are pause and wake.
+ * The others: they read, or they bring the node (no instance of it) to what its configuration says, or they are pause, page-out and wake.
  */
 export type FreeVerb = Exclude<Verb, JournaledVerb>;
 
@@ -211,6 +232,7 @@ const FREE: ReadonlySet<string> = new Set<FreeVerb>([
   'disk.stats',
   'sandbox.pause',
   'sandbox.resume',
+  'sandbox.lean',
   'sandbox.state',
   'sandbox.stats',
   'inventory',

@@ -15,6 +15,7 @@ export type {
   InstanceHandle,
   InstanceSpec,
   InstanceUsage,
+  LeanFacts,
   Intent,
   Step,
 } from './port.ts';

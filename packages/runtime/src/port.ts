@@ -4,7 +4,7 @@
  * A driver is mechanism. It offers *steps*, each one verb of hostd or one call to the runtime; the engine decides their order, journals the intent
  * before they run, and carries them out. Creating steps are idempotent, and so are destroying ones: an absent thing is destroyed already.
  */
-import type { InstanceId, Isolation, Shape } from '@torpor/contracts';
+import type { InstanceId, Isolation, Shape, SwapArea } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
 import type { Guest } from './guest.ts';
 
@@ -125,8 +125,20 @@ export interface Death {
   readonly said?: string;
 }
 
-export interface InstanceUsage {
+/** What one page-out came to. */
+export interface LeanFacts {
+  readonly tookMs: number;
+  /** What of the instance is in RAM and in swap now. */
   readonly memoryMib: number;
+  readonly swapMib: number;
+  /** It stopped before it was done. */
+  readonly gaveWay: boolean;
+}
+
+export interface InstanceUsage {
+  /** In RAM. */
+  readonly memoryMib: number;
+  readonly swapMib: number;
   readonly cpuUsageNs: number;
   readonly txBytes: number;
   readonly rxBytes: number;
@@ -139,6 +151,9 @@ export interface DriverCapacity {
   /** All that disks may take together. */
   readonly diskMib: number;
   readonly diskFreeMib: number;
+  readonly swap: readonly SwapArea[];
+  /** Share of the last ten seconds, 0 to 1, in which somebody on the host waited for memory. */
+  readonly memoryPressure: number;
 }
 
 export interface InstanceDriver {
@@ -174,6 +189,11 @@ export interface InstanceDriver {
   pause(instanceId: InstanceId): Promise<{ tookMs: number }>;
   /** Undoes `pause`. Resuming a running instance changes nothing. */
   resume(instanceId: InstanceId): Promise<{ tookMs: number }>;
+  /**
+   * Has the memory of a paused instance paged out, as far as it gets in `budgetMs` and until the signal aborts; the instance stays paused whatever comes
+   * of it. Done twice, the second goes on where the first ended. Fails as `unprocessable` where the host has no swap, as `no_capacity` where that is full.
+   */
+  lean(instanceId: InstanceId, options: { budgetMs: number; giveWay: AbortSignal }): Promise<LeanFacts>;
   inspect(instanceId: InstanceId): Promise<InstanceFacts>;
   /** Of each that exists. One of which nothing runs uses disk alone. */
   usage(instanceIds: readonly InstanceId[]): Promise<ReadonlyMap<InstanceId, InstanceUsage>>;

@@ -13,6 +13,7 @@ import type {
   InstanceId,
   Isolation,
   NodeId,
+  NodeSwap,
   Port,
   Route,
   Sandbox,
@@ -283,6 +284,7 @@ export interface NodeRecord {
     readonly diskMib?: number | undefined;
     readonly diskFreeMib: number;
     readonly slotsFree: number;
+    readonly swap?: NodeSwap | undefined;
   };
   readonly pool: readonly {
     readonly template: string;

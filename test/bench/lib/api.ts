@@ -25,6 +25,8 @@ export interface Api {
   create(input: Record<string, unknown>): Promise<SandboxFacts>;
   get(name: string): Promise<SandboxFacts>;
   pause(name: string): Promise<{ state: string; tookMs: number }>;
+  /** Pages it out. `reason`: why it is not lean. */
+  lean(name: string): Promise<{ state: string; tookMs: number; reason?: string }>;
   resume(name: string): Promise<{ state: string; tookMs: number }>;
   store(name: string): Promise<{ state: string; tookMs: number; reason?: string }>;
   delete(name: string): Promise<SandboxFacts>;
@@ -52,6 +54,7 @@ export function api(stack: Stack): Api {
     create: (input) => mutate('sandboxes.create', input),
     get: (name) => query('sandboxes.get', { name }),
     pause: (name) => mutate('sandboxes.pause', { name }),
+    lean: (name) => mutate('sandboxes.lean', { name }),
     resume: (name) => mutate('sandboxes.resume', { name }),
     store: (name) => mutate('sandboxes.store', { name }),
     delete: (name) => mutate('sandboxes.delete', { name }),

@@ -3,7 +3,16 @@
  * seeded chance says, about the medians that were measured (studies: gVisor, 2 cores); all ways see the same.
  */
 import { seededChance } from '@torpor/kernel';
-import { costOfWork, costPerMs, DEFAULT_PRICES, sandboxDepths, type Outlook, type SleepTier } from '@torpor/policy';
+import {
+  costOfWork,
+  costPerMs,
+  DEFAULT_PRICES,
+  sandboxDepths,
+  type Holds,
+  type Outlook,
+  type Plan,
+  type SleepTier,
+} from '@torpor/policy';
 import { logNormal, type Used } from './uses.ts';
 
 /** Sleeps begin so long after the last use: Blaxel's default. */
@@ -13,9 +22,9 @@ const MIB = 2 ** 20;
 
 export interface Sleep {
   readonly sleptMs: number;
-  /** What a wake would take from each tier, and its store. */
+  /** What a wake would take from each tier, and what going there takes. A wake cuts a page-out short, and waits for a store. */
   readonly wakeMs: Readonly<Record<SleepTier, number>>;
-  readonly storeMs: number;
+  readonly enterMs: Readonly<Record<SleepTier, number>>;
 }
 
 export interface Tally {
@@ -23,9 +32,11 @@ export interface Tally {
   readonly wakesMs: number[];
 }
 
-/** After how much sleep it is stored; `undefined`: never. `outlook` is what could be known by then, but for the sleeps, which a way learns by itself. */
+export type Steps = Plan<SleepTier>['steps'];
+
+/** After how much sleep it goes where. `outlook` is what could be known by then, but for the sleeps, which a way learns by itself. */
 export interface Way {
-  storeAfterMs(sleep: Sleep, outlook: Omit<Outlook<SleepTier>, 'sleeps'>): number | undefined;
+  steps(outlook: Omit<Outlook<SleepTier>, 'sleeps'>): Steps;
   woke(sleep: Sleep, tookMs: number): void;
 }
 
@@ -36,54 +47,71 @@ export function sleepsOf({ name, ramMib, atMs }: Used): readonly Sleep[] {
     if (before === undefined || at - before <= IDLE_MS) return [];
     return {
       sleptMs: at - before - IDLE_MS,
-      wakeMs: { paused: logNormal(chance, 3, 0.4), stored: logNormal(chance, 110 + 0.55 * ramMib, 0.3) },
-      storeMs: logNormal(chance, 150 + 2 * ramMib, 0.3),
+      wakeMs: {
+        paused: logNormal(chance, 3, 0.4),
+        lean: logNormal(chance, 6, 0.5),
+        stored: logNormal(chance, 110 + 0.55 * ramMib, 0.3),
+      },
+      enterMs: { paused: 0, lean: 50 + ramMib, stored: logNormal(chance, 150 + 2 * ramMib, 0.3) },
     };
   });
 }
 
-export function replay(ramMib: number, sleeps: readonly Sleep[], way: Way): Tally {
-  const wakesMs: Record<SleepTier, number[]> = { paused: [], stored: [] };
+export function replay(used: Used, sleeps: readonly Sleep[], way: Way, pagesOut: boolean): Tally {
+  const wakesMs: Record<SleepTier, number[]> = { paused: [], lean: [], stored: [] };
   const storesMs: number[] = [];
   const tally: Tally = { cost: 0, wakesMs: [] };
   let imageBytes = 0;
   for (const sleep of sleeps) {
-    const depths = sandboxDepths({ ramBytes: ramMib * MIB, imageBytes, wakesMs, storesMs });
-    const dueMs = way.storeAfterMs(sleep, { depths, prices: DEFAULT_PRICES });
-    const came = endOf(sleep, ramMib, dueMs, imageBytes);
+    const ramBytes = used.ramMib * MIB;
+    const depths = sandboxDepths({ ramBytes, imageBytes, pagesOut, wakesMs, storesMs });
+    const came = endOf(sleep, used.ramMib, way.steps({ depths, prices: DEFAULT_PRICES }));
     tally.cost += came.cost;
     tally.wakesMs.push(came.tookMs);
     push(wakesMs[came.tier], sleep.wakeMs[came.tier]);
     if (came.tier === 'stored') {
-      push(storesMs, sleep.storeMs);
-      imageBytes = ramMib * MIB;
+      push(storesMs, sleep.enterMs.stored);
+      imageBytes = ramBytes;
     }
     way.woke(sleep, came.tookMs);
   }
   return tally;
 }
 
-/** A store that somebody comes into is worth nothing, and is waited for. */
-export function endOf(
-  { sleptMs, wakeMs, storeMs }: Sleep,
-  ramMib: number,
-  dueMs: number | undefined,
-  imageBytes: number,
-): { readonly tier: SleepTier; readonly cost: number; readonly tookMs: number } {
+/** A depth that somebody comes into is worth nothing; a store is waited for. */
+export function endOf({ sleptMs, wakeMs, enterMs }: Sleep, ramMib: number, steps: Steps) {
   const prices = DEFAULT_PRICES;
-  const inRam = costPerMs({ ramBytes: ramMib * MIB, diskBytes: imageBytes }, prices);
-  const onDisk = costPerMs({ ramBytes: 0, diskBytes: ramMib * MIB }, prices);
-  const wake = (ms: number) => ms * inRam + costOfWork(ms, prices);
-  if (dueMs === undefined || dueMs > sleptMs) {
-    return { tier: 'paused', cost: sleptMs * inRam + wake(wakeMs.paused), tookMs: wakeMs.paused };
+  const rate = (tier: SleepTier) => costPerMs(held(tier, ramMib), prices);
+  let tier: SleepTier = 'paused';
+  let [nowMs, cost, stallMs] = [0, 0, 0];
+  for (const { tier: next, afterMs } of steps) {
+    const beginsMs = Math.max(nowMs, afterMs);
+    if (beginsMs >= sleptMs) break;
+    const endsMs = beginsMs + enterMs[next];
+    cost += (Math.min(endsMs, sleptMs) - nowMs) * rate(tier) + costOfWork(enterMs[next], prices);
+    nowMs = Math.min(endsMs, sleptMs);
+    if (endsMs > sleptMs) {
+      stallMs = next === 'stored' ? endsMs - sleptMs : 0;
+      break;
+    }
+    tier = next;
   }
-  const storing = Math.min(storeMs, sleptMs - dueMs);
-  const cost = (dueMs + storing) * inRam + costOfWork(storeMs, prices);
-  if (storing < storeMs) {
-    return { tier: 'paused', cost: cost + wake(wakeMs.paused), tookMs: storeMs - storing + wakeMs.paused };
+  cost += (sleptMs - nowMs) * rate(tier) + wakeMs[tier] * rate('paused') + costOfWork(wakeMs[tier], prices);
+  return { tier, cost, tookMs: stallMs + wakeMs[tier] };
+}
+
+/** Of a sandbox of so many MiB; lean, what was measured of 300 MB: 26 are left. */
+function held(tier: SleepTier, ramMib: number): Holds {
+  const ramBytes = ramMib * MIB;
+  const leanBytes = 14 * MIB + 0.04 * ramBytes;
+  switch (tier) {
+    case 'paused':
+      return { ramBytes, diskBytes: 0 };
+    case 'lean':
+      return { ramBytes: leanBytes, diskBytes: ramBytes - leanBytes };
+    case 'stored':
+      return { ramBytes: 0, diskBytes: ramBytes };
   }
-  const slept = (sleptMs - dueMs - storing) * onDisk;
-  return { tier: 'stored', cost: cost + slept + wake(wakeMs.stored), tookMs: wakeMs.stored };
 }
 
 function push(all: number[], one: number): void {

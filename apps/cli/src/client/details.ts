@@ -27,10 +27,11 @@ function rowsOf(view: SandboxView, nowMs: number): readonly (readonly [string, s
     ['reason', view.reason],
     ['lost', view.lost && `${view.lost.reason}; found out ${when(view.lost.atMs, nowMs)}`],
     ['wakes from RAM', view.state && wakesFrom('paused', view)],
+    ['wakes from swap', view.wakes?.lean && wakesFrom('lean', view)],
     ['wakes from disk', view.state && wakesFrom('stored', view)],
     ['wake budget', budgetOf(view)],
     ...tierRows(view),
-    ['memory in use', view.memoryMib === undefined ? undefined : mib(view.memoryMib)],
+    ['memory in use', memoryOf(view)],
     ['images on disk', imagesOf(view, nowMs)],
     [
       'limits',
@@ -60,6 +61,11 @@ export function asleepAfter({ idle }: Pick<SandboxView, 'idle'>): string {
 function stateOf({ phase, state, because }: SandboxView): string {
   if (phase !== 'ready' || state === undefined) return phase;
   return because === undefined ? state : `${state} (${because})`;
+}
+
+function memoryOf({ memoryMib, swapMib = 0 }: SandboxView): string | undefined {
+  if (memoryMib === undefined) return undefined;
+  return swapMib < 1 ? mib(memoryMib) : `${mib(memoryMib)}, and ${mib(swapMib)} in swap`;
 }
 
 function imagesOf({ imageBytes, imageAtMs }: SandboxView, nowMs: number): string | undefined {

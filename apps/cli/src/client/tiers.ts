@@ -1,6 +1,6 @@
 /** Where a sandbox sleeps and what waking it takes, in a person's words. */
 import type { SandboxView } from '@torpor/api';
-import { isAsleep } from '@torpor/contracts';
+import { isAsleep, type WakeTier } from '@torpor/contracts';
 
 type Asleep = Pick<SandboxView, 'state' | 'tier' | 'wakeMs' | 'wakes'>;
 
@@ -13,13 +13,15 @@ export function tierOf({ state, tier }: Asleep): string | undefined {
       return 'stored';
     case 'files':
       return 'files only';
+    case 'lean':
+      return 'paged out';
     default:
       return 'asleep in RAM';
   }
 }
 
 /** Of its wakes from one tier. */
-export function wakesFrom(tier: 'paused' | 'stored' | 'files', { wakes }: Asleep): string {
+export function wakesFrom(tier: WakeTier, { wakes }: Asleep): string {
   const record = wakes?.[tier];
   if (!record) return 'no wake measured yet';
   const { lastMs, predictedMs, measured } = record;

@@ -1,12 +1,27 @@
+import { Failure } from '@torpor/kernel';
 import type { Command } from 'commander';
+import { nodeDetails } from '../client/node-details.ts';
 import { ago, table } from '../client/table.ts';
 import { using } from '../client/client.ts';
 import { print } from './sandbox.ts';
 
 export function addNodeCommands(torpor: Command): void {
-  torpor
-    .command('node')
-    .description('the nodes: isolation, capacity, pools')
+  const node = torpor.command('node').description('the nodes: isolation, capacity, pools, swap');
+  node
+    .command('get')
+    .description('all that is known of one')
+    .argument('<id>')
+    .option('--json', 'for programs')
+    .action(async (id: string, options: { json?: boolean }) => {
+      const nodes = await using((client) => client.api.nodes.list.query());
+      const found = nodes.find((one) => one.id === id);
+      if (!found) {
+        const known = nodes.map((one) => one.id).join(', ');
+        throw new Failure('not_found', `there is no node "${id}"; expected one of: ${known || 'none is known yet'}`);
+      }
+      print(options.json, found, () => nodeDetails(found, Date.now()));
+    });
+  node
     .command('list')
     .alias('ls')
     .option('--json', 'for programs')

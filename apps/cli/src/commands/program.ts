@@ -5,6 +5,7 @@ import { addDemoCommand } from './demo.ts';
 import { addDoctorCommand } from './doctor.ts';
 import { addEnvCommand } from './env.ts';
 import { addKeyCommands } from './key.ts';
+import { addLeanCommand } from './lean.ts';
 import { addNodeCommands } from './node.ts';
 import { addReceiptCommands } from './receipt.ts';
 import { addSandboxCommands } from './sandbox.ts';
@@ -24,7 +25,9 @@ export function program(): Command {
   torpor.showHelpAfterError('(torpor --help lists the commands)').configureHelp({ sortSubcommands: false });
   addStackCommands(torpor);
   addDemoCommand(torpor);
-  addStoreCommand(addSandboxCommands(torpor));
+  const sandbox = addSandboxCommands(torpor);
+  addLeanCommand(sandbox);
+  addStoreCommand(sandbox);
   addSnapshotCommands(torpor);
   addReceiptCommands(torpor);
   addKeyCommands(torpor);

@@ -28,6 +28,15 @@ export function addStackCommands(torpor: Command): void {
     .option('--pool <n>', 'instances kept ready (default 8)')
     .option('--disk <GiB>', 'size of the disk pool, taken at once (default a quarter of the free space, at most 64)')
     .option(
+      '--swap <kind>',
+      'what sleepers are paged out to: auto, crypt, zram, file (plain), host (as it is, encrypted or not) or none (default auto)',
+    )
+    .option('--swap-mib <MiB>', 'size of the swap that is made where the host has none (default half the memory)')
+    .option(
+      '--lean-after <s>',
+      'sleep that long in RAM before being paged out; 0: only when memory is short (default 300)',
+    )
+    .option(
       '--workspace <name>',
       'a workspace to use from then on, and to make if there is none of that name (at first main)',
     )
@@ -61,6 +70,9 @@ function startOptions(options: Readonly<Record<string, unknown>>): string[] {
     publicUrl: '--public-url',
     pool: '--pool',
     disk: '--disk',
+    swap: '--swap',
+    swapMib: '--swap-mib',
+    leanAfter: '--lean-after',
     workspace: '--workspace',
   };
   return Object.entries(flags).flatMap(([name, flag]) =>

@@ -7,6 +7,7 @@ const stats = {
   usage: {
     runningMs: HOUR_MS,
     pausedMs: 0,
+    leanMs: 0,
     storedMs: 2 * HOUR_MS,
     cpuMs: 1_800_000,
     memoryMibMs: 1_024 * HOUR_MS,
@@ -19,7 +20,7 @@ const stats = {
 it('names the lost wakes beside all of them', () => {
   const text = inWords(stats, 24);
   expect(text).toMatch(/lost state +1 of 4000 \(0\.0250 %\)/);
-  expect(text).toMatch(/running +1\.000 h, asleep in RAM 0\.000 h, stored 2\.000 h/);
+  expect(text).toMatch(/running +1\.000 h, asleep in RAM 0\.000 h, paged out 0\.000 h, stored 2\.000 h/);
   expect(text).toMatch(/disk +0\.50 GiB-hours/);
 });
 

@@ -29,7 +29,7 @@ export function inWords({ sandboxes, usage, wakes }: Stats, spanHours: number): 
     ['lost state', wakes.all === 0 ? 'no wakes, so none' : `${wakes.lost} of ${wakes.all} (${share(wakes)})`],
     [
       'running',
-      `${inHours(usage.runningMs)}, asleep in RAM ${inHours(usage.pausedMs)}, stored ${inHours(usage.storedMs)}`,
+      `${inHours(usage.runningMs)}, asleep in RAM ${inHours(usage.pausedMs)}, paged out ${inHours(usage.leanMs)}, stored ${inHours(usage.storedMs)}`,
     ],
     ['CPU', inHours(usage.cpuMs)],
     ['memory', gibHours(usage.memoryMibMs)],

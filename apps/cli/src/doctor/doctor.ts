@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { cacheDirectory } from '../setup/cache.ts';
-import { gvisorSource, runsc } from '../setup/steps/binaries.ts';
+import { gvisorSource, hostdProgram, runsc } from '../setup/steps/binaries.ts';
 import { judge, type Finding } from './findings.ts';
 import { viewHost } from './host-view.ts';
 
@@ -10,6 +10,7 @@ export { renderFindings } from './render.ts';
 export async function examineHost(): Promise<Finding[]> {
   const cacheDir = cacheDirectory();
   const checkout = join(import.meta.dirname, '../../../..');
-  const { path } = runsc(cacheDir, checkout, await gvisorSource(cacheDir, checkout));
-  return judge(await viewHost({ cacheDir, runsc: path }));
+  const gvisor = await gvisorSource(cacheDir, checkout);
+  const hostd = await hostdProgram(cacheDir, checkout, gvisor);
+  return judge(await viewHost({ cacheDir, runsc: runsc(cacheDir, checkout, gvisor).path, hostd: hostd.path }));
 }

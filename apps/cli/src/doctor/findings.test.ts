@@ -24,6 +24,7 @@ const good: HostView = {
   memoryTotalMib: 24_000,
   memoryAvailableMib: 20_000,
   swapTotalMib: 8_000,
+  swapAreas: [{ kind: 'host', device: '/dev/dm-1', sizeMib: 8_000, usedMib: 0, atRest: 'encrypted' }],
   zramMib: 0,
   zswap: false,
   cache: { path: '/var/cache/torpor', freeMib: 80_000 },
@@ -96,7 +97,20 @@ describe('judge', () => {
       change: { mounts: good.mounts.replace('relatime,cpu ', 'relatime,cpuacct,cpu ') },
       status: 'ok',
     },
-    { host: 'no swap', name: 'swap', change: { swapTotalMib: 0 }, status: 'degraded' },
+    { host: 'no swap', name: 'swap', change: { swapTotalMib: 0, swapAreas: [] }, status: 'ok' },
+    { host: 'swap that only hostd could judge', name: 'swap', change: { swapAreas: undefined }, status: 'ok' },
+    {
+      host: 'swap on a plain disk',
+      name: 'swap',
+      change: { swapAreas: [{ kind: 'host', device: '/dev/sda2', sizeMib: 8_000, usedMib: 0, atRest: 'plain' }] },
+      status: 'degraded',
+    },
+    {
+      host: 'no swap, and nothing to make it of',
+      name: 'swap',
+      change: { swapTotalMib: 0, swapAreas: [], miscDevices: new Set(), zramMib: null },
+      status: 'degraded',
+    },
     { host: 'a full disk', name: 'disk space', change: { cache: { path: '/', freeMib: 900 } }, status: 'missing' },
     { host: 'no nft', name: 'firewall', change: only({ nft: absent }), status: 'missing' },
     { host: 'no btrfs', name: 'disk pool', change: { filesystems: new Set(['overlay']) }, status: 'missing' },
@@ -129,6 +143,7 @@ describe('judge', () => {
       mounts: '',
       memoryAvailableMib: 100,
       swapTotalMib: 0,
+      swapAreas: [],
       zramMib: null,
       cache: { path: '/', freeMib: 1 },
       ipForward: false,
@@ -151,8 +166,11 @@ describe('judge', () => {
 
 describe('renderFindings', () => {
   it('shows what was found on one line, and for a shortfall why it matters and what to do below', () => {
-    const text = renderFindings(judge({ ...good, swapTotalMib: 0 }));
-    expect(text).toMatch(/^degraded {2}swap {5,}none; zram could be had\n +for: .*\n +do: {2}sleepers stay in RAM/m);
+    const plain = { kind: 'host', device: '/dev/sda2', sizeMib: 8_000, usedMib: 0, atRest: 'plain' } as const;
+    const text = renderFindings(judge({ ...good, swapAreas: [plain] }));
+    expect(text).toMatch(
+      /^degraded {2}swap {5,}the host's own at \/dev\/sda2, .*not encrypted\n +for: .*\n +do: {2}this host swaps to \/dev\/sda2/m,
+    );
     expect(text).toContain('16 ok, 1 degraded, 0 missing');
   });
 });

@@ -2,6 +2,8 @@
  * What this host can do for Torpor, judged purely from what was seen. `missing` means that something Torpor promises
  * cannot work here; `degraded` that it works, but less well or less safely; and each says what to do.
  */
+import { mayPageOut } from '@torpor/policy';
+import { swapOf } from '../client/node-details.ts';
 import { chooseGo } from '../setup/steps/go.ts';
 import { pins } from '../setup/steps/pins.ts';
 import type { HostView, Trial } from './host-view.ts';
@@ -194,7 +196,7 @@ function deviceMapper({ miscDevices }: HostView): Judgement {
   return {
     status: 'degraded',
     found: 'not in this kernel',
-    todo: 'modprobe dm_mod; without it, put swap on zram so that no tenant memory reaches a disk',
+    todo: 'modprobe dm_mod; without it, up makes swap on zram, so that no tenant memory reaches a disk',
   };
 }
 
@@ -205,14 +207,25 @@ function memory({ memoryTotalMib, memoryAvailableMib }: HostView): Judgement {
   return { status, found, todo: 'free some: the stack takes about 1 GiB, a sandbox from 20 MiB on' };
 }
 
-function swap({ swapTotalMib, zramMib, zswap }: HostView): Judgement {
+/** One that the host has is taken as it is; where it has none, `up` makes one. */
+function swap({ swapTotalMib, swapAreas, zramMib, zswap, miscDevices }: HostView): Judgement {
   const compressed = zswap ? ', zswap on' : '';
-  if (swapTotalMib > 0) return { status: 'ok', found: `${gib(swapTotalMib)}${compressed}` };
-  const possible = zramMib === null ? 'none, and no zram' : 'none; zram could be had';
+  if (swapTotalMib > 0 && swapAreas === undefined) {
+    return { status: 'ok', found: `${gib(swapTotalMib)}${compressed}; who could read it is known once hostd is built` };
+  }
+  if (swapTotalMib > 0) {
+    const found = `${swapOf(swapAreas)}${compressed}`;
+    const verdict = mayPageOut('auto', swapAreas ?? []);
+    return verdict.kind === 'may' ? { status: 'ok', found } : { status: 'degraded', found, todo: verdict.reason };
+  }
+  if (miscDevices.has('device-mapper'))
+    return { status: 'ok', found: 'none yet; up makes a file under a throw-away key' };
+  if (zramMib !== null)
+    return { status: 'ok', found: 'none yet; up makes zram, compressed in RAM, since nothing here can encrypt a file' };
   return {
     status: 'degraded',
-    found: possible,
-    todo: 'sleepers stay in RAM. For lean standby add swap: zram (zramctl, mkswap, swapon), or a file on an encrypted disk',
+    found: 'none, and neither device-mapper nor zram',
+    todo: 'sleepers stay in RAM until they are stored. modprobe dm_crypt or zram; or accept a plain file with "torpor up --swap file"',
   };
 }
 

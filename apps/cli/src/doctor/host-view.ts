@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { mkdtemp, readFile, rm, statfs, writeFile, copyFile, constants } from 'node:fs/promises';
 import { arch, cpus, release, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { SwapArea } from '@torpor/contracts';
 import { exists } from '../setup/cache.ts';
 import { findGo, type FoundGo } from '../setup/steps/go.ts';
 
@@ -28,6 +29,8 @@ export interface HostView {
   readonly memoryTotalMib: number;
   readonly memoryAvailableMib: number;
   readonly swapTotalMib: number;
+  /** What it swaps to, as hostd sees it; absent before that is built. */
+  readonly swapAreas: readonly SwapArea[] | undefined;
   readonly zramMib: number | null;
   readonly zswap: boolean;
   readonly cache: { readonly path: string; readonly freeMib: number };
@@ -50,10 +53,12 @@ export interface Where {
   readonly cacheDir: string;
   /** runsc, if it is built. */
   readonly runsc: string;
+  /** The same of hostd. */
+  readonly hostd: string;
 }
 
 /** Looks at this host. Changes nothing, boots nothing; every program it tries has a deadline. */
-export async function viewHost({ cacheDir, runsc }: Where): Promise<HostView> {
+export async function viewHost({ cacheDir, runsc, hostd }: Where): Promise<HostView> {
   const [cpuinfo, filesystems, misc, mounts, meminfo] = await Promise.all(
     ['/proc/cpuinfo', '/proc/filesystems', '/proc/misc', '/proc/self/mounts', '/proc/meminfo'].map(textOf),
   );
@@ -74,6 +79,7 @@ export async function viewHost({ cacheDir, runsc }: Where): Promise<HostView> {
     memoryTotalMib: kibField(meminfo ?? '', 'MemTotal'),
     memoryAvailableMib: kibField(meminfo ?? '', 'MemAvailable'),
     swapTotalMib: kibField(meminfo ?? '', 'SwapTotal'),
+    swapAreas: await swapAreas(hostd),
     zramMib: (await exists('/sys/block/zram0/disksize'))
       ? Math.floor(Number(await textOf('/sys/block/zram0/disksize')) / 2 ** 20)
       : null,
@@ -92,6 +98,11 @@ export async function viewHost({ cacheDir, runsc }: Where): Promise<HostView> {
       runc: await attempt(['runc', '--version'], 5_000),
     },
   };
+}
+
+async function swapAreas(hostd: string): Promise<readonly SwapArea[] | undefined> {
+  const trial = await attempt([hostd, 'swaps'], 5_000);
+  return trial.kind === 'went' ? SwapArea.array().parse(JSON.parse(trial.said)) : undefined;
 }
 
 /** A program that asks for the kernel's release, in a gVisor sandbox without network: another answer than the host's proves it. */

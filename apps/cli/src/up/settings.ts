@@ -2,6 +2,7 @@ import { statfs } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import { dirname } from 'node:path';
 import type { NodeAgentConfig } from '@torpor/config';
+import { SwapKind } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
 
 /** What a person may choose at `up`. */
@@ -18,6 +19,12 @@ export interface Settings {
   readonly memoryKeptMib: number | undefined;
   /** What sleeping is reckoned to cost; default: see the node-agent's configuration. */
   readonly prices: NodeAgentConfig['prices'] | undefined;
+  /** What sleepers are paged out to; default `auto`. */
+  readonly swap: SwapKind;
+  /** Size of what is made for it; default half the memory. */
+  readonly swapMib: number | undefined;
+  /** How long a sandbox sleeps in RAM before it is paged out; 0: only when the host is short of memory. */
+  readonly leanAfterMs: number | undefined;
   readonly databaseUrl: string | undefined;
   readonly natsUrl: string | undefined;
   /** Default: the one that was used last, at first `main`. */
@@ -34,6 +41,9 @@ export function settingsFrom(options: Partial<Record<string, string>>, env: Node
     diskGib: wholeNumber('--disk', options.disk ?? env.TORPOR_DISK_GIB),
     memoryKeptMib: wholeNumber('TORPOR_MEMORY_KEPT_MIB', env.TORPOR_MEMORY_KEPT_MIB),
     prices: prices(env.TORPOR_PRICES),
+    swap: swapKind(options.swap ?? env.TORPOR_SWAP ?? 'auto'),
+    swapMib: wholeNumber('--swap-mib', options.swapMib ?? env.TORPOR_SWAP_MIB),
+    leanAfterMs: seconds('--lean-after', options.leanAfter ?? env.TORPOR_LEAN_AFTER),
     databaseUrl: env.DATABASE_URL,
     natsUrl: env.NATS_URL,
     workspace: options.workspace ?? env.TORPOR_WORKSPACE,
@@ -51,6 +61,17 @@ function webUrl(text: string | undefined): string | undefined {
   if (!isWeb)
     throw new Failure('bad_request', `--public-url expects one that begins with http:// or https://, got "${text}"`);
   return text;
+}
+
+function swapKind(text: string): SwapKind {
+  const kind = SwapKind.safeParse(text);
+  if (kind.success) return kind.data;
+  throw new Failure('bad_request', `--swap expects one of ${SwapKind.options.join(', ')}, got "${text}"`);
+}
+
+function seconds(name: string, text: string | undefined): number | undefined {
+  const whole = wholeNumber(name, text);
+  return whole === undefined ? undefined : whole * 1_000;
 }
 
 function wholeNumber(name: string, text: string | undefined): number | undefined {

@@ -244,6 +244,8 @@ async function nodeAgentService(stack: Stack, needs: readonly string[]): Promise
     pools: defaultPools(settings.pool),
     ...(settings.memoryKeptMib === undefined ? {} : { memory: { keptMib: settings.memoryKeptMib } }),
     ...(settings.prices ? { prices: settings.prices } : {}),
+    swap: { kind: settings.swap, sizeMib: settings.swapMib },
+    leanAfterMs: settings.leanAfterMs,
   };
   const secrets: NodeAgentSecrets = { ...natsSecret(stack, keys.nats.node), dataKey: keys.dataKey };
   const service = await room(stack, 'node', config, secrets, needs);

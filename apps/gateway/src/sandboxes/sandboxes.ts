@@ -12,6 +12,7 @@ import {
   receiptKey,
   restoreSnapshot,
   resumeInstance,
+  leanInstance,
   storeInstance,
   updateSandbox,
   type InstanceState,
@@ -43,12 +44,17 @@ export interface Sandboxes {
   update(workspace: WorkspaceName, name: SandboxName, change: Change, traceparent: string): Promise<Sandbox>;
   delete(workspace: WorkspaceName, name: SandboxName, traceparent: string): Promise<Sandbox>;
   pause(sandbox: Sandbox, traceparent: string): Promise<{ state: InstanceState; tookMs: number }>;
-  resume(sandbox: Sandbox, traceparent: string): Promise<z.infer<typeof resumeInstance.reply>>;
+  resume(
+    sandbox: Sandbox,
+    traceparent: string,
+    how?: { readonly filesOnly: boolean },
+  ): Promise<z.infer<typeof resumeInstance.reply>>;
   /** Of its last wakes from disk, the oldest first. */
   receipts(sandbox: Sandbox, traceparent: string): Promise<SignedReceipt[]>;
   /** What the node signs them with. */
   receiptKey(nodeId: NodeId, traceparent: string): Promise<string>;
   /** Resolves when its RAM has been let go, or it is known that it was not. */
+  lean(sandbox: Sandbox, traceparent: string): Promise<z.infer<typeof leanInstance.reply>>;
   store(sandbox: Sandbox, traceparent: string): Promise<z.infer<typeof storeInstance.reply>>;
   /** Resolves when it is whole. */
   snapshot(sandbox: Sandbox, how: { name?: string; by: string }, traceparent: string): Promise<Snapshot>;
@@ -114,11 +120,13 @@ export function openSandboxes(parts: {
     },
     pause: ({ instanceId, generation, nodeId }, traceparent) =>
       wire.ask(pauseInstance, { instanceId, generation }, { node: nodeId, traceparent }),
-    resume: ({ instanceId, generation, nodeId }, traceparent) =>
-      wire.ask(resumeInstance, { instanceId, generation }, { node: nodeId, traceparent }),
+    resume: ({ instanceId, generation, nodeId }, traceparent, how) =>
+      wire.ask(resumeInstance, { instanceId, generation, ...how }, { node: nodeId, traceparent }),
     receipts: async ({ instanceId, generation, nodeId }, traceparent) =>
       (await wire.ask(listReceipts, { instanceId, generation }, { node: nodeId, traceparent })).receipts,
     receiptKey: async (nodeId, traceparent) => (await wire.ask(receiptKey, {}, { node: nodeId, traceparent })).key,
+    lean: ({ instanceId, generation, nodeId }, traceparent) =>
+      wire.ask(leanInstance, { instanceId, generation }, { node: nodeId, traceparent }),
     store: ({ instanceId, generation, nodeId }, traceparent) =>
       wire.ask(storeInstance, { instanceId, generation }, { node: nodeId, traceparent }),
     async snapshot({ instanceId, generation, nodeId }, how, traceparent) {

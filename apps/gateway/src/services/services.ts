@@ -108,11 +108,20 @@ function servicesFor(parts: ServicesParts, asked: Asked): Services {
           () => name,
           async () => sandboxes.pause(await sandboxes.living(workspace, name), traceparent),
         ),
-      resume: ({ name }) =>
+      resume: ({ name, filesOnly = false }) =>
         during(
-          'sandbox.resume',
+          filesOnly ? 'sandbox.resume.files-only' : 'sandbox.resume',
           () => name,
-          async () => sandboxes.resume(await sandboxes.living(workspace, name), traceparent),
+          async () => {
+            const sandbox = await sandboxes.living(workspace, name);
+            return sandboxes.resume(sandbox, traceparent, filesOnly ? { filesOnly } : undefined);
+          },
+        ),
+      lean: ({ name }) =>
+        during(
+          'sandbox.lean',
+          () => name,
+          async () => sandboxes.lean(await sandboxes.living(workspace, name), traceparent),
         ),
       store: ({ name }) =>
         during(
@@ -285,6 +294,7 @@ async function statsOf({ store, live, clock }: ServicesParts, { caller }: Asked,
     usage: {
       runningMs: total((sum) => (sum.tier === 'running' ? sum.spanMs : 0)),
       pausedMs: total((sum) => (sum.tier === 'paused' ? sum.spanMs : 0)),
+      leanMs: total((sum) => (sum.tier === 'lean' ? sum.spanMs : 0)),
       storedMs: total((sum) => (sum.tier === 'stored' ? sum.spanMs : 0)),
       cpuMs: total((sum) => sum.cpuMs),
       memoryMibMs: total((sum) => sum.memoryMibMs),

@@ -35,7 +35,8 @@ export async function restoreOnHost(parts: Parts, body: Body, sleeper: Sleeper):
   for (;;) {
     const { images, rests, rewound } = shelving.shelf;
     const image = images.at(-1);
-    if (!image) return { ...(await boot(parts, body, sleeper, keep)), refused };
+    // A wake that was given up may have put the disk aside before.
+    if (!image) return { ...(await boot(parts, body, sleeper, keep ?? shelving.shelf.aside)), refused };
     if (rests === 'elsewhere') keep ??= shelving.shelf.aside ?? diskName(parts, sleeper);
     const tried = await restoreFrom(parts, body, sleeper, image, keep);
     if (tried.kind === 'runs') {

@@ -53,7 +53,8 @@ async function make(
 /** Throws when the snapshot needs more than the disk has: early, before anything is put to sleep for it. */
 export async function assertRoom({ driver }: Parts, { hostId }: Sleeper): Promise<void> {
   const [{ diskFreeMib }, usage] = await Promise.all([driver.capacity(), driver.usage([hostId])]);
-  const neededMib = Math.ceil((usage.get(hostId)?.memoryMib ?? 0) * 1.2);
+  const { memoryMib = 0, swapMib = 0 } = usage.get(hostId) ?? {};
+  const neededMib = Math.ceil((memoryMib + swapMib) * 1.2);
   if (diskFreeMib >= neededMib) return;
   throw new Failure(
     'no_space',

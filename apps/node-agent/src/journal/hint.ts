@@ -10,11 +10,14 @@ const Hint = z.object({
   lastUsedAtMs: z.number(),
   /** How long the last wakes took, by the tier that they came from, and the last stores; the oldest first. */
   paused: measuredMs,
+  lean: measuredMs,
   stored: measuredMs,
   files: measuredMs,
   stores: measuredMs,
   storeAsked: z.boolean().default(false),
   book: SleepNote.optional(),
+  /** Its memory had been paged out. */
+  isLean: z.boolean().default(false),
   lost: Loss.optional(),
   /** As it was when it last fell asleep. */
   census: CensusShape.optional(),

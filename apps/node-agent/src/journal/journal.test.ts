@@ -34,7 +34,16 @@ async function open() {
   return new Journal({ store: await fileJournalStore(join(dir, 'journal')), clock: systemClock });
 }
 
-const hint = { lastUsedAtMs: 5, paused: [1.5], stored: [], files: [], stores: [], storeAsked: false };
+const hint = {
+  lastUsedAtMs: 5,
+  paused: [1.5],
+  stored: [],
+  files: [],
+  stores: [],
+  storeAsked: false,
+  lean: [],
+  isLean: true,
+};
 
 /** What all open files have in common. */
 async function handles(): Promise<FileHandle> {

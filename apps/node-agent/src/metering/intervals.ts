@@ -40,7 +40,8 @@ export function closeInterval(
   // Nothing of it ran. What the counters say by now is its restore's, and that is ours.
   if (tier === 'stored') return { interval: { ...span, cpuMs: 0, memoryMibMs: 0, egressBytes: 0 }, next };
   // Its RAM went at the end of the stretch, not little by little.
-  const memoryMibAfter = at.tier === 'stored' ? point.memoryMib : next.memoryMib;
+  const letGo = at.tier === 'stored' || (at.tier === 'lean' && tier !== 'lean');
+  const memoryMibAfter = letGo ? point.memoryMib : next.memoryMib;
   const interval = {
     ...span,
     cpuMs: grown(point.cpuMs, next.cpuMs),

@@ -9,6 +9,7 @@ import { Meter } from './meter.ts';
 const reading = (cpuMs: number, memoryMib: number, txBytes = 0) => ({
   cpuUsageNs: cpuMs * 1e6,
   memoryMib,
+  swapMib: 0,
   txBytes,
   rxBytes: 0,
 });
@@ -28,6 +29,14 @@ describe('an interval', () => {
       diskMib: 0,
     });
     expect(next).toMatchObject({ sequence: 1, fromMs: 3_000, tier: 'paused', cpuMs: 25 });
+  });
+
+  it('counts the RAM of one that was paged out until it was, and what is left of it from then on', () => {
+    const point = firstPoint(1_000, 'paused', reading(5, 300));
+    const { interval, next } = closeInterval(point, { atMs: 3_000, tier: 'lean', reading: reading(5, 20) });
+    expect(interval).toMatchObject({ tier: 'paused', memoryMibMs: 600_000 });
+    const minute = closeInterval(next, { atMs: 5_000, tier: 'lean', reading: reading(5, 20) });
+    expect(minute.interval).toMatchObject({ tier: 'lean', memoryMibMs: 40_000, cpuMs: 0 });
   });
 
   it('never runs backwards: not with the clock, and not with counters that began anew', () => {

@@ -30,7 +30,7 @@ const Point = z.object({
   hostId: InstanceId,
   sequence: z.number(),
   fromMs: z.number(),
-  tier: z.enum(['running', 'paused', 'stored']),
+  tier: z.enum(['running', 'paused', 'lean', 'stored']),
   cpuMs: z.number(),
   memoryMib: z.number(),
   egressBytes: z.number(),
@@ -164,7 +164,8 @@ export class Meter {
   /** To sleep, or awake in a new body: the counters are read as they stand. Awake in the old one: nothing was used meanwhile, so nothing is asked. */
   async #turn(point: Point, { atMs, wake }: Change, tier: Tier): Promise<void> {
     const isWake = tier === 'running';
-    const readings = isWake && point.tier === 'paused' ? undefined : await this.#read([point]);
+    const isInPlace = point.tier === 'paused' || point.tier === 'lean';
+    const readings = isWake && isInPlace ? undefined : await this.#read([point]);
     const turn = { atMs, tier, reading: readings?.get(point.hostId), ...(isWake ? { wake } : {}) };
     // The minute may have closed this stretch meanwhile, and begun the next.
     this.#close(this.#points.get(keyOf(point)) ?? point, turn);
@@ -254,7 +255,15 @@ function hasEnded(state: InstanceState): boolean {
 }
 
 function tierOf(state: InstanceState): Tier | undefined {
-  return state === 'running' || state === 'paused' || state === 'stored' ? state : undefined;
+  switch (state) {
+    case 'running':
+    case 'paused':
+    case 'lean':
+    case 'stored':
+      return state;
+    default:
+      return undefined;
+  }
 }
 
 function keyOf({ instanceId, generation }: { instanceId: string; generation: number }): string {

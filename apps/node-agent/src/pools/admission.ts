@@ -1,4 +1,6 @@
+import type { SwapKind } from '@torpor/contracts';
 import type { Clock } from '@torpor/kernel';
+import { mayPageOut } from '@torpor/policy';
 import type { DriverCapacity, InstanceDriver } from '@torpor/runtime';
 import { full, WakeLine } from './wake-line.ts';
 
@@ -80,6 +82,11 @@ export class Admission {
         this.#reckonedMib += mib;
       },
     };
+  }
+
+  /** Whether sandboxes may be paged out to what swap there is; by what was seen last. */
+  pagesOut(kind: SwapKind): boolean {
+    return this.#seen !== undefined && mayPageOut(kind, this.#seen.capacity.swap).kind === 'may';
   }
 
   /** A sleeper gave up so much, in so long: what those who wait go by. */

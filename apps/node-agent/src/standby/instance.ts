@@ -18,6 +18,8 @@ import {
   isInRam,
   next,
   reported,
+  restsInRam,
+  type Slumber,
   type Effect,
   type Happening,
   type PressedSleeper,
@@ -33,6 +35,8 @@ import type { Claim, Hint, Process, Shelf, SleepPolicy, Spec } from '../journal/
 import type { UseBody } from '../life/birth.ts';
 import type { Body, Parts } from '../parts.ts';
 import { takeCensus } from '../receipts/census.ts';
+import { Due } from './due.ts';
+import { Leaning } from './leaning.ts';
 import { Line } from './line.ts';
 import { Operations } from './operations.ts';
 import { Past } from './past.ts';
@@ -83,6 +87,7 @@ export class Instance {
   readonly #line = new Line();
   readonly #vitals: Vitals;
   readonly #operations: Operations;
+  readonly #leaning: Leaning;
   readonly #storing: Storing;
   readonly #shelving: Shelving;
   readonly #changed: InstanceOptions['changed'];
@@ -99,8 +104,10 @@ export class Instance {
   /** Why the next restore will not bring back all that was there. */
   #lost: string | undefined;
   #watch: { stop: AbortController; sleep: SleepWatch } | undefined;
-  /** Ends the wait for the instant at which it is stored. */
-  #storeTimer: AbortController | undefined;
+  readonly #leanDue: Due;
+  readonly #storeDue: Due;
+  /** Why the last page-out failed. */
+  #leanTrouble: string | undefined;
 
   constructor(options: InstanceOptions) {
     this.#parts = options.parts;
@@ -112,11 +119,14 @@ export class Instance {
       hostId: () => this.#hostId,
       guest: () => this.guest,
       isRunning: () => this.#state === 'running',
-      died: (reason) => this.#died(reason),
+      died: (reason, ofItself) => this.#died(reason, ofItself),
       uncheckable: (reason) => this.#parts.events.uncheckable({ ...this.#who(), reason }),
     });
     this.#operations = new Operations(options.parts, this.#vitals);
+    this.#leaning = new Leaning(options.parts);
     this.#storing = new Storing(options.parts, this.#vitals);
+    this.#leanDue = new Due(options.parts, () => this.#happen('lean-due'));
+    this.#storeDue = new Due(options.parts, () => this.#happen('store-due'));
     this.#shelving = new Shelving(options.parts, () => this.#hostId, options.shelf);
     this.snapshots = new Snapshots(options.parts, this.#shelving, {
       line: this.#line,
@@ -198,7 +208,7 @@ export class Instance {
 
   /** Where its next wake comes from. */
   get #tier(): WakeTier {
-    if (isInRam(this.#state)) return 'paused';
+    if (isInRam(this.#state)) return this.past.isLean ? 'lean' : 'paused';
     if (this.#shelving.shelf.images.length > 0) return 'stored';
     return this.state === 'storing' ? 'paused' : 'files'; // one that is on its way to its first image still has everything in RAM
   }
@@ -207,6 +217,22 @@ export class Instance {
   outlook(memoryMib?: number): SleepOutlook {
     if (this.#state === 'paused' && memoryMib !== undefined) this.book.weighed(memoryMib * 2 ** 20);
     return this.book.report(this.#policy.wakeBudget, this.#measured, (tier) => this.#fixedMs(tier));
+  }
+
+  /** What it is to a host that runs short of memory. `undefined`: nothing is to be had of it at once. */
+  get slumber(): Slumber | undefined {
+    const depth = this.#state;
+    if (depth !== 'paused' && depth !== 'lean') return undefined;
+    const { lean, stored } = this.past.wakes;
+    return {
+      instanceId: this.claim.instanceId,
+      depth,
+      lastUsedAtMs: this.uses.lastUsedAtMs,
+      leanWakeMs: lean.predictedMs,
+      storedWakeMs: stored.predictedMs,
+      leanFailed: this.#leaning.isReluctant,
+      storeFailed: this.#storing.isReluctant,
+    };
   }
 
   /** What its images take on the disk. */
@@ -241,8 +267,10 @@ export class Instance {
     this.#guest = guest;
     this.#spec = spec;
     if (found === 'found-frozen') this.#because = 'idle';
+    const wasLean = found === 'found-frozen' && this.past.isLean;
     this.#happen(found);
     this.#meetHeld();
+    if (wasLean) this.#happen('lean-due'); // a look that finds nothing more to do
     this.snapshots.clearUp();
   }
 
@@ -251,14 +279,23 @@ export class Instance {
     if (this.#visits.held > 0) this.#happen('request-arrived');
   }
 
-  /** Takes it over where the host runs nothing of it. `lost`: why it will not wake as it was. */
-  adoptStored(spec: Spec, lost: string | undefined): void {
+  /**
+   * Takes it over where the host runs nothing of it that can be let in to. `lost`: why it will not wake as it was. `isComing`: a wake of it was cut short,
+   * and is gone on with.
+   */
+  async adoptStored(
+    spec: Spec,
+    { lost, ofItself, isComing }: { lost: string | undefined; ofItself: boolean; isComing: boolean },
+  ): Promise<void> {
+    if (lost !== undefined && ofItself) await this.#shelving.died(lost, ofItself);
+    if (this.#state !== 'creating') return; // ended meanwhile
     this.#spec = spec;
     this.#because = 'idle';
     this.#reason = lost;
     this.#lost = lost;
     this.#happen('found-stored');
-    this.#meetHeld();
+    if (isComing) this.#happen('request-arrived');
+    else this.#meetHeld();
     this.snapshots.clearUp();
   }
 
@@ -287,6 +324,23 @@ export class Instance {
     stay.leave();
   }
 
+  /**
+   * A person's word that it is to go on with its files alone: an image may want a build that is no more, or that nobody should run. Its next wake starts
+   * it anew; its images are kept as what would not do.
+   */
+  async giveUpMemory(): Promise<void> {
+    await this.#line.run(async () => {
+      if (this.#state !== 'stored') {
+        const message = `only a stored sandbox gives its memory up, this one is ${this.state}: store it first`;
+        throw new Failure('conflict', message);
+      }
+      const reason = 'somebody asked for its files alone';
+      for (const { image } of this.#shelving.shelf.images.toReversed())
+        await this.#shelving.damaged(image, { reason, isWhole: true });
+      this.#lost = reason;
+    });
+  }
+
   /** A person's pause, in use or not: asleep when it resolves, unless a request came in between. */
   async pause(): Promise<void> {
     if (this.#state === 'running') await this.#note();
@@ -296,11 +350,24 @@ export class Instance {
   }
 
   /**
+   * A person's page-out (`asked`), or the host's that wants the RAM: done when it resolves, unless a request came in between. Answers why it is not, where
+   * that is known. One that sleeps deeper is as good.
+   */
+  async lean(because: string): Promise<string | undefined> {
+    if (isInRam(this.#state) && !restsInRam(this.#state)) await this.pause();
+    this.#happen('lean-due');
+    if (this.#state !== 'leaning') return this.#reason;
+    this.#because = because;
+    await this.#line.settled;
+    return this.#leanTrouble;
+  }
+
+  /**
    * A person's store (`asked`), or the host's that wants the RAM: it has been let go when this resolves, unless a request came in between. One that is
    * stored already is as good.
    */
   async store(because: string): Promise<void> {
-    if (isInRam(this.#state)) await this.pause();
+    if (isInRam(this.#state) && !restsInRam(this.#state)) await this.pause();
     this.past.storeAsked = because === 'asked' && isAsleep(this.state);
     this.#happen('store-due');
     if (this.state !== 'storing' && this.state !== 'stored') return;
@@ -318,7 +385,7 @@ export class Instance {
 
   /** It sleeps in RAM, and nothing speaks against an image of it. */
   get isStorable(): boolean {
-    return this.#state === 'paused' && !this.#storing.isTroubled;
+    return (this.#state === 'paused' || this.#state === 'lean') && !this.#storing.isReluctant;
   }
 
   /** What its host goes by when it is short of memory. */
@@ -335,7 +402,7 @@ export class Instance {
     if (!isSame(policy.wakeBudget, this.#policy.wakeBudget)) this.book.budgetChanged();
     this.#policy = policy;
     this.#watch?.sleep.nudge();
-    if (this.#state === 'paused') this.#watchStore();
+    this.#awaitAnew();
     return this.#parts.journal.policyChanged(this.#hostId, policy);
   }
 
@@ -391,7 +458,9 @@ export class Instance {
   abandon(failure: Failure): void {
     this.#watch?.stop.abort(failure);
     this.#watch = undefined;
-    this.#storeTimer?.abort();
+    this.#leanDue.stop();
+    this.#storeDue.stop();
+    this.#leaning.giveWay();
     this.#visits.turnAway(failure);
     this.#visits.endStreams(failure);
     this.#guest?.close();
@@ -407,6 +476,9 @@ export class Instance {
     const move = next(before, happening);
     if (happening === 'request-arrived' && isAsleep(was)) this.book.asked(this.#parts.clock.monotonicMs());
     this.#state = move.state;
+    // Before its effects: a wake tells where it came from.
+    if (move.state === 'lean') this.past.isLean = true;
+    if (move.state === 'running' || move.state === 'paused') this.past.isLean = false;
     for (const effect of move.effects) this.#carryOut(effect);
     if (isAsleep(this.state) && !isAsleep(was)) this.book.fellAsleep(this.#now.nowMs);
     if (move.state === 'paused' && before === 'pausing' && this.#policy.wakeBudget) this.#weigh();
@@ -416,8 +488,7 @@ export class Instance {
       this.#watchSleep();
     }
     if (move.state !== 'running' && before === 'running') this.#stopWatch();
-    if (move.state === 'paused' && before !== 'paused') this.#watchStore();
-    if (move.state !== 'paused' && before === 'paused') this.#storeTimer?.abort();
+    this.#watchDepth(before, move.state);
     if (move.state === 'storing-then-wake') this.#storing.giveWay();
     if (this.state !== was) this.#changed(this, was);
   }
@@ -430,6 +501,9 @@ export class Instance {
         const sinceMs = this.#parts.clock.monotonicMs();
         return this.#start(() => this.#wake(sinceMs));
       }
+      case 'lean':
+        this.#leaning.begin();
+        return this.#start(() => this.#lean());
       case 'store':
         this.#storing.begin();
         return this.#start(() => this.#store());
@@ -479,7 +553,8 @@ export class Instance {
   }
 
   async #wake(sinceMs: number): Promise<void> {
-    const { predictedMs } = this.past.wakes.paused;
+    const tier = this.past.isLean ? 'lean' : 'paused';
+    const { predictedMs } = this.past.wakes[tier];
     const ended = await this.#operations.wake(this.#hostId, sinceMs);
     switch (ended.kind) {
       case 'gone':
@@ -489,11 +564,32 @@ export class Instance {
         this.#reason = `the last wake failed: ${ended.reason}`;
         return this.#happen('wake-failed');
       case 'done':
-        this.past.woke('paused', ended.tookMs);
+        this.past.woke(tier, ended.tookMs);
         this.#reason = undefined;
         this.#because = 'request';
         this.#happen('wake-done');
-        this.#parts.events.woke({ ...this.#who(), tier: 'paused', tookMs: ended.tookMs, predictedMs });
+        this.#parts.events.woke({ ...this.#who(), tier, tookMs: ended.tookMs, predictedMs });
+    }
+  }
+
+  async #lean(): Promise<void> {
+    this.#leanTrouble = undefined;
+    const ended = await this.#leaning.lean(this.#hostId);
+    switch (ended.kind) {
+      case 'cut': // by something that has been begun, or by the end of the room
+        return;
+      case 'refused':
+        this.#leanTrouble = ended.reason;
+        return this.#happen('lean-failed');
+      case 'done':
+        this.#parts.events.leaned({ ...this.#who(), ...ended.facts });
+        this.#happen('lean-done');
+        return this.#writeHint();
+      case 'failed':
+        if (await this.#vitals.isGone()) return;
+        this.#leanTrouble = ended.reason;
+        this.#parts.events.leanFailed({ ...this.#who(), reason: ended.reason });
+        return this.#happen('lean-failed');
     }
   }
 
@@ -647,23 +743,27 @@ export class Instance {
     }
   }
 
-  #died(reason: string): void {
+  #died(reason: string, ofItself: boolean): void {
     if (this.#state === 'creating' || !isInRam(this.#state) || this.#storing.isUnderWay) return;
     this.#parts.events.died({ ...this.#who(), reason });
     const { images, snapshots } = this.#shelving.shelf;
     // One that dies of being stored does so by our doing. Without an image it goes on from its files; snapshots stay to be gone back to.
-    const fallsBack = images.length > 0 || snapshots.length > 0 || this.state === 'storing';
-    if (fallsBack) this.#fallBack(reason);
-    else this.#die(reason);
-    const written = fallsBack ? this.#shelving.died(reason) : this.#parts.journal.failed(this.#hostId, reason);
+    if (images.length > 0 || snapshots.length > 0 || this.state === 'storing') {
+      return this.#fallBack(reason, ofItself && isAtWork(this.state));
+    }
+    this.#die(reason);
+    const written = this.#parts.journal.failed(this.#hostId, reason);
     written.catch((error: unknown) => this.#parts.events.bug({ where: 'journal of a death', reason: explain(error) }));
   }
 
-  #fallBack(reason: string): void {
+  /** Whoever dies of itself goes on from its files as they were then: an older image would take them back with it, and is kept as a snapshot. */
+  #fallBack(reason: string, ofItself: boolean): void {
     const { images, snapshots } = this.#shelving.shelf;
-    const toFiles = snapshots.length > 0 ? 'goes back to its files; its snapshots are kept' : 'has its files only';
-    this.#reason = `${reason}; its next wake ${images.length > 0 ? 'goes back to its last image' : toFiles}`;
+    const isKept = snapshots.length > 0 || (ofItself && images.length > 0);
+    const toFiles = isKept ? 'goes back to its files; its snapshots are kept' : 'has its files only';
+    this.#reason = `${reason}; its next wake ${images.length > 0 && !ofItself ? 'goes back to its last image' : toFiles}`;
     this.#lost = reason;
+    this.#start(() => this.#shelving.died(reason, ofItself)); // before a wake that waits for it
     this.#happen('died-with-image');
   }
 
@@ -707,20 +807,31 @@ export class Instance {
     }
   }
 
-  /** While it sleeps in RAM: waits for the instant at which it is stored. */
-  #watchStore(): void {
-    const { clock, events } = this.#parts;
-    this.#storeTimer?.abort();
+  /** While it sleeps with its process at hand: waits for the instants at which it is to sleep deeper. */
+  #watchDepth(before: StandbyState, after: StandbyState): void {
+    if (isLeaning(before) && !isLeaning(after)) this.#leaning.giveWay();
+    if (restsInRam(after) && !restsInRam(before)) this.#awaitStore();
+    if (!restsInRam(after)) this.#storeDue.stop();
+    if (after === 'paused' && before !== 'paused') this.#awaitLean();
+    if (after !== 'paused') this.#leanDue.stop();
+  }
+
+  #awaitStore(): void {
     const dueMs = this.#dueMs('stored');
-    if (dueMs === undefined) return;
-    const timer = (this.#storeTimer = new AbortController());
-    clock
-      .after(this.#storing.dueAfterMs(dueMs), timer.signal)
-      .then(
-        () => this.#happen('store-due'),
-        () => {}, // it woke, or ended, before
-      )
-      .catch((error: unknown) => events.bug({ where: 'store watch', reason: explain(error) }));
+    if (dueMs === undefined) this.#storeDue.stop();
+    else this.#storeDue.after(this.#storing.dueAfterMs(dueMs));
+  }
+
+  #awaitLean(): void {
+    const dueMs = this.#dueMs('lean');
+    if (dueMs === undefined) this.#leanDue.stop();
+    else this.#leanDue.after(this.#leaning.dueAfterMs(dueMs));
+  }
+
+  /** Its plan is another. */
+  #awaitAnew(): void {
+    if (restsInRam(this.#state)) this.#awaitStore();
+    if (this.#state === 'paused') this.#awaitLean();
   }
 
   /** How long from now on it sleeps on before it goes there; `undefined`: not by itself. */
@@ -733,8 +844,9 @@ export class Instance {
 
   /** Where it has no wake budget. */
   #fixedMs(tier: SleepTier): number | undefined {
-    const { storeAfterMs } = this.#parts;
-    return tier === 'stored' && storeAfterMs > 0 ? storeAfterMs : undefined;
+    const { leanAfterMs, storeAfterMs } = this.#parts;
+    const afterMs = tier === 'lean' ? leanAfterMs : tier === 'stored' ? storeAfterMs : 0;
+    return afterMs > 0 ? afterMs : undefined;
   }
 
   get #now() {
@@ -743,7 +855,8 @@ export class Instance {
   }
 
   get #measured() {
-    return { wakes: this.past.wakes, stores: this.past.stores, imageBytes: this.imageBytes };
+    const pagesOut = this.#parts.admission.pagesOut(this.#parts.swap);
+    return { wakes: this.past.wakes, stores: this.past.stores, imageBytes: this.imageBytes, pagesOut };
   }
 
   /** What it holds in RAM, which its plan goes by, is asked of the host beside everything else: a wake does not wait for that. */
@@ -753,7 +866,7 @@ export class Instance {
       const memoryMib = (await this.#parts.driver.usage([hostId])).get(hostId)?.memoryMib;
       if (memoryMib === undefined || this.#state !== 'paused') return;
       this.book.weighed(memoryMib * 2 ** 20);
-      this.#watchStore();
+      this.#awaitAnew();
     };
     weigh().catch(() => {}); // a host that cannot say is asked again at the next sleep
   }
@@ -807,4 +920,14 @@ function policyOf({ idle, wakeBudget }: Claim): SleepPolicy {
 
 function isSame(a: SleepPolicy['wakeBudget'], b: SleepPolicy['wakeBudget']): boolean {
   return a?.kind === b?.kind && (a?.kind !== 'p99' || b?.kind !== 'p99' || a.ms === b.ms);
+}
+
+/** Memory of it is being paged out. */
+function isLeaning(state: StandbyState): boolean {
+  return state === 'leaning' || state === 'leaning-fenced';
+}
+
+/** What ran inside has run since anybody put it to sleep. */
+function isAtWork(state: InstanceState): boolean {
+  return state === 'running' || state === 'pausing' || state === 'waking';
 }

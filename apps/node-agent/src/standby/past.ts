@@ -9,15 +9,24 @@ export class Past {
   readonly stores: Times;
   /** Somebody asked for it to be stored, and nobody has used it since. */
   storeAsked: boolean;
+  /** Its memory is in swap. */
+  isLean: boolean;
   /** What ran and listened just before it fell asleep; `undefined` while it runs, and when nobody could say. */
   census: Census | undefined;
   #lost: Loss | undefined;
   #lastWakeLost: Loss | undefined;
 
   constructor(hint: Hint | undefined) {
-    this.wakes = { paused: new Times(hint?.paused), stored: new Times(hint?.stored), files: new Times(hint?.files) };
+    const { paused, lean, stored, files } = hint ?? {};
+    this.wakes = {
+      paused: new Times(paused),
+      lean: new Times(lean),
+      stored: new Times(stored),
+      files: new Times(files),
+    };
     this.stores = new Times(hint?.stores);
     this.storeAsked = hint?.storeAsked ?? false;
+    this.isLean = hint?.isLean ?? false;
     this.census = hint?.census;
     this.#lost = hint?.lost;
   }
@@ -35,25 +44,28 @@ export class Past {
   }
 
   hint(lastUsedAtMs: number): Hint {
-    const { paused, stored, files } = this.wakes;
+    const { paused, lean, stored, files } = this.wakes;
     return {
       lastUsedAtMs,
       paused: [...paused.measuredMs],
+      lean: [...lean.measuredMs],
       stored: [...stored.measuredMs],
       files: [...files.measuredMs],
       stores: [...this.stores.measuredMs],
       storeAsked: this.storeAsked,
+      isLean: this.isLean,
       ...(this.#lost ? { lost: this.#lost } : {}),
       ...(this.census ? { census: this.census } : {}),
     };
   }
 
   report(): Pick<InstanceReport, 'wakes' | 'storeMs' | 'storeAsked' | 'lost'> {
-    const { paused, stored, files } = this.wakes;
+    const { paused, lean, stored, files } = this.wakes;
     const storeMs = this.stores.predictedMs;
     return {
       wakes: {
         ...(paused.record ? { paused: paused.record } : {}),
+        ...(lean.record ? { lean: lean.record } : {}),
         ...(stored.record ? { stored: stored.record } : {}),
         ...(files.record ? { files: files.record } : {}),
       },

@@ -16,6 +16,7 @@ export function refusalOf(claim: Claim, state: StandbyState, reason: string | un
     case 'running':
     case 'pausing':
     case 'paused':
+    case 'lean':
     case 'waking':
     case 'storing':
     case 'stored':

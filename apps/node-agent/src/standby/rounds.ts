@@ -30,7 +30,7 @@ export async function makeRounds(parts: Parts, instances: () => Iterable<Instanc
 }
 
 function isDue(instance: Instance, round: number): boolean {
-  if (instance.state !== 'running' && instance.state !== 'paused') return false;
+  if (instance.state !== 'running' && instance.state !== 'paused' && instance.state !== 'lean') return false;
   if (instance.isSuspect) return true;
   return (instance.state === 'running' && instance.openStays > 0) || round % QUIET_ROUNDS === QUIET_ROUNDS - 1;
 }

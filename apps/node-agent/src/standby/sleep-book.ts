@@ -40,6 +40,8 @@ export interface Measured {
   readonly stores: Times;
   /** What its images take on the disk together. */
   readonly imageBytes: number;
+  /** Its host has swap that it may be paged out to. */
+  readonly pagesOut: boolean;
 }
 
 export class SleepBook {
@@ -123,9 +125,10 @@ export class SleepBook {
     return planSleep(this.#outlook(measured), budget, allowance(this.#spent));
   }
 
-  #outlook({ wakes, stores, imageBytes }: Measured): Outlook<SleepTier> {
-    const wakesMs = { paused: wakes.paused.measuredMs, stored: wakes.stored.measuredMs };
-    const depths = sandboxDepths({ ramBytes: this.#ramBytes, imageBytes, wakesMs, storesMs: stores.measuredMs });
+  #outlook({ wakes: { paused, lean, stored }, stores, imageBytes, pagesOut }: Measured): Outlook<SleepTier> {
+    const wakesMs = { paused: paused.measuredMs, lean: lean.measuredMs, stored: stored.measuredMs };
+    const sleeper = { ramBytes: this.#ramBytes, imageBytes, pagesOut, wakesMs, storesMs: stores.measuredMs };
+    const depths = sandboxDepths(sleeper);
     return { depths, sleeps: this.#sleeps, prices: this.#prices };
   }
 

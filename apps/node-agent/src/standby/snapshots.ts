@@ -3,7 +3,7 @@
  * saved at a time; any number are being sealed and read back while the instance goes on.
  */
 import { explain, Failure } from '@torpor/kernel';
-import type { StandbyState } from '@torpor/policy';
+import { restsInRam, type StandbyState } from '@torpor/policy';
 import { outlived } from '../images/retention.ts';
 import type { Shelving } from '../images/shelving.ts';
 import { assertRoom, snapshotOnHost, type Snapshotting } from '../images/snapshot.ts';
@@ -238,10 +238,10 @@ export class Snapshots {
   }
 
   /** Does it as soon as the instance runs, sleeps in RAM, or is stored. `undefined`: it was not so any more, look again. */
-  async #whenItRests<T>(work: (state: 'running' | 'paused' | 'stored') => Promise<T | undefined>): Promise<T> {
+  async #whenItRests<T>(work: (state: StandbyState) => Promise<T | undefined>): Promise<T> {
     for (let look = 0; look < LOOKS_MAX; look++) {
       const state = this.#host.state();
-      if (state === 'running' || state === 'paused' || state === 'stored') {
+      if (state === 'running' || restsInRam(state) || state === 'stored') {
         const done = await work(state);
         if (done !== undefined) return done;
       } else if (!isOnItsWay(state)) {
@@ -259,7 +259,7 @@ export class Snapshots {
   async #hasRoom(): Promise<boolean> {
     await assertRoom(this.#parts, this.#host.sleeper());
     const state = this.#host.state();
-    return state === 'running' || state === 'paused';
+    return state === 'running' || restsInRam(state);
   }
 
   /** What it is asleep as is an image already. */

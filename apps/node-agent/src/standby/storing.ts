@@ -25,6 +25,7 @@ export class Storing {
   #isUnderWay = false;
   /** Stores, and then releases, that failed in a row. */
   #troubles = 0;
+  #reluctantUntilMs = 0;
 
   constructor(parts: Parts, vitals: Vitals) {
     this.#parts = parts;
@@ -47,6 +48,7 @@ export class Storing {
     } catch (error) {
       if (error instanceof GaveWay) return { kind: 'cut', tookMs: took() };
       this.#troubles++;
+      this.#reluctantUntilMs = clock.monotonicMs() + this.dueAfterMs(RETRY_MS);
       const isGone = await this.#vitals.isGone();
       const reason = isGone ? explain(error) : await this.#asleepAfter(error, sleeper);
       return { kind: 'failed', tookMs: took(), reason };
@@ -112,9 +114,9 @@ export class Storing {
     }
   }
 
-  /** The last ones failed, and their time has not come. */
-  get isTroubled(): boolean {
-    return this.#troubles > 0;
+  /** The last store came to nothing: another so soon would too. */
+  get isReluctant(): boolean {
+    return this.#parts.clock.monotonicMs() < this.#reluctantUntilMs;
   }
 
   /** How long to sleep in RAM before it is tried: `afterMs`, and longer when it failed. */

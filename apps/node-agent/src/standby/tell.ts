@@ -24,6 +24,8 @@ function whatHappened(before: InstanceState, { state: after, past }: Instance): 
       return past.lastWakeLost ? 'woke without all that it was' : 'woke';
     case 'paused':
       return before === 'storing' ? 'could not be stored' : 'fell asleep';
+    case 'lean':
+      return 'was paged out';
     case 'deleted':
       return 'deleted';
     case 'failed':

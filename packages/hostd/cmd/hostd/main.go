@@ -23,6 +23,7 @@ import (
 	"torpor.dev/hostd/internal/names"
 	"torpor.dev/hostd/internal/sandbox"
 	"torpor.dev/hostd/internal/scribe"
+	"torpor.dev/hostd/internal/swap"
 	"torpor.dev/hostd/internal/wire"
 )
 
@@ -46,6 +47,13 @@ func run() error {
 	}
 	if len(os.Args) == 3 && os.Args[1] == "scribe" { // The same.
 		return scribe.Run(os.Args[2])
+	}
+	if len(os.Args) == 2 && os.Args[1] == "swaps" { // For whoever examines a host on which no hostd runs.
+		areas, err := swap.Shared.Areas()
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(os.Stdout).Encode(areas)
 	}
 	given, err := parseFlags()
 	if err != nil {

@@ -110,25 +110,29 @@ func TestAV1CpusetInheritsWhatItWouldElseLack(t *testing.T) {
 func TestUsageIsReadFromEachLayout(t *testing.T) {
 	v1Has := v1Files("memory", "cpu", "cpuacct", "pids", "freezer")
 	for name, text := range map[string]string{
-		"memory/p/g/memory.usage_in_bytes": "20971520\n", "memory/p/g/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
+		"memory/p/g/memory.usage_in_bytes": "20971520\n", "memory/p/g/memory.stat": "rss 4096\nshmem 5242880\nswap 3145728\nswapcached 1048576\n", "memory/p/g/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
 		"cpuacct/p/g/cpuacct.usage": "123456789\n", "pids/p/g/pids.current": "7\n", "pids/p/g/pids.events": "max 3\n",
 	} {
 		v1Has[name] = text
 	}
 	v2Has := map[string]string{
-		"cgroup.controllers": "cpu memory pids", "p/g/memory.current": "20971520\n", "p/g/memory.events": "low 0\noom 5\noom_kill 2\noom_group_kill 1\n",
+		"cgroup.controllers": "cpu memory pids", "p/g/memory.current": "20971520\n", "p/g/memory.swap.current": "3145728\n",
+		"p/g/memory.stat": "anon 4096\nshmem 5242880\nswapcached 1048576\n", "p/g/memory.events": "low 0\noom 5\noom_kill 2\noom_group_kill 1\n",
 		"p/g/cpu.stat": "usage_usec 123456\nuser_usec 1\n", "p/g/pids.current": "7\n", "p/g/pids.events": "max 3\n",
 	}
 	for _, c := range []struct {
 		files map[string]string
 		want  Usage
-	}{{v1Has, Usage{20, 123456789, 7}}, {v2Has, Usage{20, 123456000, 7}}} {
+	}{{v1Has, Usage{20, 3, 123456789, 7}}, {v2Has, Usage{20, 3, 123456000, 7}}} {
 		h, err := Detect(root(t, c.files))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got, err := h.Group("p", "g").Usage(); err != nil || got != c.want {
 			t.Errorf("%s: got %+v, %v, want %+v", h.Version(), got, err, c.want)
+		}
+		if got, err := h.Group("p", "g").Where(); err != nil || got != (Where{Resident: 20 << 20, SwapCached: 1 << 20, Shmem: 5 << 20, Swapped: 3 << 20}) {
+			t.Errorf("%s: its memory is at %+v, %v", h.Version(), got, err)
 		}
 		if got, err := h.Group("p", "absent").Usage(); err != nil || got != (Usage{}) {
 			t.Errorf("%s: a group that is not there has used %+v, %v", h.Version(), got, err)

@@ -12,6 +12,7 @@ import (
 // Usage is what a group has used so far and uses now.
 type Usage struct {
 	MemoryMib  int64
+	SwapMib    int64
 	CPUUsageNs int64
 	Pids       int64
 }
@@ -34,7 +35,11 @@ func (g Group) Usage() (Usage, error) {
 	if err != nil {
 		return Usage{}, err
 	}
-	return Usage{MemoryMib: memory >> 20, CPUUsageNs: cpu, Pids: pids}, nil
+	swapped, err := g.swapped()
+	if err != nil {
+		return Usage{}, err
+	}
+	return Usage{MemoryMib: memory >> 20, SwapMib: swapped >> 20, CPUUsageNs: cpu, Pids: pids}, nil
 }
 
 // Strikes are how often the kernel struck a group for want of something: since it was made, and deadly or not.

@@ -13,8 +13,8 @@ import (
 
 const loopMajor = 7
 
-// attachLoop binds file to a free loop device and gives the device, still open: it detaches by itself at the last close or unmount.
-func attachLoop(path string) (*os.File, error) {
+// AttachLoop binds file to a free loop device and gives the device, still open: it detaches by itself at the last close or unmount.
+func AttachLoop(path string) (*os.File, error) {
 	backing, err := os.OpenFile(path, os.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("opening the pool file: %w", err)

@@ -137,7 +137,7 @@ func deviceFor(file string) (*os.File, error) {
 			return device, nil
 		}
 	}
-	return attachLoop(file)
+	return AttachLoop(file)
 }
 
 // allocate makes the file with all its blocks. An existing file is kept and, when it is shorter, left as it is: growing is not done behind a mounted pool's back.

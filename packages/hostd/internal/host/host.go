@@ -71,6 +71,7 @@ func Open(options Options) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
+	sandboxes.Reach = options.Points.Reach
 	sandboxes.AdoptOrphans(options.Log)
 	h := &Host{
 		Options: options, started: time.Now(), groups: groups, locks: lock.New(options.Paths),

@@ -94,7 +94,8 @@ func (h *Host) saveImage(ctx context.Context, args saveArgs) (any, error) {
 		if err != nil {
 			return err
 		}
-		files, err := pool.ImageFiles(name, usage.MemoryMib+usage.MemoryMib/5, scribe.Files)
+		memoryMib := usage.MemoryMib + usage.SwapMib
+		files, err := pool.ImageFiles(name, memoryMib+memoryMib/5, scribe.Files)
 		if err != nil {
 			return err
 		}

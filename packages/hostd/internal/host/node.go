@@ -10,6 +10,7 @@ import (
 	"torpor.dev/hostd/internal/disk"
 	"torpor.dev/hostd/internal/names"
 	"torpor.dev/hostd/internal/network"
+	"torpor.dev/hostd/internal/swap"
 	"torpor.dev/hostd/internal/wire"
 )
 
@@ -23,6 +24,7 @@ type nodeArgs struct {
 		ListenPort int `json:"listenPort"`
 	} `json:"dns"`
 	Egress egressArgs `json:"egress"`
+	Swap   swap.Ask   `json:"swap"`
 	Limits struct {
 		BandwidthMbit int `json:"bandwidthMbit"`
 		Connections   int `json:"connections"`
@@ -65,6 +67,9 @@ func (h *Host) prepare(ctx context.Context, args nodeArgs) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := args.Swap.Refuse(); err != nil {
+		return nil, err
+	}
 	held, err := h.locks.Take(ctx, "node")
 	if err != nil {
 		return nil, err
@@ -78,6 +83,7 @@ func (h *Host) prepare(ctx context.Context, args nodeArgs) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	swapTrouble := h.joinSwap(ctx, args.Swap)
 	if err := h.remember(&args); err != nil {
 		return nil, err
 	}
@@ -91,7 +97,9 @@ func (h *Host) prepare(ctx context.Context, args nodeArgs) (any, error) {
 	if created == nil {
 		created = []string{}
 	}
-	return map[string]any{"pool": map[string]int64{"totalMib": space.TotalMib, "freeMib": space.FreeMib}, "created": created}, nil
+	return map[string]any{
+		"pool": map[string]int64{"totalMib": space.TotalMib, "freeMib": space.FreeMib}, "created": created, "swapTrouble": swapTrouble,
+	}, nil
 }
 
 func (h *Host) remember(node *nodeArgs) error {
@@ -122,12 +130,33 @@ func (h *Host) usage(context.Context, struct{}) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the host's memory: %w", err)
 	}
+	areas, err := swap.Shared.Areas()
+	if err != nil {
+		return nil, err
+	}
 	mib := func(key string) int64 { return meminfoMib(string(memory), key) }
 	return map[string]any{
 		"pool":   map[string]int64{"totalMib": space.TotalMib, "usedMib": space.UsedMib, "freeMib": space.FreeMib, "reserveMib": space.ReserveMib, "imagesMib": images},
-		"memory": map[string]int64{"totalMib": mib("MemTotal"), "availableMib": mib("MemAvailable")},
-		"swap":   map[string]int64{"totalMib": mib("SwapTotal"), "freeMib": mib("SwapFree")},
+		"memory": map[string]any{"totalMib": mib("MemTotal"), "availableMib": mib("MemAvailable"), "pressure": pressure()},
+		"swap":   map[string]any{"totalMib": mib("SwapTotal"), "freeMib": mib("SwapFree"), "areas": areas},
 	}, nil
+}
+
+// pressure is the share of the last ten seconds in which some process waited for memory; 0 where the kernel does not tell.
+func pressure() float64 {
+	text, err := os.ReadFile("/proc/pressure/memory")
+	if err != nil {
+		return 0
+	}
+	return pressureIn(string(text))
+}
+
+func pressureIn(text string) float64 {
+	var percent float64
+	if _, err := fmt.Sscanf(text, "some avg10=%f", &percent); err != nil {
+		return 0
+	}
+	return percent / 100
 }
 
 func meminfoMib(text, key string) int64 {

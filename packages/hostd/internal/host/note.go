@@ -15,7 +15,7 @@ import (
 // quiet verbs are asked in a loop, or hold up a request that wakes an instance: when they succeed in time, nobody is told.
 var quiet = map[string]bool{
 	"hello": true, "node.usage": true, "inventory": true, "disk.usage": true, "disk.stats": true, "volume.usage": true,
-	"sandbox.state": true, "sandbox.stats": true, "sandbox.pause": true, "sandbox.resume": true,
+	"sandbox.state": true, "sandbox.stats": true, "sandbox.pause": true, "sandbox.resume": true, "sandbox.lean": true,
 }
 
 // slow is from when on a quiet verb is told of all the same.

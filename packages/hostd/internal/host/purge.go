@@ -12,6 +12,7 @@ import (
 	"torpor.dev/hostd/internal/names"
 	"torpor.dev/hostd/internal/network"
 	"torpor.dev/hostd/internal/sandbox"
+	"torpor.dev/hostd/internal/swap"
 )
 
 // Purged counts what a purge found.
@@ -96,6 +97,9 @@ func purge(ctx context.Context, scope names.Scope, paths names.Paths, groups cgr
 	}
 	purged.Disks = len(disks)
 	if err := disk.Remove(paths); err != nil {
+		return purged, err
+	}
+	if err := swap.Shared.Leave(ctx, scope); err != nil {
 		return purged, err
 	}
 	if err := os.Remove(paths.NodeFile()); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -60,6 +60,7 @@ func (h *Host) deleteSandbox(ctx context.Context, id names.ID, _ *lock.Held) (an
 
 type stats struct {
 	MemoryMib  int64 `json:"memoryMib"`
+	SwapMib    int64 `json:"swapMib"`
 	CPUUsageNs int64 `json:"cpuUsageNs"`
 	Pids       int64 `json:"pids"`
 	RxBytes    int64 `json:"rxBytes"`
@@ -87,7 +88,7 @@ func (h *Host) sandboxStats(_ context.Context, args idsArgs) (any, error) {
 			return nil, err
 		}
 		traffic := net.TrafficOf(slot)
-		out[id] = stats{usage.MemoryMib, usage.CPUUsageNs, usage.Pids, traffic.RxBytes, traffic.TxBytes}
+		out[id] = stats{usage.MemoryMib, usage.SwapMib, usage.CPUUsageNs, usage.Pids, traffic.RxBytes, traffic.TxBytes}
 	}
 	return out, nil
 }

@@ -33,6 +33,7 @@ func init() {
 		"sandbox.start":  onInstance((*Host).startSandbox),
 		"sandbox.pause":  onInstance((*Host).pauseSandbox),
 		"sandbox.resume": onInstance((*Host).resumeSandbox),
+		"sandbox.lean":   taking((*Host).leanSandbox),
 		"sandbox.state":  onInstance((*Host).sandboxState),
 		"sandbox.kill":   onInstance((*Host).killSandbox),
 		"sandbox.delete": onInstance((*Host).deleteSandbox),

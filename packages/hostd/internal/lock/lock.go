@@ -27,7 +27,7 @@ type Locks struct {
 // turn is a mutex that can be waited for with a deadline; it is forgotten when nobody waits.
 type turn struct {
 	taken   chan struct{}
-	waiting int
+	waiting int // Whoever has it counts too.
 }
 
 // New keeps its files below paths.Locks().
@@ -38,7 +38,11 @@ type Held struct {
 	File    *os.File
 	release func()
 	path    string
+	wanted  func() bool
 }
+
+// IsWanted says that somebody in this process waits for the lock.
+func (h *Held) IsWanted() bool { return h.wanted() }
 
 // Take waits until name is free, or until ctx ends: then the error is busy.
 func (l *Locks) Take(ctx context.Context, name string) (*Held, error) {
@@ -55,7 +59,12 @@ func (l *Locks) Take(ctx context.Context, name string) (*Held, error) {
 		release()
 		return nil, err
 	}
-	return &Held{File: file, release: release, path: l.paths.Lock(name)}, nil
+	wanted := func() bool {
+		l.mutex.Lock()
+		defer l.mutex.Unlock()
+		return turn.waiting > 1
+	}
+	return &Held{File: file, release: release, path: l.paths.Lock(name), wanted: wanted}, nil
 }
 
 func (l *Locks) join(name string) *turn {

@@ -3,6 +3,7 @@ package lock
 import (
 	"context"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -33,8 +34,22 @@ func TestOnlyOneHoldsALockAndOthersAreToldItIsBusy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if held.IsWanted() {
+		t.Error("somebody waits although nobody asked")
+	}
+	wanted := make(chan bool, 1)
+	go func() {
+		for !held.IsWanted() {
+			runtime.Gosched()
+		}
+		wanted <- true
+	}()
 	if _, err := l.Take(shortly(t), "inst0001"); err == nil || !strings.Contains(err.Error(), "busy") {
 		t.Errorf("a second taker was told %v", err)
+	}
+	<-wanted
+	if held.IsWanted() {
+		t.Error("who has given up still waits")
 	}
 	other, err := l.Take(shortly(t), "inst0002")
 	if err != nil {

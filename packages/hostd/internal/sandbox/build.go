@@ -56,7 +56,7 @@ func beside(ours, directory string) (string, error) {
 	for _, part := range []string{filepath.Dir(path), path} {
 		info, err := os.Lstat(part)
 		if err != nil {
-			return "", wire.Errorf(wire.NotFound, "this host no longer has the build %s, without which what was made by it cannot be restored: %w; put it back", directory, err)
+			return "", wire.Errorf(wire.NotFound, "this host no longer has the build %s, without which what was made by it cannot be restored: %w; put it back, or go on with its files alone", directory, err)
 		}
 		stat, known := info.Sys().(*syscall.Stat_t)
 		if !known || stat.Uid != 0 || info.Mode().Perm()&0o022 != 0 || info.Mode()&os.ModeSymlink != 0 {

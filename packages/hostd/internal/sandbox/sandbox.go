@@ -34,6 +34,8 @@ type Sandboxes struct {
 	// starts that are under way; the channel closes with the start.
 	starts map[names.ID]chan struct{}
 	births births
+	// Reach lets a test end the process at a moment in the middle of a verb.
+	Reach func(at, moment string) error
 }
 
 // New makes this process able to steer sandboxes, and starts spawners. Lower directories of sandboxes must lie in layers.

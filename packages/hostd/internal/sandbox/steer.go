@@ -104,6 +104,10 @@ func (s *Sandboxes) handle(id names.ID) (*handle, error) {
 	if _, alive := s.processOf(loaded, id); !alive {
 		return nil, wire.Errorf(wire.HostError, "sandbox %s has stopped: %s; delete it", id, s.deathOf(id, loaded))
 	}
+	// A hostd that died while it paged the sandbox out has left its limits as no running sandbox may have them.
+	if err := s.putBoundsBack(id); err != nil {
+		return nil, err
+	}
 	freezer, err := s.group(id).OpenFreezer()
 	if err != nil {
 		return nil, err

@@ -6,7 +6,8 @@
  * An *operation* is what an effect starts on the host (`pause`, `store`, `destroy`, …); its end comes back as a happening, possibly after the state has
  * moved on.
  *
- * Asleep has two depths here. *Paused*: everything is in RAM. *Stored*: nothing of it runs; its memory is an image on disk, or, when the host lost
+ * Asleep has three depths here. *Paused*: everything is in RAM. *Lean*: its memory is in the host's swap, the kernel around it in RAM; to a wake, and to
+ * whatever may end it, that is the same as paused. *Stored*: nothing of it runs; its memory is an image on disk, or, when the host lost
  * what ran, there are its files only, and the restore says so. RAM is let go in one place alone: `storing` × `store-done`, when the image has been sealed
  * and read back and nobody waits; and in a rewind, which does the same at a person's word while others wait.
  */
@@ -19,6 +20,9 @@ export const STANDBY_STATES = [
   /** Asked for while it fell asleep: a pause cannot be cut short, so it wakes right after. */
   'pausing-then-wake',
   'paused',
+  /** Asleep, its memory on its way to swap: that can be cut short at any time, so whoever needs it waits for nothing. */
+  'leaning',
+  'lean',
   'waking',
   /** Asleep in RAM, an image of it being written. */
   'storing',
@@ -35,7 +39,8 @@ export const STANDBY_STATES = [
   'fenced',
   /** Fenced while asleep: a renewed lease leaves it asleep. */
   'fenced-asleep',
-  /** Fenced while one of these was under way, which cannot be undone: nothing runs during the first two, and what the third wakes is frozen at once. */
+  /** Fenced while one of these was under way, which goes on: nothing runs during the first three, and what the last wakes is frozen at once. */
+  'leaning-fenced',
   'storing-fenced',
   'releasing-fenced',
   'restoring-fenced',
@@ -66,6 +71,11 @@ export const HAPPENINGS = [
   'pause-failed',
   'wake-done',
   'wake-failed',
+  /** It has slept for a while, the host wants the RAM, or a person asked. */
+  'lean-due',
+  'lean-done',
+  /** There is no swap, or no more room in it: what is still in RAM stays there. */
+  'lean-failed',
   /** It has slept in RAM for long enough, the host wants the RAM, or a person asked. */
   'store-due',
   /** The image is sealed, and was read back and compared. */
@@ -99,6 +109,8 @@ export type Happening = (typeof HAPPENINGS)[number];
 export const EFFECTS = [
   'pause',
   'wake',
+  /** Gives way to whatever comes behind it. */
+  'lean',
   'store',
   'release',
   'restore',
@@ -125,8 +137,12 @@ export interface Move {
 type Cell = readonly [StandbyState, ...Effect[]] | 'stay';
 type Row = Readonly<Partial<Record<Happening, Cell>>>;
 
+/** The end of a page-out that whatever came behind it has cut short. */
+const LEANED = { 'lean-done': 'stay', 'lean-failed': 'stay' } as const;
+
 /** An operation's end that arrives after the state has moved on; the next operation in line sets it right. */
 const LATE = {
+  ...LEANED,
   'pause-done': 'stay',
   'pause-failed': 'stay',
   'wake-done': 'stay',
@@ -142,7 +158,7 @@ const LATE = {
 } as const;
 
 /** What means nothing to an instance that is busy with something else, or already there. */
-const IDLY = { 'idle-passed': 'stay', 'pause-asked': 'stay', 'store-due': 'stay' } as const;
+const IDLY = { 'idle-passed': 'stay', 'pause-asked': 'stay', 'lean-due': 'stay', 'store-due': 'stay' } as const;
 
 /** Ends that a state may meet whatever it does. */
 const DIES: Row = {
@@ -174,7 +190,8 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     'request-arrived': ['running', 'let-in'],
     'idle-passed': ['pausing', 'pause'],
     'pause-asked': ['pausing', 'pause'],
-    'store-due': 'stay', // Whoever wants it stored puts it to sleep first.
+    'lean-due': 'stay', // Whoever wants it lean or stored puts it to sleep first.
+    'store-due': 'stay',
     'snapshot-asked': ['pausing-then-wake', 'snapshot'],
     'rewind-asked': ['releasing-then-wake', 'rewind'],
     'lease-lost': ['fencing', 'end-streams', 'pause'],
@@ -183,6 +200,7 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     ...DELETED,
   },
   pausing: {
+    ...LEANED,
     'request-arrived': ['pausing-then-wake'],
     ...IDLY,
     'pause-done': ['paused'],
@@ -195,6 +213,7 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     ...DELETED,
   },
   'pausing-then-wake': {
+    ...LEANED,
     'request-arrived': 'stay',
     ...IDLY,
     'pause-asked': ['pausing', 'turn-away'],
@@ -211,6 +230,7 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     'request-arrived': ['waking', 'wake'],
     'idle-passed': 'stay',
     'pause-asked': 'stay',
+    'lean-due': ['leaning', 'lean'],
     'store-due': ['storing', 'store'],
     'snapshot-asked': ['pausing', 'snapshot'],
     'rewind-asked': ['releasing-then-wake', 'rewind'],
@@ -219,7 +239,34 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     ...DIES,
     ...DELETED,
   },
+  leaning: {
+    ...IDLY,
+    'request-arrived': ['waking', 'wake'],
+    'lean-done': ['lean'],
+    'lean-failed': ['paused'],
+    'store-due': ['storing', 'store'],
+    'snapshot-asked': ['pausing', 'snapshot'],
+    'rewind-asked': ['releasing-then-wake', 'rewind'],
+    'lease-lost': ['leaning-fenced', 'end-streams'],
+    'lease-renewed': 'stay',
+    ...DIES,
+    ...DELETED,
+  },
+  lean: {
+    'request-arrived': ['waking', 'wake'],
+    'idle-passed': 'stay',
+    'pause-asked': 'stay',
+    'lean-due': 'stay',
+    'store-due': ['storing', 'store'], // A save reads all of it back: one that fails leaves it paused.
+    'snapshot-asked': ['pausing', 'snapshot'],
+    'rewind-asked': ['releasing-then-wake', 'rewind'],
+    'lease-lost': ['fenced-asleep', 'end-streams'],
+    'lease-renewed': 'stay',
+    ...DIES,
+    ...DELETED,
+  },
   waking: {
+    ...LEANED,
     'request-arrived': 'stay',
     ...IDLY, // Somebody waits for this wake; a person may ask again.
     'wake-done': ['running', 'let-in'],
@@ -232,6 +279,7 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     ...DELETED,
   },
   storing: {
+    ...LEANED,
     ...IDLY,
     'request-arrived': ['storing-then-wake'],
     'store-done': ['releasing', 'release'],
@@ -242,6 +290,7 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     ...DELETED,
   },
   'storing-then-wake': {
+    ...LEANED,
     ...IDLY,
     'request-arrived': 'stay',
     'pause-asked': ['storing', 'turn-away'],
@@ -254,6 +303,7 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     ...DELETED,
   },
   releasing: {
+    ...LEANED,
     ...IDLY,
     'request-arrived': ['releasing-then-wake'],
     'release-done': ['stored'],
@@ -265,6 +315,7 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     ...DELETED,
   },
   'releasing-then-wake': {
+    ...LEANED,
     ...IDLY,
     'request-arrived': 'stay',
     'pause-asked': ['releasing', 'turn-away'],
@@ -297,6 +348,7 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     ...DELETED,
   },
   fencing: {
+    ...LEANED,
     'request-arrived': ['fencing', 'turn-away'],
     ...IDLY,
     'pause-done': ['fenced'],
@@ -309,6 +361,7 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     ...DELETED,
   },
   fenced: {
+    ...LEANED,
     'request-arrived': ['fenced', 'turn-away'],
     ...IDLY,
     'pause-asked': ['fenced-asleep'],
@@ -325,7 +378,18 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     ...DIES_FENCED,
     ...DELETED,
   },
+  'leaning-fenced': {
+    ...IDLY,
+    'request-arrived': ['leaning-fenced', 'turn-away'],
+    'lean-done': ['fenced-asleep'],
+    'lean-failed': ['fenced-asleep'],
+    'lease-lost': 'stay',
+    'lease-renewed': ['leaning'],
+    ...DIES_FENCED,
+    ...DELETED,
+  },
   'storing-fenced': {
+    ...LEANED,
     ...IDLY,
     'request-arrived': ['storing-fenced', 'turn-away'],
     'store-done': ['fenced-asleep'],
@@ -336,6 +400,7 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     ...DELETED,
   },
   'releasing-fenced': {
+    ...LEANED,
     ...IDLY,
     'request-arrived': ['releasing-fenced', 'turn-away'],
     'release-done': ['fenced-stored'],
@@ -416,6 +481,8 @@ export function reported(state: StandbyState): InstanceState {
     case 'pausing-then-wake':
     case 'fencing':
       return 'pausing';
+    case 'leaning':
+    case 'leaning-fenced':
     case 'fenced':
     case 'fenced-asleep':
       return 'paused';
@@ -433,6 +500,7 @@ export function reported(state: StandbyState): InstanceState {
     case 'running':
     case 'pausing':
     case 'paused':
+    case 'lean':
     case 'waking':
     case 'storing':
     case 'stored':
@@ -444,13 +512,16 @@ export function reported(state: StandbyState): InstanceState {
   }
 }
 
-/** Whether all of it is in RAM, and so would be lost with its process. */
+/** Whether all of it is in RAM or swap, and so would be lost with its process. */
 export function isInRam(state: StandbyState): boolean {
   switch (state) {
     case 'running':
     case 'pausing':
     case 'pausing-then-wake':
     case 'paused':
+    case 'leaning':
+    case 'leaning-fenced':
+    case 'lean':
     case 'waking':
     case 'storing':
     case 'storing-then-wake':
@@ -462,6 +533,11 @@ export function isInRam(state: StandbyState): boolean {
     default:
       return false;
   }
+}
+
+/** Asleep with its process at hand: to be woken, stored or gone back from at once. */
+export function restsInRam(state: StandbyState): state is 'paused' | 'leaning' | 'lean' {
+  return state === 'paused' || state === 'leaning' || state === 'lean';
 }
 
 /** What does not fit into the words of the contracts: somebody waits for an operation that cannot be cut short. */

@@ -17,6 +17,7 @@ export type FakeVerb =
   | 'guest.health'
   | 'sandbox.pause'
   | 'sandbox.resume'
+  | 'sandbox.lean'
   | 'sandbox.state'
   | 'sandbox.stats'
   | 'sandbox.delete'
@@ -42,9 +43,14 @@ export interface FakeHostOptions {
   /** What an instance takes of it that runs nothing. Default 30. */
   readonly instanceMib?: number;
   readonly diskMib?: number;
+  /** 0: none. */
+  readonly swapMib?: number;
   /** Further programs of every instance. */
   readonly programs?: Readonly<Record<string, FakeProgram>>;
 }
+
+/** What of an instance is never paged out. */
+const KERNEL_MIB = 12;
 
 interface FakeDisk {
   readonly mib: number;
@@ -61,6 +67,8 @@ interface FakeSandbox {
   /** Its guest answers nothing, and all the rest of it goes on. */
   isSilent: boolean;
   started: boolean;
+  /** Of its memory. */
+  swappedMib: number;
   cpuUsageNs: number;
   oomKills: number;
   txBytes: number;
@@ -88,6 +96,10 @@ export class FakeHost {
   #pids = 1000;
   /** What its isolation, guest and templates are called; an upgrade changes it. */
   build = 'fake-1';
+  /** By others than instances. */
+  memoryTakenMib = 0;
+  /** Share of the last ten seconds in which somebody waited for memory. */
+  memoryPressure = 0;
 
   constructor(options: FakeHostOptions = {}) {
     this.#options = options;
@@ -160,6 +172,7 @@ export class FakeHost {
       machine,
       isSilent: this.#isSilent,
       started: false,
+      swappedMib: 0,
       cpuUsageNs: 0,
       oomKills: 0,
       txBytes: 0,
@@ -246,15 +259,37 @@ export class FakeHost {
     const sandbox = this.sandboxes.get(instanceId);
     const diskMib = this.disks.get(instanceId)?.usedMib;
     if (diskMib === undefined) return undefined;
-    if (!sandbox) return { memoryMib: 0, cpuUsageNs: 0, txBytes: 0, rxBytes: 0, diskMib };
-    const { cpuUsageNs, txBytes, rxBytes } = sandbox;
-    return { memoryMib: this.#memoryMib(sandbox), cpuUsageNs, txBytes, rxBytes, diskMib };
+    if (!sandbox) return { memoryMib: 0, swapMib: 0, cpuUsageNs: 0, txBytes: 0, rxBytes: 0, diskMib };
+    const { cpuUsageNs, txBytes, rxBytes, swappedMib } = sandbox;
+    return { memoryMib: this.#memoryMib(sandbox), swapMib: swappedMib, cpuUsageNs, txBytes, rxBytes, diskMib };
+  }
+
+  get swap(): { sizeMib: number; usedMib: number } {
+    const usedMib = [...this.sandboxes.values()].reduce((sum, { swappedMib }) => sum + swappedMib, 0);
+    return { sizeMib: this.#options.swapMib ?? 8_192, usedMib };
+  }
+
+  /** Pages out what there is room for of a paused one, but for the kernel around it. */
+  pageOut(instanceId: InstanceId): void {
+    const sandbox = this.sandbox(instanceId);
+    const { sizeMib, usedMib } = this.swap;
+    if (sizeMib === 0) throw new Failure('unprocessable', 'this host has no swap');
+    if (!sandbox.gate.isShut) throw new Failure('bad_request', `instance ${instanceId} is not paused`);
+    const wantedMib = this.#memoryMib(sandbox) - KERNEL_MIB;
+    const takenMib = Math.min(wantedMib, sizeMib - usedMib);
+    sandbox.swappedMib += takenMib;
+    if (takenMib < wantedMib) throw new Failure('no_capacity', "the host's swap is full");
+  }
+
+  /** What runs needs its memory back. */
+  pageIn(instanceId: InstanceId): void {
+    this.sandbox(instanceId).swappedMib = 0;
   }
 
   get memory(): { totalMib: number; freeMib: number } {
     const totalMib = this.#options.memoryMib ?? 16_384;
     const used = [...this.sandboxes.values()].reduce((sum, sandbox) => sum + this.#memoryMib(sandbox), 0);
-    return { totalMib, freeMib: totalMib - used };
+    return { totalMib, freeMib: totalMib - used - this.memoryTakenMib };
   }
 
   get diskMib(): number {
@@ -266,7 +301,7 @@ export class FakeHost {
   }
 
   #memoryMib(sandbox: FakeSandbox): number {
-    return (this.#options.instanceMib ?? 30) + sandbox.machine.running.length;
+    return (this.#options.instanceMib ?? 30) + sandbox.machine.running.length - sandbox.swappedMib;
   }
 
   #fail(verb: FakeVerb, when: 'before' | 'after'): void {

@@ -1,4 +1,5 @@
 import { Receipt } from '@torpor/contracts';
+import { Failure } from '@torpor/kernel';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { rehearse, stage, startAsk, StillClock, type Rehearsal, type Stage } from '../rehearsal.ts';
 import type { Instance } from '../standby/instance.ts';
@@ -46,6 +47,46 @@ function wake(): void {
 
 const images = () => [...set.host.images.keys()].filter((name) => !name.includes('-disk-'));
 const restores = () => set.host.calls.filter(({ verb }) => verb === 'sandbox.restore').length;
+
+describe('an image that wants what the host has no longer', () => {
+  const missing = new Failure('not_found', 'this host no longer has the build runsc-0', {
+    details: { verb: 'sandbox.create' },
+  });
+
+  it('makes the wake fail, saying so, and stays; its files alone can be had by asking for that', async () => {
+    const [image = ''] = images();
+    for (let n = 0; n < 2; n++) set.host.failNext('sandbox.create', 'before', missing);
+    wake();
+    await clock.go(1_000);
+    expect([instance.state, instance.report().lost, images()]).toEqual(['stored', undefined, [image]]);
+    expect(instance.reason).toMatch(/no longer has the build runsc-0/);
+
+    await instance.giveUpMemory();
+    expect(instance.report()).toMatchObject({ state: 'stored', tier: 'files' });
+    expect([await exec('cat /root/file'), restores(), images()]).toEqual(['first\n', 0, [image]]);
+    expect(instance.report().lost).toMatchObject({ to: 'files', reason: expect.stringMatching(/somebody asked/) });
+  });
+
+  it('gives up, of what fell back to it, no file that is newer', async () => {
+    wake();
+    await clock.go(1_000);
+    await exec('echo second > /root/file');
+    for (const hostId of set.host.sandboxes.keys()) set.host.kill(hostId);
+    await instance.check();
+    for (let n = 0; n < 2; n++) set.host.failNext('sandbox.create', 'before', missing);
+    wake();
+    await clock.go(1_000);
+    expect(instance.state).toBe('stored');
+    await instance.giveUpMemory();
+    expect(await exec('cat /root/file')).toBe('second\n');
+  });
+
+  it('is given up of no sandbox that runs', async () => {
+    wake();
+    await clock.go(1_000);
+    await expect(instance.giveUpMemory()).rejects.toMatchObject({ code: 'conflict' });
+  });
+});
 
 describe('an image whose guest never answers', () => {
   it('is tried twice and gives way to the files; that is told, and the image is kept', async () => {
