@@ -113,8 +113,13 @@ function comparePagingOut(name: string, budget: WakeBudget): void {
   const total = totalOf(() => adaptive(budget), true);
   tell(`with swap: ${name}`, total);
   const standard = fixed.get('never');
-  if (standard) figures.add(`with swap: ${name}: cost / never stored`, { value: total.cost / standard.cost, unit: '×' });
-  figures.add(`with swap: ${name}: worst share over it`, { value: 100 * worstShare(total, budget), unit: '%', goal: atMost(100 * P99_SHARE) });
+  if (standard)
+    figures.add(`with swap: ${name}: cost / never stored`, { value: total.cost / standard.cost, unit: '×' });
+  figures.add(`with swap: ${name}: worst share over it`, {
+    value: 100 * worstShare(total, budget),
+    unit: '%',
+    goal: atMost(100 * P99_SHARE),
+  });
 }
 
 function worstShare({ perSandbox }: Total, budget: WakeBudget): number {

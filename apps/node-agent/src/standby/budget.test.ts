@@ -10,7 +10,10 @@ let room: Rehearsal;
 
 beforeEach(() => {
   clock = new StillClock();
-  set = stage(clock, { latencyMs: { 'sandbox.resume': [2, 2], 'image.save': [100, 100], 'image.verify': [400, 400] } });
+  set = stage(clock, {
+    swapMib: 0,
+    latencyMs: { 'sandbox.resume': [2, 2], 'image.save': [100, 100], 'image.verify': [400, 400] },
+  });
   room = rehearse(set);
 });
 
