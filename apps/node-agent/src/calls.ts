@@ -70,8 +70,8 @@ export async function serveCalls(room: {
     serve(stopInstance, async ({ instanceId, generation, reason, keep }) => ({
       existed: await standby.stop(instanceId, generation, reason, keep),
     })),
-    serve(setInstancePolicy, async ({ instanceId, generation, idle, snapshotLimits }) => {
-      await standby.at(instanceId, generation).setPolicy(idle, snapshotLimits);
+    serve(setInstancePolicy, async ({ instanceId, generation, ...policy }) => {
+      await standby.at(instanceId, generation).setPolicy(policy);
       return {};
     }),
     serve(pauseInstance, async ({ instanceId, generation }) => {
@@ -138,5 +138,6 @@ async function described(driver: InstanceDriver, instance: Instance): Promise<In
   const report = instance.report();
   if (!report.hostId) return report;
   const usage = (await driver.usage([report.hostId]).catch(() => undefined))?.get(report.hostId);
-  return usage ? { ...report, memoryMib: usage.memoryMib, swapMib: usage.swapMib } : report;
+  const outlook = instance.outlook(usage?.memoryMib);
+  return { ...report, outlook, ...(usage ? { memoryMib: usage.memoryMib, swapMib: usage.swapMib } : {}) };
 }

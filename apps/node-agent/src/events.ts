@@ -56,6 +56,8 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
   const booked = counter('torpor_usage_intervals_booked_total', 'Metering intervals that the scheduler has booked');
 
   return {
+    unrelieved: (why: { reason: string }) =>
+      log.warn('the host is short of memory, and a round to free some failed', why),
     created: (who: Who & { from: string; tookMs: number }) => {
       created.observe(who.tookMs, { from: who.from });
       log.info('instance created', who);

@@ -2,7 +2,7 @@
 import type { Wire } from '@torpor/bus';
 import type { InstanceId, Isolation, NodeId, NodeSwap, SwapArea, SwapKind } from '@torpor/contracts';
 import { explain, Lifetime, Turns, type Chance, type Clock } from '@torpor/kernel';
-import { mayPageOut } from '@torpor/policy';
+import { DEFAULT_PRICES, mayPageOut, type Prices } from '@torpor/policy';
 import type { InstanceDriver } from '@torpor/runtime';
 import type { Telemetry } from '@torpor/telemetry';
 import { serveCalls } from './calls.ts';
@@ -19,6 +19,7 @@ import type { Note } from './note.ts';
 import type { Parts, Recipe } from './parts.ts';
 import { Admission, type Watermarks } from './pools/admission.ts';
 import { Pools, type PoolTarget } from './pools/pools.ts';
+import { Pressure } from './pressure/pressure.ts';
 import { Receipts } from './receipts/receipts.ts';
 import { Signer } from './receipts/signer.ts';
 import { relieveHost } from './standby/relief.ts';
@@ -39,6 +40,8 @@ export interface NodeAgentOptions {
   /** How many pooled instances are claimed side by side, how many more born cold, and how many restored; the others wait, first come first served. */
   readonly birthsAtOnce: number;
   readonly watermarks?: Watermarks;
+  /** Of those that a host stores because it is short of memory. */
+  readonly storesAtOnce?: number;
   recipeOf(template: string): Recipe;
   readonly clock: Clock;
   readonly chance: Chance;
@@ -50,6 +53,8 @@ export interface NodeAgentOptions {
   readonly swap: SwapKind;
   /** How long an instance sleeps in RAM before it is stored; 0: for ever. */
   readonly storeAfterMs: number;
+  /** What sleeping costs, and so what a wake budget's choice goes by. */
+  readonly prices?: Prices;
   readonly snapshotPolicy: SnapshotPolicy;
   readonly telemetry: Telemetry;
   readonly journalStore: JournalStore;
@@ -71,6 +76,7 @@ export interface NodeAgent {
 }
 
 const WATERMARKS: Watermarks = { memoryFreeMib: 768, diskFreeMib: 512 };
+const STORES_AT_ONCE = 2;
 
 export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
   const { clock, chance, wire, driver, telemetry, nodeId } = options;
@@ -96,6 +102,7 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     leanAfterMs: options.leanAfterMs,
     swap: options.swap,
     storeAfterMs: options.storeAfterMs,
+    prices: options.prices ?? DEFAULT_PRICES,
     restores: new Turns(options.birthsAtOnce),
     snapshotPolicy: options.snapshotPolicy,
     recipeOf: options.recipeOf,
@@ -188,6 +195,12 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     telemetry,
   });
   lifetime.own('the calls', () => calls.close());
+  const pressure = new Pressure({
+    parts,
+    instances: () => standby.all(),
+    storesAtOnce: options.storesAtOnce ?? STORES_AT_ONCE,
+  });
+  inBackground('pressure', pressure.watch());
   inBackground('pools', pools.keepFull());
   inBackground('heartbeat', heartbeat.beat());
   inBackground('lease', lease.watch());

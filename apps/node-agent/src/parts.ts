@@ -1,5 +1,6 @@
 import type { InstanceId, SwapKind } from '@torpor/contracts';
 import type { Chance, Clock, Turns } from '@torpor/kernel';
+import type { Prices } from '@torpor/policy';
 import type { InstanceDriver } from '@torpor/runtime';
 import type { NodeEvents } from './events.ts';
 import type { Journal } from './journal/index.ts';
@@ -34,6 +35,7 @@ export interface Parts {
   readonly swap: SwapKind;
   /** How long an instance sleeps in RAM before it is stored; 0: for ever. */
   readonly storeAfterMs: number;
+  readonly prices: Prices;
   /** Wakes from the disk come in the order in which they were asked for: all at once, none would end in the time that a request is held. */
   readonly restores: Turns;
   readonly snapshotPolicy: SnapshotPolicy;

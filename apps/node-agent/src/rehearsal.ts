@@ -8,7 +8,9 @@ import {
   WorkspaceName,
   type InstanceState,
   type Shape,
+  type WakeBudget,
 } from '@torpor/contracts';
+import { DEFAULT_PRICES } from '@torpor/policy';
 import { seededChance, Turns, type Clock } from '@torpor/kernel';
 import { fakeDriver, FakeHost } from '@torpor/runtime';
 import { silentTelemetry } from '@torpor/telemetry';
@@ -17,7 +19,7 @@ import { Journal, MemoryJournalStore, type Failpoints } from './journal/index.ts
 import { NodeKey } from './images/node-key.ts';
 import { Slots } from './life/slots.ts';
 import type { Parts } from './parts.ts';
-import { Admission } from './pools/admission.ts';
+import { Admission, type Watermarks } from './pools/admission.ts';
 import { Pools, type PoolTarget } from './pools/pools.ts';
 import type { Instance } from './standby/instance.ts';
 import { Receipts } from './receipts/receipts.ts';
@@ -100,6 +102,7 @@ export function rehearse(
     failpoints?: Failpoints;
     seed?: number;
     storeAfterMs?: number;
+    watermarks?: Watermarks;
     leanAfterMs?: number;
   } = {},
 ): Rehearsal {
@@ -107,7 +110,11 @@ export function rehearse(
   const closing = new AbortController();
   const driver = mortal(fakeDriver(host), life);
   const nodeKey = new NodeKey(new Uint8Array(32));
-  const admission = new Admission({ driver, clock, watermarks: { memoryFreeMib: 256, diskFreeMib: 256 } });
+  const admission = new Admission({
+    driver,
+    clock,
+    watermarks: options.watermarks ?? { memoryFreeMib: 256, diskFreeMib: 256 },
+  });
   const parts: Parts = {
     driver,
     journal: new Journal({
@@ -129,6 +136,7 @@ export function rehearse(
     leanAfterMs: options.leanAfterMs ?? 0,
     swap: 'auto',
     storeAfterMs: options.storeAfterMs ?? 0,
+    prices: DEFAULT_PRICES,
     restores: new Turns(4),
     snapshotPolicy: { automaticMax: 3 },
     recipeOf: (template) => ({ template, workdir: '/blaxel', user: 'root', env: { FROM: 'recipe' } }),
@@ -176,7 +184,13 @@ function mortal<T extends object>(thing: T, life: { dead: boolean }): T {
 }
 
 export function startAsk(
-  more: { id?: string; generation?: number; idle?: IdlePolicy; env?: Record<string, string> } = {},
+  more: {
+    id?: string;
+    generation?: number;
+    idle?: IdlePolicy;
+    wakeBudget?: WakeBudget;
+    env?: Record<string, string>;
+  } = {},
 ): StartAsk {
   return {
     instanceId: InstanceId.parse(more.id ?? 'iaaaaaaaaaaa'),
@@ -187,5 +201,6 @@ export function startAsk(
     shape: SHAPE,
     env: more.env ?? {},
     idle: more.idle ?? { kind: 'after', idleMs: 15_000 },
+    ...(more.wakeBudget ? { wakeBudget: more.wakeBudget } : {}),
   };
 }

@@ -14,6 +14,11 @@ import { nodeAgent } from './node-agent.ts';
 import { forwardNames } from './names/forwarder.ts';
 import { fileNote } from './note.ts';
 import type { Recipe } from './parts.ts';
+import type { Watermarks } from './pools/admission.ts';
+
+const MIB = 2 ** 20;
+/** In the pool of disks, for those who are here already. */
+const DISK_KEPT_MIB = 512;
 
 export async function startRoom(
   { config, secrets }: { config: NodeAgentConfig; secrets: NodeAgentSecrets },
@@ -46,6 +51,8 @@ export async function startRoom(
     pools: config.pools,
     refillCpuShare: config.refillCpuShare,
     birthsAtOnce: 2 * availableParallelism(),
+    storesAtOnce: availableParallelism(),
+    watermarks: watermarksOf(config.memory),
     recipeOf: (template) => recipeOf(config, template),
     clock: systemClock,
     chance: systemChance,
@@ -55,6 +62,7 @@ export async function startRoom(
     leanAfterMs: config.leanAfterMs,
     swap: config.swap.kind,
     storeAfterMs: config.storeAfterMs,
+    prices: config.prices,
     snapshotPolicy: config.snapshots,
     telemetry,
     journalStore: await fileJournalStore(join(stateDir, 'journal')),
@@ -88,6 +96,12 @@ export async function startRoom(
       await lifetime.close();
     },
   };
+}
+
+/** The headroom is for a few wakes at once of sandboxes that hold much: a twelfth of what sandboxes may have. */
+function watermarksOf({ keptMib, headroomMib }: NodeAgentConfig['memory']): Watermarks {
+  const mineMib = Math.max(0, totalmem() / MIB - keptMib);
+  return { memoryFreeMib: keptMib, diskFreeMib: DISK_KEPT_MIB, headroomMib: headroomMib ?? mineMib / 12 };
 }
 
 function driverOf(

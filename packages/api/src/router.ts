@@ -37,6 +37,8 @@ import {
   StatsInput,
   StatsView,
   DeepenView,
+  UpdateSandboxInput,
+  WorkspaceBudgetInput,
   WorkspaceView,
 } from './shapes.ts';
 
@@ -85,6 +87,10 @@ export const apiRouter = t.router({
       .input(ByName)
       .output(HistoryView)
       .query(({ ctx, input }) => ctx.services.sandboxes.history(input)),
+    update: taking('sandboxes:write')
+      .input(UpdateSandboxInput)
+      .output(SandboxView)
+      .mutation(({ ctx, input }) => ctx.services.sandboxes.update(input)),
     delete: taking('sandboxes:write')
       .input(DeleteSandboxInput)
       .output(SandboxView)
@@ -160,6 +166,10 @@ export const apiRouter = t.router({
     list: taking('workspaces:read')
       .output(z.array(WorkspaceView))
       .query(({ ctx }) => ctx.services.workspaces.list()),
+    setWakeBudget: taking('workspaces:write')
+      .input(WorkspaceBudgetInput)
+      .output(WorkspaceView)
+      .mutation(({ ctx, input }) => ctx.services.workspaces.setWakeBudget(input)),
   }),
   events: t.router({
     watch: taking('events:read').subscription(async function* ({ ctx, signal }) {

@@ -31,6 +31,8 @@ import type {
   StateView,
   StatsView,
   DeepenView,
+  UpdateSandboxInput,
+  WorkspaceBudgetInput,
   WorkspaceView,
 } from './shapes.ts';
 
@@ -43,6 +45,7 @@ export interface Services {
     get(which: Named): Promise<SandboxView>;
     list(input: ListInput): Promise<SandboxPageView>;
     history(which: Named): Promise<HistoryView>;
+    update(input: UpdateSandboxInput): Promise<SandboxView>;
     delete(which: DeleteSandboxInput): Promise<SandboxView>;
     pause(which: Named): Promise<StateView>;
     resume(input: ResumeInput): Promise<ResumeView>;
@@ -66,7 +69,10 @@ export interface Services {
     revoke(which: { id: string }): Promise<KeyView>;
   };
   readonly nodes: { list(): Promise<NodeView[]> };
-  readonly workspaces: { list(): Promise<WorkspaceView[]> };
+  readonly workspaces: {
+    list(): Promise<WorkspaceView[]>;
+    setWakeBudget(input: WorkspaceBudgetInput): Promise<WorkspaceView>;
+  };
   /** Ends when the signal aborts. A watcher that does not keep up loses the oldest. */
   events(signal: AbortSignal): AsyncIterable<EventView>;
   stats(input: { spanMs: number }): Promise<StatsView>;

@@ -16,6 +16,8 @@ import {
   SandboxPhase,
   Shape,
   SignedReceipt,
+  SleepOutlook,
+  WakeBudget,
   Wakes,
   WakeTier,
   Snapshot,
@@ -59,6 +61,7 @@ export const CreateSandboxInput = z.object({
   displayName: text(63).optional(),
   idle: IdlePolicy.optional(),
   snapshotLimits: SnapshotLimits.optional(),
+  wakeBudget: WakeBudget.optional(),
   expiry: Expiry.default({}),
   /** The same key and input give the same sandbox, however often they are sent. */
   idempotencyKey: z
@@ -69,6 +72,15 @@ export const CreateSandboxInput = z.object({
     .optional(),
 });
 export type CreateSandboxInput = z.infer<typeof CreateSandboxInput>;
+
+/** A change in place: only what is given changes. */
+export const UpdateSandboxInput = z.object({
+  name: SandboxName,
+  idle: IdlePolicy.optional(),
+  /** Null: that of the workspace. */
+  wakeBudget: WakeBudget.nullable().optional(),
+});
+export type UpdateSandboxInput = z.infer<typeof UpdateSandboxInput>;
 
 export const SandboxView = z.object({
   workspace: WorkspaceName,
@@ -113,6 +125,12 @@ export const SandboxView = z.object({
   envNames: z.array(z.string()),
   idle: IdlePolicy,
   snapshotLimits: SnapshotLimits.optional(),
+  /** Its own. Absent: that of its workspace, if that has one. */
+  wakeBudget: WakeBudget.optional(),
+  /** The one that its node goes by; absent: none, or nobody knows. */
+  effectiveBudget: WakeBudget.optional(),
+  /** What sleeping costs it, tier by tier, and how it keeps its budget. */
+  outlook: SleepOutlook.optional(),
   expiry: Expiry,
   /** Base of its data plane. */
   url: z.string(),
@@ -299,8 +317,18 @@ export const NodeView = z.object({
 });
 export type NodeView = z.infer<typeof NodeView>;
 
-export const WorkspaceView = z.object({ name: WorkspaceName, displayName: z.string(), createdAtMs: z.number() });
+export const WorkspaceView = z.object({
+  name: WorkspaceName,
+  displayName: z.string(),
+  /** Of its sandboxes that have none of their own. */
+  wakeBudget: WakeBudget.optional(),
+  createdAtMs: z.number(),
+});
 export type WorkspaceView = z.infer<typeof WorkspaceView>;
+
+/** Of the caller's own workspace. Null takes it away. */
+export const WorkspaceBudgetInput = z.object({ wakeBudget: WakeBudget.nullable() });
+export type WorkspaceBudgetInput = z.infer<typeof WorkspaceBudgetInput>;
 
 /** Something that happened to a sandbox of the workspace. A hint for watchers, never the record. */
 export const EventView = z.object({

@@ -96,6 +96,22 @@ export const NodeAgentConfig = Common.extend({
   /** How long a sandbox sleeps in RAM before its memory goes to the disk, ms; 0: never. */
   storeAfterMs: z.number().int().min(0).default(3_600_000),
   /**
+   * Memory of the host, MiB. `keptMib`: below it nothing is created or woken from disk; wakes wait for their turn, or are refused with 503. `headroomMib`: so much more
+   * is held free for wakes, by storing sleepers before their time; default a twelfth of the rest.
+   */
+  memory: z.object({ keptMib: z.number().min(0).default(768), headroomMib: z.number().min(0).optional() }).prefault({}),
+  /**
+   * What sleeping is reckoned to cost, per hour: a GiB of RAM, a GiB of disk, a core at work; in any currency. Wake budgets choose by it, and
+   * `torpor sandbox get` shows it. The defaults are of the order of public list prices.
+   */
+  prices: z
+    .object({
+      ramGibHour: z.number().min(0).default(0.005),
+      diskGibHour: z.number().min(0).default(0.00011),
+      cpuHour: z.number().min(0).default(0.04),
+    })
+    .prefault({}),
+  /**
    * Which snapshots of one sandbox go by themselves, and their bytes on disk. `automatic` ones are those that nobody asked for: of what a fork was made from,
    * and what a restore replaced. Absent: no such limit.
    */

@@ -13,6 +13,7 @@ import {
   Shape,
   SnapshotLimits,
   SnapshotName,
+  WakeBudget,
 } from './sandbox.ts';
 import { NodeSwap } from './swap.ts';
 
@@ -35,6 +36,7 @@ export const SandboxAsk = z.object({
   externalId: z.string().optional(),
   idle: IdlePolicy,
   snapshotLimits: SnapshotLimits.optional(),
+  wakeBudget: WakeBudget.optional(),
   expiry: Expiry,
   terminatedRetentionMs: z.number().int(),
   extra: z.record(z.string(), z.unknown()),
@@ -61,6 +63,8 @@ export const updateSandbox = defineCall({
     externalId: z.string().optional(),
     idle: IdlePolicy.optional(),
     snapshotLimits: SnapshotLimits.optional(),
+    /** Null: that of its workspace from now on. */
+    wakeBudget: WakeBudget.nullable().optional(),
     expiry: Expiry.optional(),
     terminatedRetentionMs: z.number().int().optional(),
     env: Env.optional(),
@@ -97,6 +101,7 @@ export const startInstance = defineCall({
     env: Env,
     idle: IdlePolicy,
     snapshotLimits: SnapshotLimits.optional(),
+    wakeBudget: WakeBudget.optional(),
     /** Makes it a fork: of this snapshot of an instance that is on the same node. Template and shape are its parent's, the generation is a greater one. */
     from: z.object({ instanceId: InstanceId, snapshot: z.string() }).optional(),
   }),
@@ -118,12 +123,15 @@ export const stopInstance = defineCall({
   deadlineMs: 20_000,
 });
 
+/** The whole of it: without a wake budget it has none. */
 export const setInstancePolicy = defineCall({
   subject: 'node.{node}.instance.policy.v1',
   request: z.object({
     instanceId: InstanceId,
     generation: Generation,
     idle: IdlePolicy,
+    /** Absent: none. */
+    wakeBudget: WakeBudget.optional(),
     /** Absent: as they are. */
     snapshotLimits: SnapshotLimits.optional(),
   }),
@@ -325,6 +333,29 @@ export const forkSandbox = defineCall({
   deadlineMs: 180_000,
 });
 
+/** What sleeping costs an instance, tier by tier, and what it does about that. Times are ms, costs are per hour in the currency of the node's prices. */
+export const SleepOutlook = z.object({
+  tiers: z.array(
+    z.object({
+      tier: WakeTier,
+      ramBytes: z.number(),
+      diskBytes: z.number(),
+      costPerHour: z.number(),
+      /** To be expected of a wake from there: half of them take no longer, and 99 in 100. `measured`: of how many this is learnt; of 0, it is supposed. */
+      wakeP50Ms: z.number(),
+      wakeP99Ms: z.number(),
+      measured: z.number().int(),
+      /** It goes there after so much sleep. Absent: not by itself. */
+      afterMs: z.number().optional(),
+    }),
+  ),
+  /** Of a budget. `wakes`: how many of the last count, the older ones less; `over`: of those, how many took longer; `expectedOver`: which share will. */
+  budget: z
+    .object({ wakes: z.number(), over: z.number(), expectedOver: z.number(), isPromised: z.boolean() })
+    .optional(),
+});
+export type SleepOutlook = z.infer<typeof SleepOutlook>;
+
 /** What a node knows of one instance. */
 export const InstanceReport = z.object({
   instanceId: InstanceId,
@@ -338,6 +369,8 @@ export const InstanceReport = z.object({
   because: z.string(),
   /** The policy that the node goes by. Given, it lets the scheduler notice one that it was never told. */
   idle: IdlePolicy.optional(),
+  /** Absent beside an idle policy: it goes by none. */
+  wakeBudget: WakeBudget.optional(),
   /** Measured when it was asked for: what of it is in RAM, and what in swap. */
   memoryMib: z.number().optional(),
   swapMib: z.number().optional(),
@@ -357,6 +390,7 @@ export const InstanceReport = z.object({
   storeAsked: z.boolean().optional(),
   /** The last time that a wake did not bring back everything. */
   lost: Loss.optional(),
+  outlook: SleepOutlook.optional(),
   /** The name under which the host knows it: its cgroup, namespace and journal. A pooled instance has one before its id. */
   hostId: InstanceId.optional(),
 });
@@ -430,6 +464,7 @@ const HeldInstance = InstanceReport.omit({
   imageAtMs: true,
   storeAsked: true,
   lost: true,
+  outlook: true,
 });
 
 /** node → scheduler, every few seconds: what is. The answer renews the node's lease and says what the node must end. */

@@ -38,6 +38,16 @@ export const IdlePolicy = z.discriminatedUnion('kind', [
 ]);
 export type IdlePolicy = z.infer<typeof IdlePolicy>;
 
+/**
+ * What the wakes of a sandbox may take, and so how deep it sleeps. `p99`: of a hundred wakes at most one takes longer than `ms`. `cheapest`: however long.
+ * Where none is given, its node goes by a fixed time.
+ */
+export const WakeBudget = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('p99'), ms: z.number().int().min(1).max(600_000) }),
+  z.object({ kind: z.literal('cheapest') }),
+]);
+export type WakeBudget = z.infer<typeof WakeBudget>;
+
 /** When a sandbox ends; the first that is met wins, none means never. Times are ms since the epoch, spans ms. */
 export const Expiry = z.object({
   atMs: z.number().int().optional(),
@@ -118,6 +128,8 @@ export const Sandbox = z.object({
   envNames: z.array(z.string()),
   idle: IdlePolicy,
   snapshotLimits: SnapshotLimits.optional(),
+  /** Its own. Absent: that of its workspace, if that has one. */
+  wakeBudget: WakeBudget.optional(),
   expiry: Expiry,
   terminatedRetentionMs: z.number().int().min(0),
   /** Fields of the creating dialect that the core has no use for, given back as they came. */

@@ -91,7 +91,8 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
           throw new Failure('internal', `instance ${id} is not paused; only a paused one is saved`);
         host.pageIn(id); // a save reads all of it
         host.addToImage(image, { key, memory: sandbox.machine.memory() });
-        told({ bytes: 1 << 20, memoryBytes: 30 << 20, digest: `fake-${image}`, stallMs: 0, saveMs: 0 });
+        const memoryMib = host.usage(id)?.memoryMib ?? 0;
+        told({ bytes: 1 << 20, memoryBytes: memoryMib * 2 ** 20, digest: `fake-${image}`, stallMs: 0, saveMs: 0 });
       }),
       step('disk.snapshot', id, ['image.save'], () => host.addToImage(image, { files: disk(id).files.copy() })),
       step('image.seal', id, ['disk.snapshot'], () => {

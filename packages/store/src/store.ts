@@ -22,6 +22,7 @@ import type {
   Shape,
   SnapshotLimits,
   UsageInterval,
+  WakeBudget,
   WorkspaceName,
 } from '@torpor/contracts';
 import type { ApiKey, NewApiKey, StoredApiKey } from './keys.ts';
@@ -69,6 +70,8 @@ export interface WorkspaceStore {
 export interface Workspace {
   readonly name: WorkspaceName;
   readonly displayName: string;
+  /** Of its sandboxes that have none of their own. */
+  readonly wakeBudget?: WakeBudget;
   readonly createdAtMs: number;
   readonly createdBy: string;
 }
@@ -78,6 +81,8 @@ export interface WorkspaceList {
   get(name: WorkspaceName): Promise<Workspace | undefined>;
   /** `taken`: one of that name is there already, and is answered. */
   create(workspace: Workspace): Promise<{ kind: 'created' | 'taken'; workspace: Workspace }>;
+  /** `undefined` takes it away. Answers the workspace as it is now, when there is one. */
+  setWakeBudget(name: WorkspaceName, budget: WakeBudget | undefined): Promise<Workspace | undefined>;
 }
 
 export interface KeyRing {
@@ -334,6 +339,8 @@ export interface Holding extends Pick<
   'instanceId' | 'generation' | 'nodeId' | 'workspace' | 'name' | 'phase' | 'idle' | 'expiry' | 'lastUsedAtMs'
 > {
   readonly memoryMib: number;
+  /** Its own, or that of its workspace. */
+  readonly wakeBudget?: WakeBudget;
 }
 
 /** What an updated sandbox gets; absent fields stay. `expiry` and `labels` replace whole. */
@@ -343,6 +350,8 @@ export interface SandboxChange {
   readonly externalId?: string;
   readonly idle?: IdlePolicy;
   readonly snapshotLimits?: SnapshotLimits;
+  /** Null: none of its own. */
+  readonly wakeBudget?: WakeBudget | null;
   readonly expiry?: Expiry;
   readonly terminatedRetentionMs?: number;
   readonly ports?: readonly Port[];

@@ -1,5 +1,6 @@
 /** What is known of one sandbox, for a person: times as dates, sizes with units, what it uses apart from what it may. */
 import type { SandboxView } from '@torpor/api';
+import { budgetOf, tierRows } from './budgets.ts';
 import { inUnits } from './copy-progress.ts';
 import { ago } from './table.ts';
 import { tierOf, wakesFrom } from './tiers.ts';
@@ -28,13 +29,15 @@ function rowsOf(view: SandboxView, nowMs: number): readonly (readonly [string, s
     ['wakes from RAM', view.state && wakesFrom('paused', view)],
     ['wakes from swap', view.wakes?.lean && wakesFrom('lean', view)],
     ['wakes from disk', view.state && wakesFrom('stored', view)],
+    ['wake budget', budgetOf(view)],
+    ...tierRows(view),
     ['memory in use', memoryOf(view)],
     ['images on disk', imagesOf(view, nowMs)],
     [
       'limits',
       `${mib(shape.memoryMib)} memory, ${shape.cpus} CPUs, ${mib(shape.diskMib)} disk, ${shape.pids} processes`,
     ],
-    ['sleeps', view.idle.kind === 'never' ? 'only when told to' : `after ${span(view.idle.idleMs)} without use`],
+    ['sleeps', asleepAfter(view)],
     ['ends', endingOf(view.expiry, nowMs)],
     ['image', view.image],
     ['forked from', view.origin && `${view.origin.name}, ${view.origin.snapshot}`],
@@ -49,6 +52,10 @@ function rowsOf(view: SandboxView, nowMs: number): readonly (readonly [string, s
     ['created', `${when(view.createdAtMs, nowMs)}, by ${view.createdBy}`],
     ['last used', when(view.lastUsedAtMs, nowMs)],
   ];
+}
+
+export function asleepAfter({ idle }: Pick<SandboxView, 'idle'>): string {
+  return idle.kind === 'never' ? 'only when told to' : `after ${span(idle.idleMs)} without use`;
 }
 
 function stateOf({ phase, state, because }: SandboxView): string {
@@ -84,7 +91,7 @@ function mib(size: number): string {
   return size >= 1024 ? `${+(size / 1024).toFixed(1)} GiB` : `${Math.round(size)} MiB`;
 }
 
-function span(ms: number): string {
+export function span(ms: number): string {
   return ms < 1_000 ? `${ms} ms` : ago(0, ms);
 }
 

@@ -12,6 +12,7 @@ import { addSandboxCommands } from './sandbox.ts';
 import { addSetupCommand } from './setup.ts';
 import { addSnapshotCommands } from './snapshot.ts';
 import { addStackCommands } from './stack.ts';
+import { addBudgetCommand } from './budget.ts';
 import { addStatsCommand } from './stats.ts';
 import { addStoreCommand } from './store.ts';
 import { addTestCommand } from './test.ts';
@@ -31,6 +32,7 @@ export function program(): Command {
   addReceiptCommands(torpor);
   addKeyCommands(torpor);
   addNodeCommands(torpor);
+  addBudgetCommand(torpor);
   addStatsCommand(torpor);
   addDoctorCommand(torpor);
   addSetupCommand(torpor);

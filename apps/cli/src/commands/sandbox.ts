@@ -1,10 +1,12 @@
+import type { WakeBudget } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
 import { InvalidArgumentError, type Command } from 'commander';
 import { using, usingSandbox, type Client } from '../client/client.ts';
 import { inWords, showProgress } from '../client/copy-progress.ts';
 import { copyFiles, placeOf, type Tally } from '../client/copy.ts';
-import { details } from '../client/details.ts';
+import { asleepAfter, details } from '../client/details.ts';
 import { passSignalsOn } from '../client/ending.ts';
+import { budgetOf, budgetOrNone, orNull, WAKE_BUDGET, wakeBudget } from '../client/budgets.ts';
 import { copyInput, copyOutput, signalProcess, startProcess } from '../client/processes.ts';
 import { LOST_EXIT_CODE } from '../client/receipts.ts';
 import { ago, table } from '../client/table.ts';
@@ -13,6 +15,8 @@ import { nextWake, tierOf } from '../client/tiers.ts';
 import { hintAtUnsentInput } from '../client/unsent-input.ts';
 
 type View = Awaited<ReturnType<Client['api']['sandboxes']['get']['query']>>;
+
+const IDLE = 'fall asleep after so long without use; 0: never by itself';
 
 /** Answers the command that holds them, for those that have a file of their own. */
 export function addSandboxCommands(torpor: Command): Command {
@@ -32,11 +36,30 @@ export function addSandboxCommands(torpor: Command): Command {
     .option('--snapshots-days <n>', '… and none that is older', wholeNumber)
     .option('--snapshots-size <MiB>', '… and no more of them than take this of the disk', wholeNumber)
     .option('--keep-stores <n>', 'keep so many of the images that it slept in, to go back to', wholeNumber)
-    .option('--idle <seconds>', 'fall asleep after so long without use; 0: never by itself', wholeNumber)
+    .option('--idle <seconds>', IDLE, wholeNumber)
+    .option('--wake-budget <budget>', WAKE_BUDGET, wakeBudget)
     .option(...json)
     .action(async (name: string | undefined, options: CreateOptions) => {
       const made = await using((client) => client.api.sandboxes.create.mutate(createInput(name, options)));
       print(options.json, made, () => `${made.name} is ready: ${made.url}`);
+    });
+  sandbox
+    .command('set')
+    .description('change how it sleeps')
+    .argument('<name>')
+    .option('--idle <seconds>', IDLE, wholeNumber)
+    .option('--wake-budget <budget>', `${WAKE_BUDGET}, or workspace: that of the workspace`, budgetOrNone('workspace'))
+    .option(...json)
+    .action(async (name: string, { idle, wakeBudget: budget, json: asJson }: SetOptions) => {
+      if (idle === undefined && budget === undefined)
+        throw new Failure('bad_request', 'there is nothing to change: expected --idle or --wake-budget');
+      const input = {
+        name: asName(name),
+        ...(idle === undefined ? {} : { idle: idleInput(idle) }),
+        ...(budget === undefined ? {} : { wakeBudget: orNull(budget) }),
+      };
+      const view = await using((client) => client.api.sandboxes.update.mutate(input));
+      print(asJson, view, () => `${view.name}: ${[asleepAfter(view), budgetOf(view)].filter(Boolean).join('; ')}`);
     });
   sandbox
     .command('list')
@@ -191,6 +214,12 @@ async function attend(
   }
 }
 
+interface SetOptions {
+  readonly idle?: number;
+  readonly wakeBudget?: WakeBudget | 'none';
+  readonly json?: boolean;
+}
+
 interface CreateOptions {
   readonly image?: string;
   readonly memory?: number;
@@ -202,6 +231,7 @@ interface CreateOptions {
   readonly snapshotsDays?: number;
   readonly snapshotsSize?: number;
   readonly keepStores?: number;
+  readonly wakeBudget?: WakeBudget;
   readonly json?: boolean;
 }
 
@@ -222,18 +252,16 @@ function createInput(name: string | undefined, options: CreateOptions) {
     ...(options.image === undefined ? {} : { image: options.image }),
     ...(options.memory === undefined ? {} : { memoryMib: options.memory }),
     ...(options.disk === undefined ? {} : { diskMib: options.disk }),
-    ...(options.idle === undefined
-      ? {}
-      : {
-          idle:
-            options.idle === 0
-              ? ({ kind: 'never' } as const)
-              : ({ kind: 'after', idleMs: options.idle * 1000 } as const),
-        }),
+    ...(options.idle === undefined ? {} : { idle: idleInput(options.idle) }),
+    ...(options.wakeBudget === undefined ? {} : { wakeBudget: options.wakeBudget }),
     ...limitsOf(options),
     env: pairs('--env', options.env),
     labels: pairs('--label', options.label),
   };
+}
+
+function idleInput(seconds: number): View['idle'] {
+  return seconds === 0 ? { kind: 'never' } : { kind: 'after', idleMs: seconds * 1000 };
 }
 
 async function everySandbox(client: Client, showTerminated: boolean): Promise<View[]> {

@@ -1,6 +1,7 @@
 import { statfs } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import { dirname } from 'node:path';
+import type { NodeAgentConfig } from '@torpor/config';
 import { SwapKind } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
 
@@ -14,6 +15,10 @@ export interface Settings {
   readonly pool: number;
   /** Size of the disk pool; default a quarter of what is free, at most 64 GiB, at least 4. */
   readonly diskGib: number | undefined;
+  /** Memory of the host that sandboxes leave free, MiB; default 768. */
+  readonly memoryKeptMib: number | undefined;
+  /** What sleeping is reckoned to cost; default: see the node-agent's configuration. */
+  readonly prices: NodeAgentConfig['prices'] | undefined;
   /** What sleepers are paged out to; default `auto`. */
   readonly swap: SwapKind;
   /** Size of what is made for it; default half the memory. */
@@ -34,6 +39,8 @@ export function settingsFrom(options: Partial<Record<string, string>>, env: Node
     publicUrl: webUrl((options.publicUrl ?? env.TORPOR_PUBLIC_URL)?.replace(/\/+$/, '')),
     pool: wholeNumber('--pool', options.pool ?? env.TORPOR_POOL) ?? DEFAULT_POOL,
     diskGib: wholeNumber('--disk', options.disk ?? env.TORPOR_DISK_GIB),
+    memoryKeptMib: wholeNumber('TORPOR_MEMORY_KEPT_MIB', env.TORPOR_MEMORY_KEPT_MIB),
+    prices: prices(env.TORPOR_PRICES),
     swap: swapKind(options.swap ?? env.TORPOR_SWAP ?? 'auto'),
     swapMib: wholeNumber('--swap-mib', options.swapMib ?? env.TORPOR_SWAP_MIB),
     leanAfterMs: seconds('--lean-after', options.leanAfter ?? env.TORPOR_LEAN_AFTER),
@@ -71,6 +78,19 @@ function wholeNumber(name: string, text: string | undefined): number | undefined
   if (text === undefined) return undefined;
   if (!/^\d{1,6}$/.test(text)) throw new Failure('bad_request', `${name} expects a whole number, got "${text}"`);
   return Number(text);
+}
+
+/** Of a GiB of RAM, a GiB of disk and a core, each for an hour, such as `0.005,0.00011,0.04`. */
+function prices(text: string | undefined): NodeAgentConfig['prices'] | undefined {
+  if (text === undefined) return undefined;
+  const [ramGibHour = NaN, diskGibHour = NaN, cpuHour = NaN, ...more] = text.split(',').map(Number);
+  if (more.length > 0 || ![ramGibHour, diskGibHour, cpuHour].every((price) => price >= 0)) {
+    throw new Failure(
+      'bad_request',
+      `TORPOR_PRICES expects three numbers, of an hour of a GiB of RAM, a GiB of disk and a core, such as 0.005,0.00011,0.04; got "${text}"`,
+    );
+  }
+  return { ramGibHour, diskGibHour, cpuHour };
 }
 
 /** The pool is fallocated: its size is taken from the disk at once and kept. */

@@ -242,6 +242,8 @@ async function nodeAgentService(stack: Stack, needs: readonly string[]): Promise
       })),
     },
     pools: defaultPools(settings.pool),
+    ...(settings.memoryKeptMib === undefined ? {} : { memory: { keptMib: settings.memoryKeptMib } }),
+    ...(settings.prices ? { prices: settings.prices } : {}),
     swap: { kind: settings.swap, sizeMib: settings.swapMib },
     leanAfterMs: settings.leanAfterMs,
   };

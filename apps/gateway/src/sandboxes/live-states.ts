@@ -9,6 +9,7 @@ import {
   type InstanceId,
   type InstanceReport,
   type Sandbox,
+  type WakeBudget,
 } from '@torpor/contracts';
 import type { Clock, Lifetime } from '@torpor/kernel';
 import type { Store } from '@torpor/store';
@@ -16,7 +17,13 @@ import type { z } from 'zod';
 import { openSilentNodes } from './silent-nodes.ts';
 
 /** The part of a node's report that callers are shown. */
-export type LiveState = Omit<InstanceReport, 'instanceId' | 'generation' | 'workspace' | 'name' | 'idle'>;
+export type LiveState = Omit<
+  InstanceReport,
+  'instanceId' | 'generation' | 'workspace' | 'name' | 'idle' | 'wakeBudget'
+> & {
+  /** The wake budget that the node goes by. */
+  readonly effectiveBudget?: WakeBudget;
+};
 
 export type InstanceEvent = z.infer<typeof instanceChanged.body>;
 
@@ -95,8 +102,8 @@ export async function openLiveStates(parts: {
   };
 }
 
-/** Who it is, and the policy that it goes by, are the store's to say. */
+/** Who it is, and the policy that it is to go by, are the store's to say. */
 function liveStateOf(report: InstanceReport): LiveState {
-  const { instanceId: _, generation: __, workspace: ___, name: ____, idle: _____, ...live } = report;
-  return live;
+  const { instanceId: _, generation: __, workspace: ___, name: ____, idle: _____, wakeBudget, ...live } = report;
+  return { ...live, ...(wakeBudget ? { effectiveBudget: wakeBudget } : {}) };
 }

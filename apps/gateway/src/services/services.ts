@@ -4,7 +4,14 @@ import { isAsleep, Receipt, type Sandbox, type SandboxAsk } from '@torpor/contra
 import { DEFAULT_IMAGE, dataPlaneUrl, resolveBlaxelImage, standingOf } from '@torpor/dialects';
 import { Failure, type Chance, type Clock } from '@torpor/kernel';
 import { mayGrant } from '@torpor/policy';
-import { mintKey, type ApiKey, type SandboxShelf, type SnapshotRecord, type Store } from '@torpor/store';
+import {
+  mintKey,
+  type ApiKey,
+  type SandboxShelf,
+  type SnapshotRecord,
+  type Store,
+  type Workspace,
+} from '@torpor/store';
 import type { Admission, Caller } from '../callers/admission.ts';
 import type { Keyring } from '../callers/keyring.ts';
 import type { Audit } from '../control/audit.ts';
@@ -103,6 +110,15 @@ function servicesFor(parts: ServicesParts, asked: Asked): Services {
         const opened = receipts.map(({ signed }) => Receipt.parse(JSON.parse(signed)));
         return historyOf({ sandbox, events, snapshots, receipts: opened, stretches, forks });
       },
+      update: ({ name, ...change }) =>
+        during(
+          'sandbox.update',
+          () => name,
+          async () => {
+            const sandbox = await sandboxes.update(workspace, name, change, traceparent);
+            return show(sandbox, await live.ask(sandbox, traceparent));
+          },
+        ),
       delete: ({ name, keepSnapshots }) =>
         during(
           'sandbox.delete',
@@ -216,7 +232,17 @@ function servicesFor(parts: ServicesParts, asked: Asked): Services {
       list: async () =>
         (await store.workspaces.list())
           .filter((each) => key.workspace === undefined || each.name === key.workspace)
-          .map(({ name, displayName, createdAtMs }) => ({ name, displayName, createdAtMs })),
+          .map(workspaceView),
+      setWakeBudget: ({ wakeBudget }) =>
+        during(
+          'workspace.set-wake-budget',
+          () => workspace,
+          async () => {
+            const changed = await store.workspaces.setWakeBudget(workspace, wakeBudget ?? undefined);
+            if (!changed) throw new Failure('not_found', `there is no workspace "${workspace}"`);
+            return workspaceView(changed);
+          },
+        ),
     },
     events: (signal): AsyncIterable<EventView> => watchEvents(live, workspace, signal),
     stats: ({ spanMs }) => statsOf(parts, asked, spanMs),
@@ -254,6 +280,7 @@ async function askOf(
     ...(input.displayName === undefined ? {} : { displayName: input.displayName }),
     idle: input.idle ?? offer.idle,
     ...(input.snapshotLimits ? { snapshotLimits: input.snapshotLimits } : {}),
+    ...(input.wakeBudget === undefined ? {} : { wakeBudget: input.wakeBudget }),
     expiry: input.expiry,
     terminatedRetentionMs: TERMINATED_RETENTION_MS,
     extra: {},
@@ -319,6 +346,10 @@ async function countsOf(shelf: SandboxShelf, live: LiveStates, nowMs: number) {
     }
   }
   return { living, running, asleep };
+}
+
+function workspaceView({ name, displayName, wakeBudget, createdAtMs }: Workspace) {
+  return { name, displayName, ...(wakeBudget ? { wakeBudget } : {}), createdAtMs };
 }
 
 function sandboxView(sandbox: Sandbox, publicUrl: string, live: LiveState | undefined): SandboxView {

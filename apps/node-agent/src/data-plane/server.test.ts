@@ -250,7 +250,7 @@ describe('a wake', () => {
 
 describe('streams', () => {
   it('go out as they come and hold awake while somebody reads', async () => {
-    await instance.setPolicy({ kind: 'after', idleMs: 50 });
+    await instance.setPolicy({ idle: { kind: 'after', idleMs: 50 } });
     const id = await run('count 20');
     const stream = await open(`/guest/v1/processes/${id}/output?stream=stdout&follow=1&format=raw`);
     let lines = 0;
@@ -381,7 +381,7 @@ describe('a port inside', () => {
   });
 
   it('holds the sandbox awake until its answer has ended, however still it is', async () => {
-    await instance.setPolicy({ kind: 'after', idleMs: 50 });
+    await instance.setPolicy({ idle: { kind: 'after', idleMs: 50 } });
     const stream = await open('/port/8080/events');
     expect(await firstOf(stream)).toBe('data: first\n\n');
     expect(instance.uses.holds).toBe(true);
@@ -390,7 +390,7 @@ describe('a port inside', () => {
   });
 
   it('streams events to a preview without holding the sandbox awake, and wakes nothing by itself', async () => {
-    await instance.setPolicy({ kind: 'after', idleMs: 50 });
+    await instance.setPolicy({ idle: { kind: 'after', idleMs: 50 } });
     const stream = await open('/preview/8080/events');
     expect(await firstOf(stream)).toBe('data: first\n\n');
     await vi.waitFor(() => expect(instance.state).toBe('paused'));
@@ -400,7 +400,7 @@ describe('a port inside', () => {
   });
 
   it('speaks other protocols after an upgrade, and a byte on it wakes a sleeper', async () => {
-    await instance.setPolicy({ kind: 'after', idleMs: 50 });
+    await instance.setPolicy({ idle: { kind: 'after', idleMs: 50 } });
     const socket = connect(plane.port, '127.0.0.1');
     let got = '';
     socket.on('data', (chunk) => (got += chunk.toString()));

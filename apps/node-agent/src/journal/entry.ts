@@ -1,5 +1,5 @@
 import type { InstanceId } from '@torpor/contracts';
-import type { Claim, DoneLine, IntentLine, Line, Process, Spec } from './lines.ts';
+import type { Claim, DoneLine, IntentLine, Line, Process, Policy, Spec } from './lines.ts';
 import { EMPTY_SHELF, shelfAfter, type Shelf } from './shelf.ts';
 
 /** An instance as its journal tells it. What is `undefined` has not been reached. */
@@ -70,9 +70,10 @@ function step(entry: Entry, line: Line): Entry {
   }
 }
 
-/** Limits that are not told stay. */
-export function withPolicy(claim: Claim, { idle, snapshotLimits }: Pick<Claim, 'idle' | 'snapshotLimits'>): Claim {
-  return { ...claim, idle, ...(snapshotLimits ? { snapshotLimits } : {}) };
+/** Limits that are not told stay; a wake budget that is not told is no more. */
+export function withPolicy(claim: Claim, { idle, wakeBudget, snapshotLimits }: Policy): Claim {
+  const { wakeBudget: _, ...rest } = claim;
+  return { ...rest, idle, ...(wakeBudget ? { wakeBudget } : {}), ...(snapshotLimits ? { snapshotLimits } : {}) };
 }
 
 function ended(entry: Entry, line: DoneLine): Entry {

@@ -1,6 +1,7 @@
 import { Loss } from '@torpor/contracts';
 import { z } from 'zod';
 import { CensusShape } from '../receipts/census.ts';
+import { SleepNote } from '../standby/sleep-book.ts';
 
 const measuredMs = z.array(z.number()).default([]);
 
@@ -14,6 +15,7 @@ const Hint = z.object({
   files: measuredMs,
   stores: measuredMs,
   storeAsked: z.boolean().default(false),
+  book: SleepNote.optional(),
   /** Its memory had been paged out. */
   isLean: z.boolean().default(false),
   lost: Loss.optional(),

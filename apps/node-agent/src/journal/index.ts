@@ -3,7 +3,7 @@ export { fileJournalStore } from './file-store.ts';
 export type { Hint } from './hint.ts';
 export { Journal, type DoneWords, type IntentWords } from './journal.ts';
 export { withPolicy, type Entry } from './entry.ts';
-export type { Claim, Process, SnapshotNote, Spec } from './lines.ts';
+export type { Claim, Policy, Process, SleepPolicy, SnapshotNote, Spec } from './lines.ts';
 export {
   EMPTY_SHELF,
   namesOn,

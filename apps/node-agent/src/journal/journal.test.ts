@@ -71,7 +71,9 @@ describe('the journal', () => {
     expect([half?.claim?.name, half?.claimed]).toEqual(['s', false]);
 
     await journal.claimDone(hostId);
-    await journal.policyChanged(hostId, { kind: 'never' });
+    await journal.policyChanged(hostId, { idle: { kind: 'never' }, wakeBudget: { kind: 'p99', ms: 25 } });
+    expect((await (await open()).read())[0]?.entry.claim?.wakeBudget).toEqual({ kind: 'p99', ms: 25 });
+    await journal.policyChanged(hostId, { idle: { kind: 'never' } });
     await journal.hint(hostId, hint);
     const [whole] = await (await open()).read();
     expect(whole?.entry).toMatchObject({ hostId, spec, process: { pid: 7, startTicks: 99 }, claimed: true });

@@ -2,7 +2,7 @@
  * The node's record of what is (DESIGN §2): every change on the host is *intended* here and fsynced, then done, then written as done.
  * Pause and wake are not journaled: the kernel can be asked. This file is the only place that makes an `Intent`.
  */
-import type { Generation, IdlePolicy, InstanceEvent, InstanceId, SnapshotLimits } from '@torpor/contracts';
+import type { Generation, InstanceEvent, InstanceId } from '@torpor/contracts';
 import type { Clock } from '@torpor/kernel';
 import { runSteps, type Intent, type Step } from '@torpor/runtime';
 import { fold, type Entry } from './entry.ts';
@@ -16,6 +16,7 @@ import {
   type IntentLine,
   type Line,
   type Process,
+  type Policy,
   type SnapshotNote,
   type Spec,
 } from './lines.ts';
@@ -154,9 +155,8 @@ export class Journal {
     return this.#append(hostId, line, { durable: true, first: false });
   }
 
-  policyChanged(hostId: InstanceId, idle: IdlePolicy, snapshotLimits?: SnapshotLimits): Promise<void> {
-    const limits = snapshotLimits ? { snapshotLimits } : {};
-    const line = { kind: 'policy', atMs: this.#clock.nowMs(), idle, ...limits } as const;
+  policyChanged(hostId: InstanceId, policy: Policy): Promise<void> {
+    const line = { kind: 'policy', atMs: this.#clock.nowMs(), ...policy } as const;
     return this.#append(hostId, line, { durable: true, first: false });
   }
 

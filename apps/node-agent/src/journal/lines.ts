@@ -9,6 +9,7 @@ import {
   SandboxName,
   Shape,
   SnapshotLimits,
+  WakeBudget,
   WorkspaceName,
 } from '@torpor/contracts';
 import { z } from 'zod';
@@ -35,10 +36,17 @@ export const Claim = z.object({
   idle: IdlePolicy,
   /** Where they differ from the node's. */
   snapshotLimits: SnapshotLimits.optional(),
+  wakeBudget: WakeBudget.optional(),
   /** Its environment, sealed under the node's key: the guest has it, and only who has lost the guest's memory needs it again. */
   sealedEnv: z.string().optional(),
 });
 export type Claim = z.infer<typeof Claim>;
+
+/** How it sleeps. Without a wake budget it goes by the times of its node. */
+export type SleepPolicy = Pick<Claim, 'idle' | 'wakeBudget'>;
+
+/** What of it may be changed while it lives. */
+export type Policy = SleepPolicy & Pick<Claim, 'snapshotLimits'>;
 
 const Process = z.object({
   pid: z.number().optional(),
@@ -149,7 +157,14 @@ export const Line = z.union([
   z.object({ kind: z.literal('lives'), atMs, process: Process.optional() }),
   /** Its process is gone, and it falls back to an image, or to its files when it died of being stored, or `ofItself`: by what ran inside. */
   z.object({ kind: z.literal('died'), atMs, reason: z.string(), ofItself: z.boolean().optional() }),
-  z.object({ kind: z.literal('policy'), atMs, idle: IdlePolicy, snapshotLimits: SnapshotLimits.optional() }),
+  /** Limits that are not told stay; a wake budget that is not told is no more. */
+  z.object({
+    kind: z.literal('policy'),
+    atMs,
+    idle: IdlePolicy,
+    wakeBudget: WakeBudget.optional(),
+    snapshotLimits: SnapshotLimits.optional(),
+  }),
   /** The record has given it a greater generation: whoever asks for an older one is turned away. */
   z.object({ kind: z.literal('raised'), atMs, generation: Generation }),
   z.object({ kind: z.literal('failed'), atMs, reason: z.string() }),

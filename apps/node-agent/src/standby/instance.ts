@@ -5,13 +5,12 @@
 import {
   isAsleep,
   type Generation,
-  type IdlePolicy,
   type InstanceId,
   type InstanceReport,
   type InstanceState,
   type Loss,
   type Receipt,
-  type SnapshotLimits,
+  type SleepOutlook,
   type WakeTier,
 } from '@torpor/contracts';
 import { explain, Failure } from '@torpor/kernel';
@@ -25,6 +24,8 @@ import {
   type Slumber,
   type Effect,
   type Happening,
+  type PressedSleeper,
+  type SleepTier,
   type StandbyState,
 } from '@torpor/policy';
 import type { Guest } from '@torpor/runtime';
@@ -38,8 +39,10 @@ import {
   type Claim,
   type Hint,
   type KeptImage,
+  type Policy,
   type Process,
   type Shelf,
+  type SleepPolicy,
   type Spec,
 } from '../journal/index.ts';
 import type { UseBody } from '../life/birth.ts';
@@ -54,6 +57,7 @@ import { Operations } from './operations.ts';
 import { Past } from './past.ts';
 import { Remnant } from './remnant.ts';
 import { refusalOf } from './refusal.ts';
+import { SleepBook } from './sleep-book.ts';
 import { SleepWatch } from './sleep-watch.ts';
 import { Snapshots } from './snapshots.ts';
 import type { Stay } from './stay.ts';
@@ -64,6 +68,10 @@ import { Vitals } from './vitals.ts';
 
 /** How long a sleep waits for its census. Requests are let in meanwhile. */
 const NOTE_MS = 3_000;
+/** Without use, on a host that is short of memory. */
+const PRESSED_IDLE_MS = 2_000;
+/** From disk. */
+const UNMEASURED_WAKE_MS = 300;
 
 /** What carries an instance and speaks to it. */
 export interface Hosted extends Body {
@@ -87,6 +95,7 @@ export interface InstanceOptions {
 export class Instance {
   readonly uses: Uses;
   readonly past: Past;
+  readonly book: SleepBook;
   readonly snapshots: Snapshots;
   readonly #parts: Parts;
   readonly #visits: Visits;
@@ -108,7 +117,7 @@ export class Instance {
   #guest: Guest | undefined;
   #spec: Spec | undefined;
   #state: StandbyState = 'creating';
-  #idle: IdlePolicy;
+  #isPressed = false;
   #because = 'request';
   #reason: string | undefined;
   /** Why the next restore will not bring back all that was there. */
@@ -122,7 +131,6 @@ export class Instance {
   constructor(options: InstanceOptions) {
     this.#parts = options.parts;
     this.#claim = options.claim;
-    this.#idle = options.claim.idle;
     this.#body = options.body;
     this.#changed = options.changed;
     this.#vitals = new Vitals(options.parts, {
@@ -152,6 +160,7 @@ export class Instance {
     });
     this.uses = new Uses(options.parts.clock, options.hint?.lastUsedAtMs);
     this.past = new Past(options.hint);
+    this.book = new SleepBook(options.parts.prices, options.hint?.book);
     this.#visits = new Visits(options.parts.clock, this.uses, {
       guest: () => this.guest,
       state: () => this.#state,
@@ -167,6 +176,10 @@ export class Instance {
 
   get claim(): Claim {
     return this.#claim;
+  }
+
+  get #policy(): SleepPolicy {
+    return policyOf(this.#claim);
   }
 
   get body(): Body | undefined {
@@ -202,7 +215,7 @@ export class Instance {
       lastUsedAtMs: this.#watch?.sleep.sitsOut ? this.#parts.clock.nowMs() : this.uses.lastUsedAtMs,
       // Nothing wakes it but a request, in whose words a person's resume counts as one.
       because: isOnItsWay ? 'request' : (this.#watch?.sleep.because() ?? this.#because),
-      idle: this.#idle,
+      ...this.#policy,
       ...(this.#reason === undefined ? {} : { reason: this.#reason }),
       ...this.#rest(),
       ...this.past.report(),
@@ -227,6 +240,12 @@ export class Instance {
     if (isInRam(this.#state)) return this.past.isLean ? 'lean' : 'paused';
     if (this.#shelving.shelf.images.length > 0) return 'stored';
     return this.state === 'storing' ? 'paused' : 'files'; // one that is on its way to its first image still has everything in RAM
+  }
+
+  /** What sleeping costs it, and how it keeps its budget. `memoryMib`: what it holds now, when its host could say. */
+  outlook(memoryMib?: number): SleepOutlook {
+    if (this.#state === 'paused' && memoryMib !== undefined) this.book.weighed(memoryMib * 2 ** 20);
+    return this.book.report(this.#policy.wakeBudget, this.#measured, (tier) => this.#fixedMs(tier));
   }
 
   /** What it is to a host that runs short of memory. `undefined`: nothing is to be had of it at once. */
@@ -386,12 +405,35 @@ export class Instance {
     this.#writeHint();
   }
 
-  /** Limits that are not told stay. */
-  setPolicy(idle: IdlePolicy, snapshotLimits?: SnapshotLimits): Promise<void> {
-    this.#idle = idle;
-    this.#claim = withPolicy(this.#claim, { idle, snapshotLimits });
+  /** The host is short of memory, or no longer: it falls asleep sooner while nobody uses it. */
+  press(isPressed: boolean): void {
+    if (isPressed === this.#isPressed) return;
+    this.#isPressed = isPressed;
     this.#watch?.sleep.nudge();
-    return this.#parts.journal.policyChanged(this.#hostId, idle, snapshotLimits);
+  }
+
+  /** It sleeps in RAM, and nothing speaks against an image of it. */
+  get isStorable(): boolean {
+    return (this.#state === 'paused' || this.#state === 'lean') && !this.#storing.isReluctant;
+  }
+
+  /** What its host goes by when it is short of memory. */
+  underPressure(): Omit<PressedSleeper, 'ramMib'> {
+    const dueMs = this.#policy.wakeBudget ? this.#dueMs('stored') : 0;
+    return {
+      lastUsedAtMs: this.uses.lastUsedAtMs,
+      wakeMs: this.past.wakes.stored.predictedMs ?? UNMEASURED_WAKE_MS,
+      isPromised: dueMs === undefined || dueMs > 0,
+    };
+  }
+
+  /** Limits that are not told stay; a wake budget that is not told is no more. */
+  setPolicy(policy: Policy): Promise<void> {
+    if (!isSame(policy.wakeBudget, this.#policy.wakeBudget)) this.book.budgetChanged();
+    this.#claim = withPolicy(this.#claim, policy);
+    this.#watch?.sleep.nudge();
+    this.#awaitAnew();
+    return this.#parts.journal.policyChanged(this.#hostId, policy);
   }
 
   /** Ends it. Resolves when it can no longer run; what it leaves on the host goes afterwards, but for the snapshots in `keep`, by id. */
@@ -482,12 +524,16 @@ export class Instance {
     const before = this.#state;
     const was = this.state;
     const move = next(before, happening);
+    if (happening === 'request-arrived' && isAsleep(was)) this.book.asked(this.#parts.clock.monotonicMs());
     this.#state = move.state;
     // Before its effects: a wake tells where it came from.
     if (move.state === 'lean') this.past.isLean = true;
     if (move.state === 'running' || move.state === 'paused') this.past.isLean = false;
     for (const effect of move.effects) this.#carryOut(effect);
+    if (isAsleep(this.state) && !isAsleep(was)) this.book.fellAsleep(this.#now.nowMs);
+    if (move.state === 'paused' && before === 'pausing' && this.#policy.wakeBudget) this.#weigh();
     if (move.state === 'running' && before !== 'running') {
+      this.book.woke(this.#now, this.#policy.wakeBudget);
       this.past.census = undefined;
       this.#watchSleep();
     }
@@ -526,6 +572,7 @@ export class Instance {
       case 'let-in':
         return this.#visits.letIn();
       case 'turn-away':
+        this.book.unasked();
         return this.#visits.turnAway(this.#refusal());
       case 'end-streams':
         return this.#visits.endStreams(this.#refusal());
@@ -807,7 +854,7 @@ export class Instance {
       clock: this.#parts.clock,
       uses: this.uses,
       guest: this.guest,
-      policy: () => this.#idle,
+      policy: () => (this.#isPressed ? hurried(this.#policy.idle) : this.#policy.idle),
       silent: (reason) => this.#parts.events.busyUnknown({ ...this.#who(), reason }),
       note: (signal) => this.#note(signal),
       sleep: () => {
@@ -844,14 +891,66 @@ export class Instance {
 
   /** While it sleeps with its process at hand: waits for the instants at which it is to sleep deeper. */
   #watchDepth(before: StandbyState, after: StandbyState): void {
-    const { leanAfterMs, storeAfterMs } = this.#parts;
     if (isLeaning(before) && !isLeaning(after)) this.#leaning.giveWay();
-    if (restsInRam(after) && !restsInRam(before) && storeAfterMs > 0)
-      this.#storeDue.after(this.#storing.dueAfterMs(storeAfterMs));
+    if (restsInRam(after) && !restsInRam(before)) this.#awaitStore();
     if (!restsInRam(after)) this.#storeDue.stop();
-    if (after === 'paused' && before !== 'paused' && leanAfterMs > 0)
-      this.#leanDue.after(this.#leaning.dueAfterMs(leanAfterMs));
+    if (after === 'paused' && before !== 'paused') this.#awaitLean();
     if (after !== 'paused') this.#leanDue.stop();
+  }
+
+  #awaitStore(): void {
+    const dueMs = this.#dueMs('stored');
+    if (dueMs === undefined) this.#storeDue.stop();
+    else this.#storeDue.after(this.#storing.dueAfterMs(dueMs));
+  }
+
+  #awaitLean(): void {
+    const dueMs = this.#dueMs('lean');
+    if (dueMs === undefined) this.#leanDue.stop();
+    else this.#leanDue.after(this.#leaning.dueAfterMs(dueMs));
+  }
+
+  /** Its plan is another. */
+  #awaitAnew(): void {
+    if (restsInRam(this.#state)) this.#awaitStore();
+    if (this.#state === 'paused') this.#awaitLean();
+  }
+
+  /** How long from now on it sleeps on before it goes there; `undefined`: not by itself. */
+  #dueMs(tier: SleepTier): number | undefined {
+    const { wakeBudget } = this.#policy;
+    const afterMs = wakeBudget ? this.book.dueMs(tier, wakeBudget, this.#measured) : this.#fixedMs(tier);
+    const sleptMs = this.#now.nowMs - (this.book.sinceMs ?? this.#now.nowMs);
+    return afterMs === undefined ? undefined : Math.max(0, afterMs - sleptMs);
+  }
+
+  /** Where it has no wake budget. */
+  #fixedMs(tier: SleepTier): number | undefined {
+    const { leanAfterMs, storeAfterMs } = this.#parts;
+    const afterMs = tier === 'lean' ? leanAfterMs : tier === 'stored' ? storeAfterMs : 0;
+    return afterMs > 0 ? afterMs : undefined;
+  }
+
+  get #now() {
+    const { clock } = this.#parts;
+    return { nowMs: clock.nowMs(), monotonicMs: clock.monotonicMs() };
+  }
+
+  get #measured() {
+    const pagesOut = this.#parts.admission.pagesOut(this.#parts.swap);
+    return { wakes: this.past.wakes, stores: this.past.stores, imageBytes: this.imageBytes, pagesOut };
+  }
+
+  /** What it holds in RAM, which its plan goes by, is asked of the host beside everything else: a wake does not wait for that. */
+  #weigh(): void {
+    const hostId = this.#hostId;
+    const weigh = async () => {
+      const memoryMib = (await this.#parts.driver.usage([hostId])).get(hostId)?.memoryMib;
+      if (memoryMib === undefined || this.#state !== 'paused') return;
+      this.book.weighed(memoryMib * 2 ** 20);
+      this.#awaitAnew();
+    };
+    weigh().catch(() => {}); // a host that cannot say is asked again at the next sleep
   }
 
   #stopWatch(): void {
@@ -866,7 +965,8 @@ export class Instance {
 
   /** Worth having, never worth failing for. */
   async #keepHint(): Promise<void> {
-    await this.#parts.journal.hint(this.#hostId, this.past.hint(this.uses.lastUsedAtMs)).catch(() => {});
+    const hint = { ...this.past.hint(this.uses.lastUsedAtMs), book: this.book.note() };
+    await this.#parts.journal.hint(this.#hostId, hint).catch(() => {});
   }
 
   /** An operation on the host before there is anything on it is a bug. */
@@ -894,6 +994,19 @@ export class Instance {
     const { instanceId, generation, workspace, name } = this.claim;
     return { instanceId, generation, workspace, name, ...(this.#body ? { hostId: this.#body.hostId } : {}) };
   }
+}
+
+/** Long enough for somebody who reads an answer and asks again. */
+function hurried(idle: SleepPolicy['idle']): SleepPolicy['idle'] {
+  return idle.kind === 'never' ? idle : { kind: 'after', idleMs: Math.min(idle.idleMs, PRESSED_IDLE_MS) };
+}
+
+function policyOf({ idle, wakeBudget }: Claim): SleepPolicy {
+  return { idle, ...(wakeBudget ? { wakeBudget } : {}) };
+}
+
+function isSame(a: SleepPolicy['wakeBudget'], b: SleepPolicy['wakeBudget']): boolean {
+  return a?.kind === b?.kind && (a?.kind !== 'p99' || b?.kind !== 'p99' || a.ms === b.ms);
 }
 
 /** Memory of it is being paged out. */

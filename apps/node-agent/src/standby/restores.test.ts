@@ -121,7 +121,7 @@ it('a fork that comes back as less than the snapshot is refused, and leaves noth
 });
 
 it('what it slept in can be gone back to as long as it is there, and stays where its limits say so', async () => {
-  await go(instance.setPolicy({ kind: 'never' }, { storesMax: 2 }));
+  await go(instance.setPolicy({ idle: { kind: 'never' }, snapshotLimits: { storesMax: 2 } }));
   for (const text of ['one', 'two', 'three']) {
     await exec(instance, `echo ${text} > /root/file`, { waitMs: 500 });
     await go(instance.store('asked'));
@@ -135,7 +135,7 @@ it('what it slept in can be gone back to as long as it is there, and stays where
 });
 
 it('snapshots that are too old go by themselves, though nothing happens to their sandbox', async () => {
-  await go(instance.setPolicy({ kind: 'never' }, { askedMs: 60_000 }));
+  await go(instance.setPolicy({ idle: { kind: 'never' }, snapshotLimits: { askedMs: 60_000 } }));
   const { image } = await go(instance.snapshots.make({ because: 'asked', name: 'old' }));
   await clock.go(30_000);
   instance.snapshots.growOld();

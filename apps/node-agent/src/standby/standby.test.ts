@@ -148,7 +148,7 @@ describe('sleep', () => {
     const instance = await started({ idle: { kind: 'never' } });
     await clock.go(3_600_000);
     expect(instance.state).toBe('running');
-    await instance.setPolicy({ kind: 'after', idleMs: 1_000 });
+    await instance.setPolicy({ idle: { kind: 'after', idleMs: 1_000 } });
     await clock.go(1_000);
     expect(instance.state).toBe('paused');
   });

@@ -8,6 +8,7 @@ import {
   type SandboxName,
   type Shape,
   type SnapshotLimits,
+  type WakeBudget,
   type WorkspaceName,
 } from '@torpor/contracts';
 import { explain, Failure, KeyedQueue } from '@torpor/kernel';
@@ -31,6 +32,7 @@ export interface StartAsk {
   readonly env: Readonly<Record<string, string>>;
   readonly idle: IdlePolicy;
   readonly snapshotLimits?: SnapshotLimits | undefined;
+  readonly wakeBudget?: WakeBudget | undefined;
   /** Makes it a fork: of the snapshot with this id of an instance that is here. */
   readonly from?: { readonly instanceId: InstanceId; readonly snapshot: string } | undefined;
 }
@@ -207,18 +209,12 @@ export class Standby {
   ): Promise<{ from: From }> {
     const parts = this.#parts;
     const recipe = parts.recipeOf(ask.template);
-    const { instanceId, generation, workspace, name, idle, snapshotLimits } = ask;
+    const { instanceId, generation, workspace, name, idle, wakeBudget, snapshotLimits } = ask;
     const who = { instanceId, generation, workspace, name };
     const env = { ...recipe.env, ...ask.env };
     const sealedEnv = parts.nodeKey.seal(workspace, 'env', Buffer.from(JSON.stringify(env)));
-    const claim: Claim = {
-      ...who,
-      idle,
-      snapshotLimits,
-      workdir: recipe.workdir,
-      token: newToken(parts.chance),
-      sealedEnv,
-    };
+    const policy = { idle, ...(wakeBudget ? { wakeBudget } : {}), ...(snapshotLimits ? { snapshotLimits } : {}) };
+    const claim: Claim = { ...who, ...policy, workdir: recipe.workdir, token: newToken(parts.chance), sealedEnv };
     const birth = { claim, shape: ask.shape, recipe: { ...recipe, env }, origin };
     const instance = this.#add(claim, undefined, {});
     let from: From = 'cold';

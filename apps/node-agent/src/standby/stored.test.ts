@@ -307,7 +307,7 @@ describe('an image that will not do', () => {
 
 describe('a host that has no room for its memory', () => {
   it('refuses the wake for a while, kills nobody for it, and gives nothing up', async () => {
-    set = stage(clock, { memoryMib: 310 });
+    set = stage(clock, { memoryMib: 340 });
     room = rehearse(set, { storeAfterMs: 60_000 });
     const instance = await started();
     await stored(instance);

@@ -102,15 +102,16 @@ export class Storing {
     }
   }
 
-  /** Refused where there is no room for its memory: nothing that runs is to be killed for it. */
-  restore(body: Body, sleeper: Sleeper): Promise<CameBack> {
+  /** Waits where there is no room for its memory, or is refused: nothing that runs is to be killed for it. */
+  async restore(body: Body, sleeper: Sleeper): Promise<CameBack> {
     const { restores, admission, closing } = this.#parts;
     const { memoryBytes = 0 } = sleeper.shelving.shelf.images.at(-1) ?? {};
-    const work = async () => {
-      await admission.admitWake(memoryBytes / MIB);
-      return await restoreOnHost(this.#parts, body, sleeper);
-    };
-    return restores.run(work, closing);
+    const coming = await admission.admitWake(memoryBytes / MIB, closing);
+    try {
+      return await restores.run(() => restoreOnHost(this.#parts, body, sleeper), closing);
+    } finally {
+      coming.arrived();
+    }
   }
 
   /** The last store came to nothing: another so soon would too. */

@@ -34,6 +34,20 @@ describe('update', () => {
     expect(await row()).toMatchObject({ phase: 'failed', reason: /full/ });
   });
 
+  it('tells its node of a wake budget: its own, or that of the workspace when it has none', async () => {
+    const budget = () => [...nodes.a.instances.values()].map(({ wakeBudget }) => wakeBudget);
+    await store.workspaces.create({ name: workspace, displayName: 'W', createdAtMs: 0, createdBy: 'user:ada' });
+    await store.workspaces.setWakeBudget(workspace, { kind: 'p99', ms: 40 });
+    await create({ wakeBudget: { kind: 'cheapest' } });
+    expect(budget()).toEqual([{ kind: 'cheapest' }]);
+    await update({ wakeBudget: null });
+    expect(budget()).toEqual([{ kind: 'p99', ms: 40 }]);
+    await store.workspaces.setWakeBudget(workspace, undefined);
+    await beat(nodes.a);
+    await clock.advance(1_000);
+    expect(budget()).toEqual([undefined]);
+  });
+
   it('tells a node again that goes by an old policy', async () => {
     const { sandbox } = await create();
     await store.wanted.revise(workspace, name, { idle: { kind: 'never' } }, clock.nowMs());

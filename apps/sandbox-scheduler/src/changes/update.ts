@@ -8,6 +8,7 @@ import { refusal } from '../creation/refusal.ts';
 import type { Parts } from '../parts.ts';
 import type { RouteHints } from '../routes.ts';
 import type { Endings } from './endings.ts';
+import { policyOf } from './policy.ts';
 
 type Ask = z.infer<typeof updateSandbox.request>;
 type Env = Readonly<Record<string, string>>;
@@ -38,19 +39,18 @@ export async function changeSandbox(
     events.updated(sandbox, { changed: [...Object.keys(change), 'env'], restarted: true });
     return sandbox;
   }
-  if ((ask.idle ?? ask.snapshotLimits) && revised.phase === 'ready') await tellPolicy(parts, revised);
+  const isOfPolicy = [ask.idle, ask.wakeBudget, ask.snapshotLimits].some((part) => part !== undefined);
+  if (isOfPolicy && revised.phase === 'ready') await tellPolicy(parts, revised);
   events.updated(revised, { changed: Object.keys(change), restarted: false });
   return revised;
 }
 
 /** The record has the new policy by now. A node that does not hear of it now is told again when its next report shows the old one. */
-async function tellPolicy(
-  { wire }: Parts,
-  { instanceId, generation, idle, snapshotLimits, nodeId, name }: Sandbox,
-): Promise<void> {
-  const limits = snapshotLimits ? { snapshotLimits } : {};
+async function tellPolicy({ wire, store }: Parts, sandbox: Sandbox): Promise<void> {
+  const { instanceId, generation, nodeId, name } = sandbox;
+  const policy = await policyOf(store, sandbox);
   try {
-    await wire.ask(setInstancePolicy, { instanceId, generation, idle, ...limits }, { node: nodeId });
+    await wire.ask(setInstancePolicy, { instanceId, generation, ...policy }, { node: nodeId });
   } catch (error) {
     const message = `the new policy of "${name}" is on record, but its node has not confirmed it; asking again helps`;
     throw new Failure('unavailable', message, { retryable: true, cause: error });

@@ -7,6 +7,7 @@ import { newInstanceId, startInstance, type NodeId, type Route, type Sandbox } f
 import { explain, Failure } from '@torpor/kernel';
 import { place, type Placement } from '@torpor/policy';
 import type { Endings } from '../changes/endings.ts';
+import { policyOf } from '../changes/policy.ts';
 import type { FleetView } from '../fleet/fleet-view.ts';
 import type { Parts } from '../parts.ts';
 import { nextGeneration } from './new-sandbox.ts';
@@ -70,12 +71,12 @@ export class Births {
   }
 
   async #start(sandbox: Sandbox, how: { env: Env; untilMs: number; traceparent: string | undefined }) {
-    const { instanceId, generation, workspace, name, template, shape, idle, snapshotLimits, nodeId, origin } = sandbox;
-    const { clock, times, wire, closing } = this.#parts;
+    const { instanceId, generation, workspace, name, template, shape, nodeId, origin } = sandbox;
+    const { clock, times, wire, store, closing } = this.#parts;
+    const policy = await policyOf(store, sandbox);
     const deadlineMs = Math.max(1, how.untilMs - clock.monotonicMs() - times.answerMarginMs);
     const from = origin && { instanceId: origin.instanceId, snapshot: origin.snapshot };
-    const limits = snapshotLimits ? { snapshotLimits } : {};
-    const what = { template, shape, idle, ...limits, env: { ...how.env }, ...(from ? { from } : {}) };
+    const what = { template, shape, ...policy, env: { ...how.env }, ...(from ? { from } : {}) };
     const body = { instanceId, generation, workspace, name, ...what };
     const options = {
       node: nodeId,

@@ -103,9 +103,8 @@ function rowOf(
   },
   { clock, chance }: Parts,
 ): Sandbox {
-  const { workspace, nodeId, labels, template, image, shape, ports, idle, expiry, terminatedRetentionMs, extra } =
-    parent;
-  const { snapshotLimits } = parent;
+  const { workspace, nodeId, labels, template, image, shape, ports, expiry, terminatedRetentionMs, extra } = parent;
+  const { idle, wakeBudget, snapshotLimits } = parent;
   const nowMs = clock.nowMs();
   return {
     workspace,
@@ -123,6 +122,7 @@ function rowOf(
     envNames: Object.keys(own.env).sort(),
     idle,
     ...(snapshotLimits ? { snapshotLimits } : {}),
+    ...(wakeBudget ? { wakeBudget } : {}),
     expiry,
     terminatedRetentionMs,
     extra,

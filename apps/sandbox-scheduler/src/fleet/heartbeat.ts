@@ -107,10 +107,11 @@ export class Heartbeats {
 
   /** Should it fail, the next report shows it again. */
   #setRight(sandbox: Holding): void {
-    const { instanceId, generation, idle, nodeId } = sandbox;
+    const { instanceId, generation, idle, wakeBudget, nodeId } = sandbox;
+    const policy = { idle, ...(wakeBudget ? { wakeBudget } : {}) };
     const { wire, events, closing } = this.#parts;
     const tell = async () => {
-      await wire.ask(setInstancePolicy, { instanceId, generation, idle }, { node: nodeId, signal: closing });
+      await wire.ask(setInstancePolicy, { instanceId, generation, ...policy }, { node: nodeId, signal: closing });
       events.repaired('policy', { instanceId });
     };
     this.#policies.add(sandbox, () => this.#toldIfSilent('policy', tell));

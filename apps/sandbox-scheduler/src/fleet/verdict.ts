@@ -4,7 +4,7 @@
  * An instance is *unwanted* only if the record says so: there is an ending for it, or its sandbox has moved on to another incarnation. One that no
  * record knows is an *orphan* and is left alone: a database restored from an older copy must not cost anybody a sandbox.
  */
-import type { IdlePolicy, InstanceId, InstanceReport } from '@torpor/contracts';
+import type { InstanceId, InstanceReport, WakeBudget } from '@torpor/contracts';
 import type { Ending, Holding, Incarnation } from '@torpor/store';
 import { isDueForRecord } from './use-steps.ts';
 
@@ -15,7 +15,7 @@ export interface Verdict {
   readonly missing: readonly Holding[];
   /** Ready in the record; the node says that it is broken. */
   readonly broken: readonly { readonly sandbox: Holding; readonly reason: string }[];
-  /** They hold another idle policy than the record, or have not heard of the generation that it has given them. */
+  /** They go by another idle policy or wake budget than the record, or have not heard of the generation that it has given them. */
   readonly misled: readonly Holding[];
   /** Their latest use is to be written down. */
   readonly used: readonly (Incarnation & { readonly lastUsedAtMs: number })[];
@@ -73,14 +73,24 @@ function isHeld(report: InstanceReport, sandbox: Holding, endings: ReadonlyMap<s
   return report.generation < sandbox.generation && sandbox.phase === 'ready' && !endings.has(keyOf(report));
 }
 
-function isBehind(report: InstanceReport, { generation, idle }: Holding): boolean {
-  return report.generation < generation || (report.idle !== undefined && !isSamePolicy(report.idle, idle));
+function isBehind(report: InstanceReport, sandbox: Holding): boolean {
+  return report.generation < sandbox.generation || (report.idle !== undefined && !isSamePolicy(report, sandbox));
 }
 
 function keyOf(who: Incarnation): string {
   return `${who.instanceId}/${who.generation}`;
 }
 
-function isSamePolicy(a: IdlePolicy, b: IdlePolicy): boolean {
-  return a.kind === 'after' ? b.kind === 'after' && a.idleMs === b.idleMs : b.kind === 'never';
+type Policy = Pick<InstanceReport, 'idle' | 'wakeBudget'>;
+
+function isSamePolicy(a: Policy, b: Policy): boolean {
+  return a.idle?.kind === b.idle?.kind && idleMs(a) === idleMs(b) && isSameBudget(a.wakeBudget, b.wakeBudget);
+}
+
+function idleMs({ idle }: Policy): number | undefined {
+  return idle?.kind === 'after' ? idle.idleMs : undefined;
+}
+
+function isSameBudget(a: WakeBudget | undefined, b: WakeBudget | undefined): boolean {
+  return a?.kind === b?.kind && (a?.kind !== 'p99' || b?.kind !== 'p99' || a.ms === b.ms);
 }

@@ -108,10 +108,13 @@ export class FakeNode {
     );
     await this.#wire.serve(
       setInstancePolicy,
-      async ({ instanceId, generation, idle }) => {
+      async ({ instanceId, generation, idle, wakeBudget }) => {
         this.#raise(instanceId, generation);
         const instance = this.instances.get(`${instanceId}/${generation}`);
-        if (instance) this.instances.set(`${instanceId}/${generation}`, { ...instance, idle });
+        if (!instance) return {};
+        const { wakeBudget: _, ...rest } = instance;
+        const policy = { idle, ...(wakeBudget ? { wakeBudget } : {}) };
+        this.instances.set(`${instanceId}/${generation}`, { ...rest, ...policy });
         return {};
       },
       at,
@@ -162,7 +165,7 @@ export class FakeNode {
   async #start(start: Start) {
     this.starts.push(start);
     await this.onStart(start);
-    const { instanceId, generation, workspace, name, env, idle } = start;
+    const { instanceId, generation, workspace, name, env, idle, wakeBudget } = start;
     const key = `${instanceId}/${generation}`;
     const from = this.instances.has(key) ? ('existing' as const) : ('cold' as const);
     this.instances.set(key, {
@@ -172,6 +175,7 @@ export class FakeNode {
       name,
       env,
       idle,
+      ...(wakeBudget ? { wakeBudget } : {}),
       state: 'running',
       isolation: 'none',
       lastUsedAtMs: this.#clock.nowMs(),

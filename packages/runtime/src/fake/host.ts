@@ -40,6 +40,8 @@ export interface FakeHostOptions {
   /** How long a verb takes, from and to, in ms; absent: no time. */
   readonly latencyMs?: Partial<Record<FakeVerb, readonly [number, number]>>;
   readonly memoryMib?: number;
+  /** What an instance takes of it that runs nothing. Default 30. */
+  readonly instanceMib?: number;
   readonly diskMib?: number;
   /** 0: none. */
   readonly swapMib?: number;
@@ -299,7 +301,7 @@ export class FakeHost {
   }
 
   #memoryMib(sandbox: FakeSandbox): number {
-    return 30 + sandbox.machine.running.length - sandbox.swappedMib;
+    return (this.#options.instanceMib ?? 30) + sandbox.machine.running.length - sandbox.swappedMib;
   }
 
   #fail(verb: FakeVerb, when: 'before' | 'after'): void {

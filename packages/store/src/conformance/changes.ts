@@ -1,4 +1,4 @@
-import { Generation, NodeId, type Sandbox } from '@torpor/contracts';
+import { Generation, NodeId, type Sandbox, type WakeBudget } from '@torpor/contracts';
 import { describe, expect, it } from 'vitest';
 import { T, type Stage } from './stage.ts';
 
@@ -212,6 +212,25 @@ export function describeChanges(stage: Stage): void {
       expect(revised).toMatchObject({ displayName: 'old', updatedAtMs: T + 3, phase: 'ready' });
       expect([revised?.labels, revised?.expiry, revised?.idle]).toEqual([{ b: '2' }, {}, { kind: 'never' }]);
       expect(await ws.sandboxes.get(sandbox.name, T)).toEqual(revised);
+    });
+
+    it('give a wake budget of its own, and take it away again', async () => {
+      const ws = fresh();
+      const sandbox = await ready(sandboxIn(ws.name, { wakeBudget: { kind: 'cheapest' } }));
+      const budgets = async () => [
+        (await ws.sandboxes.get(sandbox.name, T))?.wakeBudget,
+        (await stage.store.wanted.onNode(sandbox.nodeId)).find(({ name }) => name === sandbox.name)?.wakeBudget,
+      ];
+      const revise = (wakeBudget: WakeBudget | null) =>
+        stage.store.wanted.revise(ws.name, sandbox.name, { wakeBudget }, T + 3);
+      expect(await budgets()).toEqual([{ kind: 'cheapest' }, { kind: 'cheapest' }]);
+      await revise({ kind: 'p99', ms: 25 });
+      expect(await budgets()).toEqual([
+        { kind: 'p99', ms: 25 },
+        { kind: 'p99', ms: 25 },
+      ]);
+      await revise(null);
+      expect(await budgets()).toEqual([undefined, undefined]);
     });
 
     it('replace the env when a sandbox is restarted with another, and keep it otherwise', async () => {

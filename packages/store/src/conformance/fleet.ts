@@ -29,5 +29,24 @@ export function describeFleet(stage: Stage): void {
       expect(await stage.store.workspaces.get(workspace.name)).toEqual(workspace);
       expect(await stage.store.workspaces.list()).toContainEqual(workspace);
     });
+
+    it("lets a workspace's wake budget hold for those of its sandboxes that have none of their own", async () => {
+      const { name: ws, ...rest } = { name: WorkspaceName.parse(word('ws-')), displayName: 'W', createdBy: 'user:ada' };
+      await stage.store.workspaces.create({ ...rest, name: ws, createdAtMs: T });
+      const nodeId = NodeId.parse(word('node-'));
+      for (const own of [{ wakeBudget: { kind: 'cheapest' } as const }, {}])
+        await stage.store.wanted.insert(stage.sandboxIn(ws, { nodeId, ...own }), {});
+      const budgets = async () => (await stage.store.wanted.onNode(nodeId)).map((one) => one.wakeBudget?.kind).sort();
+
+      expect(await budgets()).toEqual(['cheapest', undefined]);
+      expect((await stage.store.workspaces.setWakeBudget(ws, { kind: 'p99', ms: 40 }))?.wakeBudget).toEqual({
+        kind: 'p99',
+        ms: 40,
+      });
+      expect(await budgets()).toEqual(['cheapest', 'p99']);
+      expect(await stage.store.workspaces.setWakeBudget(ws, undefined)).not.toHaveProperty('wakeBudget');
+      expect(await budgets()).toEqual(['cheapest', undefined]);
+      expect(await stage.store.workspaces.setWakeBudget(WorkspaceName.parse(word('no-')), undefined)).toBeUndefined();
+    });
   });
 }

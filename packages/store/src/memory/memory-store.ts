@@ -23,11 +23,12 @@ export function memoryStore(): Store {
   const nodes = new Map<string, NodeRecord>();
   const previews = new PreviewRows();
   const snapshots = new SnapshotRows();
+  const workspaces = new Map<string, Workspace>();
   const sandboxes = new SandboxRows(nodes, {
     previewsGo: (workspace, name) => previews.dropOf(workspace, name),
     snapshotsStay: (instanceId, atMs) => snapshots.keepOf(instanceId, atMs),
+    budgetOf: (workspace) => workspaces.get(workspace)?.wakeBudget,
   });
-  const workspaces = new Map<string, Workspace>();
   const keys = keyRows();
   const usage = usageRows(sandboxes);
   const audit = auditRows();
@@ -56,6 +57,14 @@ export function memoryStore(): Store {
         if (there) return { kind: 'taken', workspace: there };
         workspaces.set(workspace.name, workspace);
         return { kind: 'created', workspace };
+      },
+      setWakeBudget: async (name, budget) => {
+        const there = workspaces.get(name);
+        if (!there) return undefined;
+        const { wakeBudget: _, ...rest } = there;
+        const now = budget ? { ...rest, wakeBudget: budget } : rest;
+        workspaces.set(name, now);
+        return now;
       },
     },
     keys: keys.ring,

@@ -1,4 +1,4 @@
-import type { Generation, InstanceId, Route, Sandbox, SandboxName, WorkspaceName } from '@torpor/contracts';
+import type { Generation, InstanceId, Route, Sandbox, SandboxName, WakeBudget, WorkspaceName } from '@torpor/contracts';
 import { planPage, valueOf, writeCursor, type PageMark } from '../page.ts';
 import type {
   Ending,
@@ -22,26 +22,29 @@ interface Row {
   wasReady: boolean;
 }
 
+/** What lies beside these rows. */
+interface Around {
+  previewsGo(workspace: WorkspaceName, name: SandboxName): void;
+  /** Answers which. */
+  snapshotsStay(instanceId: InstanceId, atMs: number): string[];
+  budgetOf(workspace: WorkspaceName): WakeBudget | undefined;
+}
+
 /** The rows of all sandboxes and endings, and the rules by which they change. Each method runs without a pause, as one commit would. */
 export class SandboxRows implements Omit<Wanted, 'sweep'> {
   readonly #rows = new Map<number, Row>();
   readonly #endings = new Map<string, Ending>();
   readonly #nodes: ReadonlyMap<string, NodeRecord>;
-  readonly #previewsGo: (workspace: WorkspaceName, name: SandboxName) => void;
-  readonly #snapshotsStay: (instanceId: InstanceId, atMs: number) => string[];
+  readonly #previewsGo: Around['previewsGo'];
+  readonly #snapshotsStay: Around['snapshotsStay'];
+  readonly #budgetOf: Around['budgetOf'];
   #sequence = 0;
 
-  constructor(
-    nodes: ReadonlyMap<string, NodeRecord>,
-    ends: {
-      previewsGo(workspace: WorkspaceName, name: SandboxName): void;
-      /** Answers which. */
-      snapshotsStay(instanceId: InstanceId, atMs: number): string[];
-    },
-  ) {
+  constructor(nodes: ReadonlyMap<string, NodeRecord>, around: Around) {
     this.#nodes = nodes;
-    this.#previewsGo = ends.previewsGo;
-    this.#snapshotsStay = ends.snapshotsStay;
+    this.#previewsGo = around.previewsGo;
+    this.#snapshotsStay = around.snapshotsStay;
+    this.#budgetOf = around.budgetOf;
   }
 
   shelf(workspace: WorkspaceName): SandboxShelf {
@@ -170,9 +173,12 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
   ): Promise<Sandbox | undefined> {
     const row = this.#named(workspace, name);
     if (!row || !isLiving(row.sandbox)) return undefined;
-    const { ports, ...rest } = change;
+    const { ports, wakeBudget, ...rest } = change;
     const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
-    row.sandbox = { ...row.sandbox, ...given, ...(ports ? { ports: [...ports] } : {}), updatedAtMs: atMs };
+    const { wakeBudget: before, ...kept } = row.sandbox;
+    const budget = wakeBudget === undefined ? before : wakeBudget;
+    const replaced = { ...(budget ? { wakeBudget: budget } : {}), ...(ports ? { ports: [...ports] } : {}) };
+    row.sandbox = { ...kept, ...given, ...replaced, updatedAtMs: atMs };
     return row.sandbox;
   }
 
@@ -186,8 +192,12 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
   async onNode(nodeId: Sandbox['nodeId']): Promise<readonly Holding[]> {
     return this.#sandboxes()
       .filter((sandbox) => sandbox.nodeId === nodeId && (isLiving(sandbox) || this.#isKept(sandbox)))
-      .map(({ instanceId, generation, workspace, name, phase, idle, expiry, lastUsedAtMs, shape: { memoryMib } }) => {
-        return { instanceId, generation, nodeId, workspace, name, phase, idle, expiry, lastUsedAtMs, memoryMib };
+      .map((sandbox) => {
+        const { instanceId, generation, workspace, name, phase, idle, expiry, lastUsedAtMs, shape } = sandbox;
+        const wakeBudget = sandbox.wakeBudget ?? this.#budgetOf(workspace);
+        const policy = { idle, ...(wakeBudget ? { wakeBudget } : {}), expiry };
+        const who = { instanceId, generation, nodeId, workspace, name, phase };
+        return { ...who, ...policy, lastUsedAtMs, memoryMib: shape.memoryMib };
       });
   }
 

@@ -33,6 +33,7 @@ const GRANTS: Readonly<Record<string, readonly (readonly [rights: string, tables
     // To lock a sandbox's row while a preview is made one must have the right to change something of it: this column takes no value of ours.
     ['update (sequence)', 'sandboxes'],
     ['select, insert', 'workspaces, audit_log'],
+    ['update (wake_budget)', 'workspaces'],
     ['select, insert, update', 'api_keys'],
     ['select, insert, update, delete', 'previews, preview_tokens, secrets, idempotency'],
   ],
@@ -41,6 +42,7 @@ const GRANTS: Readonly<Record<string, readonly (readonly [rights: string, tables
     ['select, insert, update, delete', 'sandboxes, endings, snapshots'],
     ['select, insert, update', 'nodes, audit_anchor'],
     ['select, insert, delete', 'usage_intervals'],
+    ['select', 'workspaces'],
     ['select, delete', 'audit_log, previews, idempotency'],
   ],
 };

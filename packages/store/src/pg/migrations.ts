@@ -38,6 +38,12 @@ const MIGRATIONS: Record<string, Migration> = {
       for (const statement of SNAPSHOTS) await sql.raw(statement).execute(db);
     },
   },
+  '006-wake-budgets': {
+    async up(db) {
+      await sql`alter table workspaces add column wake_budget jsonb`.execute(db);
+      await sql`alter table sandboxes add column wake_budget jsonb`.execute(db);
+    },
+  },
 };
 
 const BEGINNING = [

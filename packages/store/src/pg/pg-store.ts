@@ -1,4 +1,4 @@
-import type { WorkspaceName } from '@torpor/contracts';
+import type { WakeBudget, WorkspaceName } from '@torpor/contracts';
 import { sql, type Kysely, type Selectable } from 'kysely';
 import type { ApiKey, NewApiKey } from '../keys.ts';
 import type { Sealing } from '../sealing.ts';
@@ -96,6 +96,15 @@ function workspaceList(db: Kysely<Tables>): WorkspaceList {
         .executeTakeFirst();
       return made ? { kind: 'created', workspace } : { kind: 'taken', workspace: (await get(name)) ?? workspace };
     },
+    setWakeBudget: async (name, budget) => {
+      const row = await db
+        .updateTable('workspaces')
+        .set({ wake_budget: budget ? JSON.stringify(budget) : null })
+        .where('name', '=', name)
+        .returningAll()
+        .executeTakeFirst();
+      return row && workspaceOf(row);
+    },
   };
 }
 
@@ -103,6 +112,7 @@ function workspaceOf(row: Selectable<Tables['workspaces']>): Workspace {
   return {
     name: row.name as WorkspaceName, // parsed before it was written
     displayName: row.display_name,
+    ...(row.wake_budget === null ? {} : { wakeBudget: row.wake_budget as WakeBudget }), // likewise
     createdAtMs: row.created_at_ms,
     createdBy: row.created_by,
   };

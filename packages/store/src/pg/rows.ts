@@ -1,5 +1,13 @@
 /** Rows as PostgreSQL gives them, and the objects that they stand for. Rows were parsed before they were written; here they are only renamed. */
-import type { Generation, InstanceId, NodeId, Sandbox, SandboxName, WorkspaceName } from '@torpor/contracts';
+import type {
+  Generation,
+  InstanceId,
+  NodeId,
+  Sandbox,
+  SandboxName,
+  WakeBudget,
+  WorkspaceName,
+} from '@torpor/contracts';
 import type { Selectable } from 'kysely';
 import type { ApiKey } from '../keys.ts';
 import type { Ending, Holding, NodeRecord, Preview } from '../store.ts';
@@ -29,6 +37,7 @@ export function sandboxOf(row: SandboxRow): Sandbox {
     ...(row.snapshot_limits === null
       ? {}
       : { snapshotLimits: row.snapshot_limits as NonNullable<Sandbox['snapshotLimits']> }),
+    ...(row.wake_budget === null ? {} : { wakeBudget: row.wake_budget as WakeBudget }),
     expiry: row.expiry as Sandbox['expiry'],
     terminatedRetentionMs: row.terminated_retention_ms,
     extra: row.extra,
@@ -48,6 +57,7 @@ type HoldingColumns =
   | 'name'
   | 'phase'
   | 'idle'
+  | 'wake_budget'
   | 'expiry'
   | 'last_used_at_ms';
 
@@ -60,6 +70,7 @@ export function holdingOf(row: Pick<SandboxRow, HoldingColumns> & { memory_mib: 
     name: row.name as SandboxName,
     phase: row.phase,
     idle: row.idle as Holding['idle'],
+    ...(row.wake_budget === null ? {} : { wakeBudget: row.wake_budget as WakeBudget }),
     expiry: row.expiry as Holding['expiry'],
     lastUsedAtMs: row.last_used_at_ms,
     memoryMib: row.memory_mib,

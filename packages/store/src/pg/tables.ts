@@ -4,7 +4,13 @@ import type { Generated, JSONColumnType } from 'kysely';
 type Json<T extends object> = JSONColumnType<T, string, string>;
 
 export interface Tables {
-  workspaces: { name: string; display_name: string; created_at_ms: number; created_by: string };
+  workspaces: {
+    name: string;
+    display_name: string;
+    created_at_ms: number;
+    created_by: string;
+    wake_budget: Json<object> | null;
+  };
   api_keys: {
     id: string;
     prefix: string;
@@ -125,6 +131,7 @@ export interface SandboxTable {
   env_sealed: string;
   idle: Json<object>;
   snapshot_limits: Json<object> | null;
+  wake_budget: Json<object> | null;
   expiry: Json<object>;
   terminated_retention_ms: number;
   extra: Json<Record<string, unknown>>;

@@ -112,6 +112,7 @@ export function pgWanted(db: Kysely<Tables>, sealing: Sealing): Wanted {
           'last_used_at_ms',
         ])
         .select(sql<number>`(shape->>'memoryMib')::float8`.as('memory_mib'))
+        .select(EFFECTIVE_BUDGET.as('wake_budget'))
         .where('node_id', '=', nodeId)
         .where(sql<boolean>`(${IS_LIVING} or ${IS_KEPT})`)
         .execute();
@@ -192,6 +193,8 @@ export function pgWanted(db: Kysely<Tables>, sealing: Sealing): Wanted {
   };
 }
 
+const EFFECTIVE_BUDGET = sql<SandboxRow['wake_budget']>`coalesce(sandboxes.wake_budget,
+  (select workspaces.wake_budget from workspaces where workspaces.name = sandboxes.workspace))`;
 const IS_LIVING = sql<boolean>`phase in ('creating', 'ready')`;
 /** Failed, with files that its node keeps: nobody has said that it must end. */
 const IS_KEPT = sql<boolean>`(phase = 'failed' and not exists (select from endings
@@ -254,6 +257,7 @@ function newRow(sandbox: Sandbox, envSealed: string) {
     env_sealed: envSealed,
     idle: JSON.stringify(sandbox.idle),
     snapshot_limits: sandbox.snapshotLimits ? JSON.stringify(sandbox.snapshotLimits) : null,
+    wake_budget: sandbox.wakeBudget ? JSON.stringify(sandbox.wakeBudget) : null,
     expiry: JSON.stringify(sandbox.expiry),
     terminated_retention_ms: sandbox.terminatedRetentionMs,
     extra: JSON.stringify(sandbox.extra),
@@ -273,6 +277,7 @@ function changeOf(change: SandboxChange) {
     ...(change.externalId === undefined ? {} : { external_id: change.externalId }),
     ...(change.idle === undefined ? {} : { idle: JSON.stringify(change.idle) }),
     ...(change.snapshotLimits === undefined ? {} : { snapshot_limits: JSON.stringify(change.snapshotLimits) }),
+    ...(change.wakeBudget === undefined ? {} : { wake_budget: change.wakeBudget && JSON.stringify(change.wakeBudget) }),
     ...(change.expiry === undefined ? {} : { expiry: JSON.stringify(change.expiry) }),
     ...(change.terminatedRetentionMs === undefined ? {} : { terminated_retention_ms: change.terminatedRetentionMs }),
     ...(change.ports === undefined ? {} : { ports: JSON.stringify(change.ports) }),
