@@ -159,7 +159,9 @@ func sumsOf(ctx context.Context, task *scribe.Task, job scribe.Job) ([]image.Sum
 	if code == "" {
 		code = wire.HostError
 	}
-	return nil, wire.Errorf(code, "image %s: %s", job.Image, said.Err)
+	told := wire.Errorf(code, "image %s: %s", job.Image, said.Err)
+	told.Retryable = told.Retryable || said.Why == scribe.Unreadable
+	return nil, told
 }
 
 type snapshotArgs struct {

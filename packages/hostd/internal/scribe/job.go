@@ -46,6 +46,8 @@ const (
 	Failed  Why = "failed"
 	NoSpace Why = "no_space" // The disk is full, or a quota is.
 	Refused Why = "refused"  // The image is damaged, or the key is wrong.
+	// Unreadable says that the disk would not give what is on it. It may another time, so it is no word on the image.
+	Unreadable Why = "unreadable"
 )
 
 // discard has a save write nothing more and be quick: whoever asked for it no longer wants it. Hostd's death says the same.

@@ -148,6 +148,8 @@ func outcomeOf(err error) Outcome {
 		why = Refused
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		why = NoSpace
+	case errors.Is(err, unix.EIO):
+		why = Unreadable
 	}
 	return Outcome{Err: err.Error(), Why: why}
 }
