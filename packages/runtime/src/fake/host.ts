@@ -4,6 +4,7 @@ import type { Death, InstanceFacts, InstanceUsage } from '../port.ts';
 import { FakeFiles } from './files.ts';
 import { Gate } from './gate.ts';
 import type { FakeImage, FakeMemory } from './image.ts';
+import { FakeParcels } from './parcels.ts';
 import { FakeMachine } from './machine.ts';
 import { FAKE_PROGRAMS, type FakeProgram } from './programs.ts';
 
@@ -28,6 +29,9 @@ export type FakeVerb =
   | 'image.verify'
   | 'image.delete'
   | 'image.list'
+  | 'parcel.pack'
+  | 'parcel.unpack'
+  | 'parcel.delete'
   | 'sandbox.restore'
   | 'disk.restore'
   | 'inventory';
@@ -71,6 +75,7 @@ export class FakeHost {
   readonly clock: Clock;
   readonly disks = new Map<InstanceId, FakeDisk>();
   readonly images = new Map<string, FakeImage>();
+  readonly parcels = new FakeParcels();
   readonly nets = new Map<InstanceId, { slot: number }>();
   readonly sandboxes = new Map<InstanceId, FakeSandbox>();
   readonly #options: FakeHostOptions;
@@ -82,6 +87,7 @@ export class FakeHost {
   #pids = 1000;
   /** What its isolation, guest and templates are called; an upgrade changes it. */
   build = 'fake-1';
+  cpuFeatures: readonly string[] = ['fpu'];
 
   constructor(options: FakeHostOptions = {}) {
     this.#options = options;
