@@ -3,16 +3,20 @@ import type { CallContext, Subscription, Wire } from '@torpor/bus';
 import {
   deleteSnapshot,
   describeInstance,
+  fetchInstance,
   isAsleep,
+  leaveInstance,
   listReceipts,
   listSnapshots,
   makeSnapshot,
+  nodeFacts,
   pauseInstance,
   receiptKey,
   restoreSnapshot,
   resumeInstance,
   setInstancePolicy,
   startInstance,
+  stayInstance,
   stopInstance,
   storeInstance,
   type Call,
@@ -22,6 +26,10 @@ import {
 import type { Clock } from '@torpor/kernel';
 import type { InstanceDriver } from '@torpor/runtime';
 import type { Telemetry } from '@torpor/telemetry';
+import type { NodeKey } from './images/node-key.ts';
+import type { Origin, ParcelSource } from './moves/carry.ts';
+import { journey } from './moves/office.ts';
+import { publicText } from './moves/waybill.ts';
 import type { Receipts } from './receipts/receipts.ts';
 import { asSnapshot, snapshotsOf } from './standby/snapshot-report.ts';
 import type { Instance } from './standby/instance.ts';
@@ -34,9 +42,11 @@ export async function serveCalls(room: {
   standby: Standby;
   driver: InstanceDriver;
   receipts: Receipts;
+  nodeKey: NodeKey;
+  sourceOf(from: Origin): ParcelSource;
   telemetry: Telemetry;
 }): Promise<Subscription> {
-  const { wire, clock, standby, driver, receipts, telemetry } = room;
+  const { wire, clock, standby, driver, receipts, nodeKey, sourceOf, telemetry } = room;
   const node = { node: room.nodeId };
 
   /** Goes on with the trace that the asking room began. */
@@ -91,6 +101,19 @@ export async function serveCalls(room: {
       const instance = standby.at(instanceId, generation);
       if (instance.state === 'running') await instance.settled; // the one of the wake just now
       return { receipts: instance.body ? await receipts.of(instance.body.hostId) : [] };
+    }),
+    wire.serve(nodeFacts, async () => ({ make: driver.make, key: publicText(nodeKey.travelling()) }), node),
+    serve(leaveInstance, async ({ instanceId, generation, to, key }) => ({
+      bytes: await standby.at(instanceId, generation).leave({ nodeId: to, key }),
+    })),
+    serve(stayInstance, async ({ instanceId, generation }) => {
+      await standby.stay(instanceId, generation);
+      return {};
+    }),
+    serve(fetchInstance, async ({ instanceId, generation, from: { nodeId: left, url, key, ...from } }, { signal }) => {
+      const about = journey(instanceId, from.generation, { from: left, to: room.nodeId });
+      const source = sourceOf({ url, instanceId, generation: from.generation });
+      return await standby.fetch({ instanceId, generation, source, key, about }, signal);
     }),
     wire.serve(receiptKey, async () => ({ key: receipts.publicKey }), node),
     serve(makeSnapshot, async ({ instanceId, generation, name, because, by }) => {

@@ -1,5 +1,5 @@
 /** Everything this room tells of itself: the metric, the log line and their attributes together. */
-import { InstanceState, Loss, WakeTier, type Receipt } from '@torpor/contracts';
+import { InstanceState, Loss, WakeTier, type NodeId, type Receipt } from '@torpor/contracts';
 import type { Telemetry } from '@torpor/telemetry';
 
 export type NodeEvents = ReturnType<typeof nodeEvents>;
@@ -104,6 +104,10 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
       log.info('instance went back to a snapshot', who),
     rewindFailed: (who: Who & { image: string; reason: string }) =>
       log.error('instance would not go back to a snapshot; it is as it was', who),
+    left: (who: Who & { to: NodeId; bytes: number }) => log.info('instance is ready to live on another node', who),
+    leaveFailed: (who: Who & { to: NodeId; reason: string }) =>
+      log.warn('instance does not leave; it is as it was', who),
+    arrived: (who: Who & { bytes: number; tookMs: number }) => log.info('instance came from another node', who),
     released: (who: Who & { tookMs: number }) => log.info('instance uses no memory any more', who),
     releaseFailed: (who: Who & { reason: string }) => log.warn('memory of a stored instance not let go yet', who),
     imageRefused: (who: Who & { image: string; reason: string }) => log.error('an image will not do', who),

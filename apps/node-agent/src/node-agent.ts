@@ -14,6 +14,8 @@ import { Journal, type Failpoints, type JournalStore } from './journal/index.ts'
 import { Lease } from './lease/lease.ts';
 import { Slots } from './life/slots.ts';
 import { Meter } from './metering/meter.ts';
+import { overHttp, type Origin, type ParcelSource } from './moves/carry.ts';
+import { ParcelOffice } from './moves/office.ts';
 import type { Note } from './note.ts';
 import type { Parts, Recipe } from './parts.ts';
 import { Admission, type Watermarks } from './pools/admission.ts';
@@ -46,6 +48,8 @@ export interface NodeAgentOptions {
   /** How long an instance sleeps in RAM before it is stored; 0: for ever. */
   readonly storeAfterMs: number;
   readonly snapshotPolicy: SnapshotPolicy;
+  /** Absent: over HTTP, from other nodes' listeners. */
+  readonly sourceOf?: (from: Origin) => ParcelSource;
   readonly telemetry: Telemetry;
   readonly journalStore: JournalStore;
   /** What outlives the process besides the journal. */
@@ -58,6 +62,7 @@ export interface NodeAgent {
   readonly dataPlane: DataPlane | undefined;
   readonly standby: Standby;
   readonly pools: Pools;
+  readonly parcels: ParcelOffice;
   health(): Promise<{ ok: boolean } & Record<string, unknown>>;
   /** Leaves every instance as it is: the node-agent ends, its sandboxes go on. */
   close(): Promise<void>;
@@ -158,8 +163,10 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
   lifetime.own('the standby engine', () => standby.close());
   let resting = false;
   lifetime.own('the rest of the sandboxes', () => (resting ? standby.putAllToSleep() : undefined));
+  const parcels = new ParcelOffice(parts, standby, nodeId);
   const dataPlane = options.listen
     ? await serveDataPlane({
+        parcels,
         listen: options.listen,
         dataKey: options.dataKey,
         standby,
@@ -170,7 +177,10 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
       })
     : undefined;
   if (dataPlane) lifetime.own('the data plane', () => dataPlane.close());
-  const calls = await serveCalls({ wire, clock, nodeId, standby, driver, receipts: parts.receipts, telemetry });
+  const { nodeKey } = options;
+  const sourceOf = options.sourceOf ?? ((from: Origin) => overHttp(from, options.dataKey));
+  const { receipts } = parts;
+  const calls = await serveCalls({ wire, clock, nodeId, standby, driver, receipts, nodeKey, sourceOf, telemetry });
   lifetime.own('the calls', () => calls.close());
   inBackground('pools', pools.keepFull());
   inBackground('heartbeat', heartbeat.beat());
@@ -185,6 +195,7 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     dataPlane,
     standby,
     pools,
+    parcels,
     health,
     close: () => lifetime.close(),
     rest: () => {

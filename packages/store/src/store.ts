@@ -32,6 +32,7 @@ export interface Store {
   readonly publicPreviews: { find(id: string): Promise<PreviewWay | undefined> };
   readonly fleet: Fleet;
   readonly wanted: Wanted;
+  readonly moves: Moves;
   readonly usage: UsageBook;
   readonly audit: AuditLog;
   /** Rejects when the database does not answer. */
@@ -288,12 +289,16 @@ export interface NodeRecord {
   readonly heardAtMs: number;
   /** 0: the node needs no lease (a single node). */
   readonly leaseUntilMs: number;
+  /** Somebody wants it empty: nothing new is placed there. Never said by the node. */
+  readonly drainingSinceMs?: number;
 }
 
 export interface Fleet {
   heard(node: NodeRecord): Promise<void>;
   get(id: NodeId): Promise<NodeRecord | undefined>;
   list(): Promise<readonly NodeRecord[]>;
+  /** `undefined`: it is drained no more. False when no such node was ever heard of. */
+  drain(id: NodeId, sinceMs: number | undefined): Promise<boolean>;
 }
 
 // ---------------------------------------------------------------------------------------------------------------- the scheduler's work
@@ -393,4 +398,36 @@ export interface Wanted {
   ended(who: Incarnation, atMs: number): Promise<void>;
   /** Deletes terminated rows past their retention, endings ended before `endedBeforeMs`, lapsed idempotency keys. Answers how many rows. */
   sweep(at: { nowMs: number; endedBeforeMs: number }): Promise<number>;
+}
+
+// ---------------------------------------------------------------------------------------------------------------- moves
+
+/** A sandbox on its way to another node. Its fence is the incarnation that it leaves as. */
+export interface Move extends Incarnation {
+  /** What it is to be on the other node; no incarnation of it ever was. */
+  readonly nextGeneration: Generation;
+  readonly workspace: WorkspaceName;
+  readonly name: SandboxName;
+  readonly from: NodeId;
+  readonly to: NodeId;
+  readonly reason: string;
+  readonly sinceMs: number;
+  /** Why it will not move; the node that it was to leave is still to be told. */
+  readonly cancelled?: string;
+}
+
+/** Each change is one commit. Until one of them says otherwise a sandbox lives where its row says, whatever nodes hold of it. */
+export interface Moves {
+  /** `undefined`: the sandbox is not ready, or another incarnation. `there`: one has begun already. */
+  begin(
+    who: Incarnation,
+    more: { to: NodeId; reason: string; atMs: number },
+  ): Promise<{ kind: 'begun' | 'there'; move: Move } | undefined>;
+  open(): Promise<readonly Move[]>;
+  /** It lives at the other node from now on, and what it leaves is to be ended; the move is over. `undefined`: it was cancelled, or the sandbox is not what it was. */
+  commit(who: Incarnation, atMs: number): Promise<Sandbox | undefined>;
+  /** It can be committed no more, and what came to the other node is to be ended. */
+  cancel(who: Incarnation, more: { reason: string; atMs: number }): Promise<Move | undefined>;
+  /** The node that it was to leave knows that it stays: a cancelled one is forgotten. */
+  over(who: Incarnation): Promise<void>;
 }

@@ -13,6 +13,7 @@ const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 /** PKCS #8, as far as the seed. */
 const ED25519_HEAD = Buffer.from('302e020100300506032b657004220420', 'hex');
+const X25519_HEAD = Buffer.from('302e020100300506032b656e04220420', 'hex');
 
 export class NodeKey {
   readonly #key: Buffer;
@@ -49,8 +50,17 @@ export class NodeKey {
 
   /** What the node signs with: Ed25519. It tells nothing of the key that it comes from. */
   signing(): KeyObject {
-    const seed = Buffer.from(hkdfSync('sha256', this.#key, '', 'torpor receipts', KEY_BYTES));
-    return createPrivateKey({ key: Buffer.concat([ED25519_HEAD, seed]), format: 'der', type: 'pkcs8' });
+    return this.#pair(ED25519_HEAD, 'torpor receipts');
+  }
+
+  /** What waybills for this node, and from it, are sealed by: X25519. */
+  travelling(): KeyObject {
+    return this.#pair(X25519_HEAD, 'torpor waybills');
+  }
+
+  #pair(head: Buffer, use: string): KeyObject {
+    const seed = Buffer.from(hkdfSync('sha256', this.#key, '', use, KEY_BYTES));
+    return createPrivateKey({ key: Buffer.concat([head, seed]), format: 'der', type: 'pkcs8' });
   }
 
   /** One key for each workspace, so that it can be handed on alone. */

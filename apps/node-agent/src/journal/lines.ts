@@ -2,7 +2,7 @@
  * What a journal says, line by line. A journal is kept per *host id*: the name under which the host knows an
  * instance (its cgroup, netns, disk). A pooled instance has one before anybody knows whose it will be; the claim gives it an instance id and a generation.
  */
-import { Generation, IdlePolicy, InstanceId, SandboxName, Shape, WorkspaceName } from '@torpor/contracts';
+import { Generation, IdlePolicy, InstanceId, NodeId, SandboxName, Shape, WorkspaceName } from '@torpor/contracts';
 import { z } from 'zod';
 import { CensusShape } from '../receipts/census.ts';
 
@@ -49,6 +49,19 @@ export type SnapshotNote = z.infer<typeof SnapshotNote>;
 const steps = z.array(z.string());
 const atMs = z.number();
 
+/** An image that came from another node. */
+const Arrived = z.object({
+  image: z.string(),
+  /** Under this node's key. */
+  sealedKey: z.string(),
+  atMs,
+  bytes: z.number(),
+  memoryBytes: z.number(),
+  census: CensusShape.optional(),
+  /** That its guest believes in: it is told of its own before anybody is let in. */
+  generation: z.number(),
+});
+
 export const Line = z.union([
   z.object({ kind: z.literal('intent'), operation: z.literal('create'), atMs, steps, spec: Spec }),
   z.object({ kind: z.literal('intent'), operation: z.literal('claim'), atMs, steps, claim: Claim }),
@@ -84,6 +97,28 @@ export const Line = z.union([
   }),
   z.object({ kind: z.literal('intent'), operation: z.literal('boot'), atMs, steps }),
   z.object({ kind: z.literal('intent'), operation: z.literal('forget'), atMs, steps, images: z.array(z.string()) }),
+  /** It is to live on another node: all of it rests in its images, and nothing wakes it until it is known where it lives. */
+  z.object({ kind: z.literal('intent'), operation: z.literal('leave'), atMs, steps, to: NodeId }),
+  /** It lives here after all. */
+  z.object({ kind: z.literal('intent'), operation: z.literal('stay'), atMs, steps }),
+  /** One comes from another node, and these images with it. */
+  z.object({
+    kind: z.literal('intent'),
+    operation: z.literal('arrive'),
+    atMs,
+    steps,
+    spec: Spec,
+    images: z.array(z.string()),
+  }),
+  /** All of it is here, read back and compared. */
+  z.object({
+    kind: z.literal('arrived'),
+    atMs,
+    claim: Claim,
+    images: z.array(Arrived),
+    snapshots: z.array(Arrived.extend({ note: SnapshotNote })),
+    count: z.number().int(),
+  }),
   z.object({ kind: z.literal('step'), operation: z.string(), atMs, step: z.string() }),
   z.object({ kind: z.literal('done'), operation: z.literal('create'), atMs, process: Process }),
   z.object({ kind: z.literal('done'), operation: z.literal('claim'), atMs }),

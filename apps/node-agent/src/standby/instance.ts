@@ -22,11 +22,12 @@ import type { Sleeper } from '../images/store.ts';
 import type { Claim, Hint, Process, Shelf, Spec } from '../journal/index.ts';
 import type { UseBody } from '../life/birth.ts';
 import type { Body, Parts } from '../parts.ts';
+import { Departure, type Destination } from '../moves/departure.ts';
 import { takeCensus } from '../receipts/census.ts';
 import { Line } from './line.ts';
 import { Operations } from './operations.ts';
 import { Past } from './past.ts';
-import { refusalOf } from './refusal.ts';
+import { misdirected, refusalOf } from './refusal.ts';
 import { SleepWatch } from './sleep-watch.ts';
 import { Snapshots } from './snapshots.ts';
 import type { Stay } from './stay.ts';
@@ -62,6 +63,7 @@ export class Instance {
   readonly uses: Uses;
   readonly past: Past;
   readonly snapshots: Snapshots;
+  readonly departure: Departure;
   readonly #parts: Parts;
   readonly #visits: Visits;
   readonly #line = new Line();
@@ -82,6 +84,8 @@ export class Instance {
   /** Why the next restore will not bring back all that was there. */
   #lost: string | undefined;
   #watch: { stop: AbortController; sleep: SleepWatch } | undefined;
+  /** It lives on another node, or nowhere: this is what is left of it here. */
+  #hasLeft = false;
   /** Ends the wait for the instant at which it is stored. */
   #storeTimer: AbortController | undefined;
 
@@ -108,6 +112,16 @@ export class Instance {
       who: () => this.#who(),
       happen: (what) => this.#happen(what),
       wake: (signal) => this.wake(signal),
+      refusal: () => this.#refusal(),
+    });
+    this.departure = new Departure(options.parts, this.#shelving, {
+      line: this.#line,
+      state: () => this.#state,
+      sleeper: () => this.#sleeper,
+      who: () => this.#who(),
+      happen: (what) => this.#happen(what),
+      wake: () => this.wake(),
+      note: () => this.#note(),
       refusal: () => this.#refusal(),
     });
     this.uses = new Uses(options.parts.clock, options.hint?.lastUsedAtMs);
@@ -233,7 +247,7 @@ export class Instance {
     this.#because = 'idle';
     this.#reason = lost;
     this.#lost = lost;
-    this.#happen('found-stored');
+    this.#happen(this.#shelving.shelf.leaving === undefined ? 'found-stored' : 'found-travelling');
     this.#meetHeld();
     this.snapshots.clearUp();
   }
@@ -285,6 +299,18 @@ export class Instance {
     this.#writeHint();
   }
 
+  /** On its way to another node when it resolves, with the bytes that are to be carried; or it is as it was, and this rejects. */
+  async leave(to: Destination): Promise<number> {
+    const bytes = await this.departure.begin(to);
+    this.#writeHint();
+    return bytes;
+  }
+
+  async stay(): Promise<void> {
+    await this.departure.stay();
+    this.#meetHeld();
+  }
+
   setPolicy(idle: IdlePolicy): Promise<void> {
     this.#idle = idle;
     this.#watch?.sleep.nudge();
@@ -294,6 +320,7 @@ export class Instance {
   /** Ends it. Resolves when it can no longer run; what it leaves on the host goes afterwards. */
   end(reason: string): Promise<void> {
     this.#reason ??= reason;
+    this.#hasLeft ||= this.#state === 'leaving' || this.#state === 'travelling';
     this.#happen('delete-asked');
     return this.#dead.promise;
   }
@@ -350,6 +377,7 @@ export class Instance {
   }
 
   #refusal(): Failure {
+    if (this.#hasLeft) return misdirected(this.claim);
     return refusalOf(this.claim, this.#state, this.#reason);
   }
 
@@ -391,6 +419,8 @@ export class Instance {
         return this.#start(() => this.#snapshot());
       case 'rewind':
         return this.#start(() => this.#rewind());
+      case 'leave':
+        return this.#start(() => this.#leave());
       case 'destroy':
         return this.#start(() => this.#destroy());
       case 'let-in':
@@ -493,6 +523,26 @@ export class Instance {
       this.#guest = undefined;
     }
     this.#happen(rewound);
+  }
+
+  async #leave(): Promise<void> {
+    if (this.#shelving.shelf.rests === 'elsewhere') {
+      const ended = await this.#operations.pause(this.#hostId, { insists: false });
+      if (ended.kind !== 'done') {
+        const reason = ended.kind === 'failed' ? ended.reason : 'its process is gone';
+        this.departure.refuse(
+          new Failure('unavailable', `it could not be put to sleep: ${reason}`, { retryable: true }),
+        );
+        return this.#happen('leave-cut');
+      }
+    }
+    const left = await this.departure.carryOut();
+    if (left !== 'leave-cut') {
+      this.#guest?.close();
+      this.#guest = undefined;
+    }
+    this.#happen(left);
+    if (left === 'leave-failed') this.#meetHeld();
   }
 
   async #release(): Promise<void> {

@@ -125,5 +125,10 @@ export class Visits implements StayHost {
 }
 
 function willWake(state: StandbyState): boolean {
-  return state === 'waking' || state === 'restoring' || hasQueuedWake(state);
+  return state === 'waking' || state === 'restoring' || isAway(state) || hasQueuedWake(state);
+}
+
+/** On its way to another node: whoever waits is let in when it stays, and sent on when it has left. */
+function isAway(state: StandbyState): boolean {
+  return state === 'leaving' || state === 'travelling';
 }

@@ -91,7 +91,7 @@ func receiveDisk(ctx context.Context, into, from string, key []byte, name names.
 		return err
 	}
 	said := &bytes.Buffer{}
-	command := exec.CommandContext(ctx, "btrfs", "--quiet", "receive", "--chroot", "--end-cmd", into)
+	command := exec.CommandContext(ctx, "btrfs", "--quiet", "receive", "--chroot", into)
 	command.Stdin, command.Stderr = io.NewSectionReader(wholeOf{reader}, 0, reader.Length()), said
 	if err := command.Run(); err != nil {
 		return errors.Join(ctx.Err(), spaceError(fmt.Errorf("receiving the disk of image %s: %w: %s", name, err, lastWords(said))))

@@ -14,6 +14,7 @@ import type {
   Workspace,
   WorkspaceStore,
 } from '../store.ts';
+import { memoryMoves } from './moves.ts';
 import { PreviewRows } from './previews.ts';
 import { SandboxRows } from './sandboxes.ts';
 
@@ -54,11 +55,20 @@ export function memoryStore(): Store {
     fleet: {
       heard: async (node) => {
         const before = nodes.get(node.id);
-        if (!before || before.heardAtMs <= node.heardAtMs) nodes.set(node.id, node);
+        const draining = before?.drainingSinceMs === undefined ? {} : { drainingSinceMs: before.drainingSinceMs };
+        if (!before || before.heardAtMs <= node.heardAtMs) nodes.set(node.id, { ...node, ...draining });
       },
       get: async (id) => nodes.get(id),
       list: async () => [...nodes.values()],
+      drain: async (id, sinceMs) => {
+        const node = nodes.get(id);
+        if (!node) return false;
+        const { drainingSinceMs: _, ...rest } = node;
+        nodes.set(id, { ...rest, ...(sinceMs === undefined ? {} : { drainingSinceMs: sinceMs }) });
+        return true;
+      },
     },
+    moves: memoryMoves(sandboxes.movable),
     wanted: Object.assign(sandboxes, {
       sweep: async (at: { nowMs: number; endedBeforeMs: number }) =>
         sandboxes.forget(at) + idempotency.forget(at.nowMs),

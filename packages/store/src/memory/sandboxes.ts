@@ -1,3 +1,4 @@
+import type { Movable } from './moves.ts';
 import type { InstanceId, Route, Sandbox, SandboxName, WorkspaceName } from '@torpor/contracts';
 import { planPage, valueOf, writeCursor, type PageMark } from '../page.ts';
 import type {
@@ -215,6 +216,28 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
   async ended(who: Incarnation, atMs: number): Promise<void> {
     const ending = this.#endings.get(keyOf(who));
     if (ending && ending.endedAtMs === undefined) this.#endings.set(keyOf(who), { ...ending, endedAtMs: atMs });
+  }
+
+  get movable(): Movable {
+    return {
+      ready: (who) => {
+        const row = this.#fenced(who);
+        return row?.sandbox.phase === 'ready' ? row.sandbox : undefined;
+      },
+      lastGeneration: (instanceId) =>
+        [...this.#endings.values()].reduce((last, one) => {
+          return one.instanceId === instanceId ? Math.max(last, one.generation) : last;
+        }, 0),
+      moveTo: (who, { to: nodeId, nextGeneration: generation }, updatedAtMs) => {
+        const row = this.#fenced(who);
+        if (!row) throw new Error('a sandbox moved that is not there');
+        row.sandbox = { ...row.sandbox, nodeId, generation, updatedAtMs };
+        return row.sandbox;
+      },
+      mustEnd: (ending) => {
+        if (!this.#endings.has(keyOf(ending))) this.#endings.set(keyOf(ending), ending);
+      },
+    };
   }
 
   forget(at: { nowMs: number; endedBeforeMs: number }): number {

@@ -38,7 +38,7 @@ const GRANTS: Readonly<Record<string, readonly (readonly [rights: string, tables
   ],
   torpor_scheduler: [
     MIGRATED,
-    ['select, insert, update, delete', 'sandboxes, endings'],
+    ['select, insert, update, delete', 'sandboxes, endings, moves'],
     ['select, insert, update', 'nodes, audit_anchor'],
     ['select, insert, delete', 'usage_intervals'],
     ['select, delete', 'audit_log, previews, idempotency'],

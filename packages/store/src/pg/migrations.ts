@@ -33,6 +33,11 @@ const MIGRATIONS: Record<string, Migration> = {
       await sql`alter table usage_intervals add column wake text check (wake in ('whole', 'lost'))`.execute(db);
     },
   },
+  '009-moves': {
+    async up(db) {
+      for (const statement of MOVES) await sql.raw(statement).execute(db);
+    },
+  },
 };
 
 const BEGINNING = [
@@ -176,4 +181,19 @@ const RETENTION = [
     hash text not null)`,
   // Rows come in the order of time, so that a few pages of a block-range index find the oldest.
   `create index usage_by_time on usage_intervals using brin (to_ms)`,
+];
+
+const MOVES = [
+  `create table moves (
+    instance_id text primary key,
+    generation integer not null,
+    next_generation integer not null,
+    workspace text not null,
+    name text not null,
+    from_node text not null,
+    to_node text not null,
+    reason text not null,
+    since_ms double precision not null,
+    cancelled text)`,
+  `alter table nodes add column draining_since_ms double precision`,
 ];
