@@ -14,7 +14,10 @@ import type {
   KeyView,
   ListInput,
   MakeSnapshotInput,
+  MovedView,
+  MoveInput,
   NewKeyView,
+  NodeDetailView,
   NodeView,
   ReceiptKeyView,
   ReceiptsView,
@@ -42,6 +45,8 @@ export interface Services {
     resume(which: Named): Promise<ResumeView>;
     store(which: Named): Promise<StoreView>;
     fork(input: ForkInput): Promise<ForksView>;
+    /** Resolves when it lives there. */
+    move(input: MoveInput): Promise<MovedView>;
   };
   readonly receipts: {
     list(which: Named): Promise<ReceiptsView>;
@@ -58,7 +63,13 @@ export interface Services {
     list(): Promise<KeyView[]>;
     revoke(which: { id: string }): Promise<KeyView>;
   };
-  readonly nodes: { list(): Promise<NodeView[]> };
+  readonly nodes: {
+    list(): Promise<NodeView[]>;
+    get(which: { nodeId: NodeView['id'] }): Promise<NodeDetailView>;
+    /** What lives there moves away from now on; `get` tells how far it is. */
+    drain(which: { nodeId: NodeView['id'] }): Promise<NodeDetailView>;
+    undrain(which: { nodeId: NodeView['id'] }): Promise<NodeDetailView>;
+  };
   readonly workspaces: { list(): Promise<WorkspaceView[]> };
   /** Ends when the signal aborts. A watcher that does not keep up loses the oldest. */
   events(signal: AbortSignal): AsyncIterable<EventView>;

@@ -12,6 +12,7 @@ import { addSetupCommand } from './setup.ts';
 import { addSnapshotCommands } from './snapshot.ts';
 import { addStackCommands } from './stack.ts';
 import { addStatsCommand } from './stats.ts';
+import { addMoveCommand } from './move.ts';
 import { addStoreCommand } from './store.ts';
 import { addTestCommand } from './test.ts';
 
@@ -23,7 +24,9 @@ export function program(): Command {
   torpor.showHelpAfterError('(torpor --help lists the commands)').configureHelp({ sortSubcommands: false });
   addStackCommands(torpor);
   addDemoCommand(torpor);
-  addStoreCommand(addSandboxCommands(torpor));
+  const sandbox = addSandboxCommands(torpor);
+  addStoreCommand(sandbox);
+  addMoveCommand(sandbox);
   addSnapshotCommands(torpor);
   addReceiptCommands(torpor);
   addKeyCommands(torpor);

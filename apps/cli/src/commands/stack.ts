@@ -27,6 +27,7 @@ export function addStackCommands(torpor: Command): void {
     .option('--public-url <url>', 'what the outside calls it (default from the address)')
     .option('--pool <n>', 'instances kept ready (default 8)')
     .option('--disk <GiB>', 'size of the disk pool, taken at once (default a quarter of the free space, at most 64)')
+    .option('--nodes <n>', 'nodes on this machine, to try out what they do with each other (default 1)')
     .option(
       '--workspace <name>',
       'a workspace to use from then on, and to make if there is none of that name (at first main)',
@@ -61,6 +62,7 @@ function startOptions(options: Readonly<Record<string, unknown>>): string[] {
     publicUrl: '--public-url',
     pool: '--pool',
     disk: '--disk',
+    nodes: '--nodes',
     workspace: '--workspace',
   };
   return Object.entries(flags).flatMap(([name, flag]) =>

@@ -13,6 +13,8 @@ export interface Settings {
   readonly pool: number;
   /** Size of the disk pool; default a quarter of what is free, at most 64 GiB, at least 4. */
   readonly diskGib: number | undefined;
+  /** Nodes on this machine; more than one to try out what nodes do with each other. */
+  readonly nodes: number;
   readonly databaseUrl: string | undefined;
   readonly natsUrl: string | undefined;
   /** Default: the one that was used last, at first `main`. */
@@ -27,6 +29,7 @@ export function settingsFrom(options: Partial<Record<string, string>>, env: Node
     publicUrl: webUrl((options.publicUrl ?? env.TORPOR_PUBLIC_URL)?.replace(/\/+$/, '')),
     pool: wholeNumber('--pool', options.pool ?? env.TORPOR_POOL) ?? DEFAULT_POOL,
     diskGib: wholeNumber('--disk', options.disk ?? env.TORPOR_DISK_GIB),
+    nodes: wholeNumber('--nodes', options.nodes ?? env.TORPOR_NODES) ?? 1,
     databaseUrl: env.DATABASE_URL,
     natsUrl: env.NATS_URL,
     workspace: options.workspace ?? env.TORPOR_WORKSPACE,
