@@ -95,12 +95,12 @@ export function stage(clock: Clock = new StillClock(), options: ConstructorParam
 
 export function rehearse(
   { clock, host, store }: Stage,
-  options: { targets?: readonly PoolTarget[]; failpoints?: Failpoints; seed?: number; storeAfterMs?: number } = {},
+  options: { targets?: readonly PoolTarget[]; failpoints?: Failpoints; seed?: number; storeAfterMs?: number; nodeKey?: number } = {},
 ): Rehearsal {
   const life = { dead: false };
   const closing = new AbortController();
   const driver = mortal(fakeDriver(host), life);
-  const nodeKey = new NodeKey(new Uint8Array(32));
+  const nodeKey = new NodeKey(new Uint8Array(32).fill(options.nodeKey ?? 0));
   const admission = new Admission({ driver, clock, watermarks: { memoryFreeMib: 256, diskFreeMib: 256 } });
   const parts: Parts = {
     driver,

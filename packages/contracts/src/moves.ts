@@ -12,6 +12,7 @@ import { Route, Sandbox } from './sandbox.ts';
 export const Make = z.object({
   /** The build of what isolates it. */
   isolation: z.string(),
+  /** The layers of each, by its name and its aliases. */
   templates: z.record(z.string(), z.string()),
   cpuFeatures: z.array(z.string()),
 });

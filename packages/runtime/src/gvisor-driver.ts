@@ -398,7 +398,9 @@ export function makeOf(
   cpuinfo: string,
 ): Make {
   const named = (path: string) => path.split('/').findLast((part) => /-[0-9a-f]{16}$/.test(part)) ?? path;
-  const layers = templates.map(({ name, lower }) => [name, lower.map(named).join(' ')]);
+  const layers = templates.flatMap(({ name, aliases, lower }) =>
+    [name, ...aliases].map((one) => [one, lower.map(named).join(' ')]),
+  );
   // "flags" on x86, "Features" on Arm.
   const features = /^(?:flags|Features)\s*:\s*(.*)$/m.exec(cpuinfo)?.[1] ?? '';
   return {
