@@ -36,8 +36,11 @@ afterEach(async () => {
   for (const name of made.splice(0)) await api(stack).delete(name);
   for (const node of [FIRST, SECOND]) {
     await cli('node', 'undrain', node);
-    await until(`nothing of a sandbox is left on ${node}`, 60_000, async () => (await leftOn(node)).length === 0, () =>
-      leftOn(node).then(String),
+    await until(
+      `nothing of a sandbox is left on ${node}`,
+      60_000,
+      async () => (await leftOn(node)).length === 0,
+      () => leftOn(node).then(String),
     );
   }
 });
@@ -72,7 +75,10 @@ async function leftOn(node: string): Promise<string[]> {
 }
 
 /** Asks again and again, as the gateway says: after a refusal that may pass, and after what it names. */
-async function use(sandbox: Made, until: AbortSignal): Promise<{ answered: number; waited: number; refused: string[] }> {
+async function use(
+  sandbox: Made,
+  until: AbortSignal,
+): Promise<{ answered: number; waited: number; refused: string[] }> {
   const count = { answered: 0, waited: 0, refused: [] as string[] };
   while (!until.aborted) {
     const { statusCode, headers, body } = await request(`${sandbox.url}/port/3000/`, {
@@ -102,7 +108,10 @@ describe('a node that is drained', () => {
     const enough = new AbortController();
     const using = use(awake.sandbox, enough.signal);
     await cli('node', 'drain', FIRST);
-    expect(await api(stack).nodes()).toMatchObject([{ id: FIRST, drainingSinceMs: expect.any(Number) }, { id: SECOND }]);
+    expect(await api(stack).nodes()).toMatchObject([
+      { id: FIRST, drainingSinceMs: expect.any(Number) },
+      { id: SECOND },
+    ]);
     await after(1_000);
     enough.abort();
     const count = await using;
@@ -169,13 +178,20 @@ describe('whatever dies while it moves', () => {
     const path = join(installation.failpointsDir, point);
     await writeFile(path, '');
     await cli('sandbox', 'move', sandbox.name, '--to', SECOND).catch(() => undefined); // either is an end
-    await until(`${point} was reached`, PATIENCE_MS, async () => !(await readdir(installation.failpointsDir)).includes(point));
+    await until(
+      `${point} was reached`,
+      PATIENCE_MS,
+      async () => !(await readdir(installation.failpointsDir)).includes(point),
+    );
     await rm(path, { force: true });
     expectWhole(before, await tellPatiently(stack, sandbox));
     const home = await homeOf(sandbox);
     const other = home === FIRST ? SECOND : FIRST;
-    await until(`nothing is left on ${other}`, PATIENCE_MS, async () => (await leftOn(other)).length === 0, () =>
-      leftOn(other).then(String),
+    await until(
+      `nothing is left on ${other}`,
+      PATIENCE_MS,
+      async () => (await leftOn(other)).length === 0,
+      () => leftOn(other).then(String),
     );
     expectWhole(before, await tellPatiently(stack, sandbox));
   });

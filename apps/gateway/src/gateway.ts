@@ -82,7 +82,19 @@ export async function openGateway(parts: GatewayParts): Promise<Gateway> {
 
   const bodyMs = parts.limits?.controlBodyMs ?? 30_000;
   const operated = openNodes({ store, wire });
-  const shared = { sandboxes, nodes: operated, live, offers, store, audit, clock, chance, publicUrl, keyring, admission };
+  const shared = {
+    sandboxes,
+    nodes: operated,
+    live,
+    offers,
+    store,
+    audit,
+    clock,
+    chance,
+    publicUrl,
+    keyring,
+    admission,
+  };
   const reception = openReception({
     clock,
     chance,

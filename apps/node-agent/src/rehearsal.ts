@@ -95,7 +95,13 @@ export function stage(clock: Clock = new StillClock(), options: ConstructorParam
 
 export function rehearse(
   { clock, host, store }: Stage,
-  options: { targets?: readonly PoolTarget[]; failpoints?: Failpoints; seed?: number; storeAfterMs?: number; nodeKey?: number } = {},
+  options: {
+    targets?: readonly PoolTarget[];
+    failpoints?: Failpoints;
+    seed?: number;
+    storeAfterMs?: number;
+    nodeKey?: number;
+  } = {},
 ): Rehearsal {
   const life = { dead: false };
   const closing = new AbortController();

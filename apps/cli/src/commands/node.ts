@@ -82,7 +82,11 @@ const LOOK_MS = 500;
 async function drain(nodeId: NodeId, { json, wait }: { json?: boolean; wait: boolean }): Promise<void> {
   await using(async (client) => {
     let before = '';
-    for (let now = await client.api.nodes.drain.mutate({ nodeId }); ; now = await client.api.nodes.get.query({ nodeId })) {
+    for (
+      let now = await client.api.nodes.drain.mutate({ nodeId });
+      ;
+      now = await client.api.nodes.get.query({ nodeId })
+    ) {
       const { left, moving, troubles } = now;
       const said = `${left} left, ${moving} moving${troubles.length === 0 ? '' : `, ${troubles.length} would not go`}`;
       if (said !== before) process.stdout.write(json ? `${JSON.stringify({ left, moving, troubles })}\n` : `${said}\n`);

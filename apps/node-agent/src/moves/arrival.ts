@@ -4,7 +4,15 @@
  */
 import type { Generation, InstanceId } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
-import { EMPTY_SHELF, shelfAfter, type ArrivedWords, type Claim, type Hint, type Shelf, type Spec } from '../journal/index.ts';
+import {
+  EMPTY_SHELF,
+  shelfAfter,
+  type ArrivedWords,
+  type Claim,
+  type Hint,
+  type Shelf,
+  type Spec,
+} from '../journal/index.ts';
 import { destroySurely } from '../life/destroy.ts';
 import type { Body, Parts } from '../parts.ts';
 import { carryParcel, type ParcelSource } from './carry.ts';
@@ -87,7 +95,15 @@ async function arrive(
 function wordsOf({ nodeKey }: Parts, { generation }: ArrivalAsk, waybill: Waybill): ArrivedWords {
   const { instanceId, workspace, name, token, workdir, idle, env } = waybill;
   const sealedEnv = nodeKey.seal(workspace, 'env', Buffer.from(env));
-  const kept = ({ parcel: { image }, key, atMs, bytes, memoryBytes, census, generation: known }: Waybill['images'][0]) => ({
+  const kept = ({
+    parcel: { image },
+    key,
+    atMs,
+    bytes,
+    memoryBytes,
+    census,
+    generation: known,
+  }: Waybill['images'][0]) => ({
     image,
     sealedKey: nodeKey.seal(workspace, image, Buffer.from(key, 'base64')),
     atMs,

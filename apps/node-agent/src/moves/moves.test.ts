@@ -173,7 +173,9 @@ describe('a sandbox that moves', () => {
     const about = journey(ID, TWO, { from: THERE, to: HERE });
     const ask = { instanceId: ID, generation: three, source: back, key: keyOf(there), about };
     await go(here.room.standby.fetch(ask, new AbortController().signal));
-    await expectWhole(here.room.standby.at(ID, three));
+    const home = here.room.standby.at(ID, three);
+    expect(home.state).toBe('stored');
+    await expectWhole(home);
   });
 
   it('is not opened by another node, nor for another journey', async () => {
@@ -261,21 +263,24 @@ describe('whoever is killed in the middle', () => {
     expect(nothingAt(there)).toEqual([[], 0, []]);
   });
 
-  it.each(ARRIVING)('at %s on its way in, it is there whole or not at all, and comes when it is asked again', async (point) => {
-    await busy();
-    await go(leave());
-    there.dies = point;
-    void fetch().catch(() => {});
-    await clock.go(5_000);
-    expect(there.dies).toBeUndefined();
-    await reborn(there, 2);
-    await clock.go(5_000);
-    await go(fetch());
-    await go(here.room.standby.stop(ID, ONE, 'it moved'));
-    await clock.go(1_000);
-    expect(nothingAt(here)).toEqual([[], 0, []]);
-    await expectWhole(there.room.standby.at(ID, TWO));
-  });
+  it.each(ARRIVING)(
+    'at %s on its way in, it is there whole or not at all, and comes when it is asked again',
+    async (point) => {
+      await busy();
+      await go(leave());
+      there.dies = point;
+      void fetch().catch(() => {});
+      await clock.go(5_000);
+      expect(there.dies).toBeUndefined();
+      await reborn(there, 2);
+      await clock.go(5_000);
+      await go(fetch());
+      await go(here.room.standby.stop(ID, ONE, 'it moved'));
+      await clock.go(1_000);
+      expect(nothingAt(here)).toEqual([[], 0, []]);
+      await expectWhole(there.room.standby.at(ID, TWO));
+    },
+  );
 
   it('after it has left, nothing wakes it there again', async () => {
     await busy();

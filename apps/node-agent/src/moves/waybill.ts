@@ -1,7 +1,14 @@
 /** What goes with the parcels of one sandbox: who it is, what it was made of, and the keys of its images. Sealed for the node that it is for. */
 import { IdlePolicy, InstanceId, SandboxName, Shape, WorkspaceName } from '@torpor/contracts';
 import { Parcel } from '@torpor/runtime';
-import { createCipheriv, createDecipheriv, createPublicKey, diffieHellman, generateKeyPairSync, hkdfSync } from 'node:crypto';
+import {
+  createCipheriv,
+  createDecipheriv,
+  createPublicKey,
+  diffieHellman,
+  generateKeyPairSync,
+  hkdfSync,
+} from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
 import { z } from 'zod';
 import { Hint } from '../journal/index.ts';
@@ -74,7 +81,9 @@ export function openWaybill(bytes: Buffer, { mine, theirs, about }: Between): Wa
     const plain = Buffer.concat([decipher.update(bytes.subarray(KEY_BYTES + TAG_BYTES)), decipher.final()]);
     return Waybill.parse(JSON.parse(plain.toString()));
   } catch (cause) {
-    throw new Error('the waybill was not sealed for this node and this journey, by the node that it came from', { cause });
+    throw new Error('the waybill was not sealed for this node and this journey, by the node that it came from', {
+      cause,
+    });
   }
 }
 

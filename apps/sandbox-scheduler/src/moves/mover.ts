@@ -3,7 +3,15 @@
  * nothing, after it the other one has all of it, read back and compared, and what is left behind is ended. So at no moment two nodes own it, and none is
  * without a whole image; whatever is cut short is taken up again, or cancelled and the first node told that it stays.
  */
-import { fetchInstance, leaveInstance, nodeFacts, stayInstance, type NodeId, type Route, type Sandbox } from '@torpor/contracts';
+import {
+  fetchInstance,
+  leaveInstance,
+  nodeFacts,
+  stayInstance,
+  type NodeId,
+  type Route,
+  type Sandbox,
+} from '@torpor/contracts';
 import { explain, Failure } from '@torpor/kernel';
 import { missingAt } from '@torpor/policy';
 import type { Move } from '@torpor/store';
@@ -118,9 +126,9 @@ export class Mover {
   /** All of it is at the other node when this resolves, and nowhere owned but here. */
   async #bring({ instanceId, generation, nextGeneration, from, to }: Move): Promise<number> {
     const { wire, closing: signal } = this.#parts;
-    const [source, target] = await Promise.all(
+    const [source, target] = (await Promise.all(
       [from, to].map((node) => wire.ask(nodeFacts, {}, { node, signal })),
-    ) as [Facts, Facts]; // two go in
+    )) as [Facts, Facts]; // two go in
     const url = this.#around.fleet.urlOf(from);
     if (url === undefined) throw new Failure('unavailable', `node "${from}" was not heard of yet`, { retryable: true });
     await wire.ask(leaveInstance, { instanceId, generation, to, key: target.key }, { node: from, signal });
@@ -201,8 +209,12 @@ function changed(name: string): Failure {
 function notMoved({ name, from, to }: Move, cause: unknown): Failure {
   const code = cause instanceof Failure ? cause.code : 'internal';
   const retryable = cause instanceof Failure && cause.retryable;
-  return new Failure(code, `the sandbox "${name}" did not move to node "${to}" and lives on "${from}": ${explain(cause)}`, {
-    retryable,
-    cause,
-  });
+  return new Failure(
+    code,
+    `the sandbox "${name}" did not move to node "${to}" and lives on "${from}": ${explain(cause)}`,
+    {
+      retryable,
+      cause,
+    },
+  );
 }

@@ -31,7 +31,10 @@ export function describeMoves(stage: Stage): void {
 
     it('begins once, and tells of the one that there is', async () => {
       const { sandbox, answer } = await begun();
-      expect(await stage.store.moves.begin(sandbox, { ...move, reason: 'again' })).toEqual({ ...answer, kind: 'there' });
+      expect(await stage.store.moves.begin(sandbox, { ...move, reason: 'again' })).toEqual({
+        ...answer,
+        kind: 'there',
+      });
     });
 
     it('once cancelled is never committed, and what came to the other node is ended; the next try has a greater generation', async () => {
@@ -44,7 +47,10 @@ export function describeMoves(stage: Stage): void {
         move: { cancelled: 'no room' },
       });
       await stage.store.moves.over(sandbox);
-      expect(await stage.store.moves.begin(sandbox, move)).toMatchObject({ kind: 'begun', move: { nextGeneration: 3 } });
+      expect(await stage.store.moves.begin(sandbox, move)).toMatchObject({
+        kind: 'begun',
+        move: { nextGeneration: 3 },
+      });
     });
 
     it('is not over before it was committed or cancelled', async () => {
