@@ -87,7 +87,18 @@ describe('the table', () => {
  * whether nothing has happened inside since; `waiting` counts requests that are held. Random histories of outside happenings and of operations ending
  * well, badly or early.
  */
-const OPS = ['create', 'pause', 'wake', 'store', 'release', 'restore', 'snapshot', 'rewind', 'leave', 'destroy'] as const;
+const OPS = [
+  'create',
+  'pause',
+  'wake',
+  'store',
+  'release',
+  'restore',
+  'snapshot',
+  'rewind',
+  'leave',
+  'destroy',
+] as const;
 type Op = (typeof OPS)[number];
 const isOp = (effect: string): effect is Op => OPS.some((op) => op === effect);
 const OUTSIDE = [
