@@ -118,6 +118,7 @@ describe('a move', () => {
     nodes.a.onLeave = nodes.b.onFetch = nodes.b.onFetched = async () => {};
     await reviveRoom();
     await beatFor(30_000);
+    expect((await row())?.nodeId).toBe(home);
     await expectHome(home, generation);
   });
 });
