@@ -140,6 +140,22 @@ describe('a sandbox that moves', () => {
     expect(await held).toBe('misdirected');
   });
 
+  it('lets those end first who are in it, and cuts those who would not', async () => {
+    const instance = await busy();
+    const quick = await go(Promise.resolve(instance.enter('request')));
+    const leaving = leave();
+    await clock.go(1_000);
+    expect(await quick.guest.json('GET', '/v1/health')).toMatchObject({ generation: 1 });
+    quick.leave();
+    await go(leaving, 2_000);
+    await go(here.room.standby.stay(ID, ONE));
+    const endless = await go(Promise.resolve(instance.enter('request')));
+    const cut: string[] = [];
+    endless.onEnd = ({ code }) => void cut.push(code);
+    await go(leave());
+    expect(cut).toEqual(['unavailable']);
+  });
+
   it('stays as it was when the move is cancelled, and may leave again', async () => {
     const instance = await busy();
     await go(leave());

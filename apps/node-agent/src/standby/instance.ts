@@ -38,6 +38,8 @@ import { Vitals } from './vitals.ts';
 
 /** How long a sleep waits for its census. Requests are let in meanwhile. */
 const NOTE_MS = 3_000;
+/** How long one that leaves waits for the requests in it to end. Streams are cut then; those that come meanwhile are held. */
+const LAST_REQUESTS_MS = 5_000;
 
 /** What carries an instance and speaks to it. */
 export interface Hosted extends Body {
@@ -527,6 +529,10 @@ export class Instance {
 
   async #leave(): Promise<void> {
     if (this.#shelving.shelf.rests === 'elsewhere') {
+      await this.#visits.emptied(LAST_REQUESTS_MS);
+      this.#visits.endStreams(
+        new Failure('unavailable', 'the sandbox moves to another node', { retryable: true, retryAfterS: 1 }),
+      );
       const ended = await this.#operations.pause(this.#hostId, { insists: false });
       if (ended.kind !== 'done') {
         const reason = ended.kind === 'failed' ? ended.reason : 'its process is gone';
