@@ -24,12 +24,11 @@ import {
   type NodeId,
 } from '@torpor/contracts';
 import type { Clock } from '@torpor/kernel';
-import type { InstanceDriver } from '@torpor/runtime';
+import { publicText, type InstanceDriver } from '@torpor/runtime';
 import type { Telemetry } from '@torpor/telemetry';
 import type { NodeKey } from './images/node-key.ts';
 import type { Origin, ParcelSource } from './moves/carry.ts';
 import { journey } from './moves/office.ts';
-import { publicText } from './moves/waybill.ts';
 import type { Receipts } from './receipts/receipts.ts';
 import { asSnapshot, snapshotsOf } from './standby/snapshot-report.ts';
 import type { Instance } from './standby/instance.ts';
@@ -103,8 +102,8 @@ export async function serveCalls(room: {
       return { receipts: instance.body ? await receipts.of(instance.body.hostId) : [] };
     }),
     wire.serve(nodeFacts, async () => ({ make: driver.make, key: publicText(nodeKey.travelling()) }), node),
-    serve(leaveInstance, async ({ instanceId, generation, to, key }) => ({
-      bytes: await standby.at(instanceId, generation).leave({ nodeId: to, key }),
+    serve(leaveInstance, async ({ instanceId, generation, to, key, copy: isCopy = false }) => ({
+      bytes: await standby.at(instanceId, generation).leave({ nodeId: to, key, isCopy }),
     })),
     serve(stayInstance, async ({ instanceId, generation }) => {
       await standby.stay(instanceId, generation);

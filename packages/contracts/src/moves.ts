@@ -30,11 +30,18 @@ const MOVE_MS = 900_000;
 
 /**
  * scheduler → the node that has it: put it to sleep, store it, and keep it so, its parcels ready. Requests are held from here on. Asked again, it answers the
- * same. `template`: what it was made of. When it fails, it is as it was.
+ * same. When it fails, it is as it was.
  */
 export const leaveInstance = defineCall({
   subject: 'node.{node}.instance.leave.v1',
-  request: z.object({ instanceId: InstanceId, generation: Generation, to: NodeId, key: z.string() }),
+  request: z.object({
+    instanceId: InstanceId,
+    generation: Generation,
+    to: NodeId,
+    key: z.string(),
+    /** It lives on here: only a copy is to be carried away. It stays by itself when nobody fetches anything for two minutes. */
+    copy: z.boolean().optional(),
+  }),
   reply: z.object({ bytes: z.number() }),
   deadlineMs: MOVE_MS,
 });

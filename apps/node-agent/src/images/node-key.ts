@@ -3,6 +3,7 @@
  * who has it and the disk can read every sandbox of the node, who has only the disk can read none.
  */
 import type { WorkspaceName } from '@torpor/contracts';
+import { letterKey } from '@torpor/runtime';
 import { createCipheriv, createDecipheriv, createPrivateKey, hkdfSync, randomBytes, type KeyObject } from 'node:crypto';
 import { open, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -13,7 +14,6 @@ const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 /** PKCS #8, as far as the seed. */
 const ED25519_HEAD = Buffer.from('302e020100300506032b657004220420', 'hex');
-const X25519_HEAD = Buffer.from('302e020100300506032b656e04220420', 'hex');
 
 export class NodeKey {
   readonly #key: Buffer;
@@ -50,17 +50,20 @@ export class NodeKey {
 
   /** What the node signs with: Ed25519. It tells nothing of the key that it comes from. */
   signing(): KeyObject {
-    return this.#pair(ED25519_HEAD, 'torpor receipts');
+    return createPrivateKey({
+      key: Buffer.concat([ED25519_HEAD, this.#seed('torpor receipts')]),
+      format: 'der',
+      type: 'pkcs8',
+    });
   }
 
   /** What waybills for this node, and from it, are sealed by: X25519. */
   travelling(): KeyObject {
-    return this.#pair(X25519_HEAD, 'torpor waybills');
+    return letterKey(this.#seed('torpor waybills'));
   }
 
-  #pair(head: Buffer, use: string): KeyObject {
-    const seed = Buffer.from(hkdfSync('sha256', this.#key, '', use, KEY_BYTES));
-    return createPrivateKey({ key: Buffer.concat([head, seed]), format: 'der', type: 'pkcs8' });
+  #seed(use: string): Buffer {
+    return Buffer.from(hkdfSync('sha256', this.#key, '', use, KEY_BYTES));
   }
 
   /** One key for each workspace, so that it can be handed on alone. */

@@ -96,6 +96,7 @@ function intended(entry: Entry, line: IntentLine): Entry {
     case 'forget':
     case 'leave':
     case 'stay':
+    case 'copy':
       return entry;
   }
 }

@@ -21,7 +21,7 @@ import {
 import type { JournalStore } from './store.ts';
 
 /** What is done to an instance that somebody has: no birth, and not its end. */
-type Keeping = 'store' | 'snapshot' | 'release' | 'restore' | 'boot' | 'forget' | 'leave' | 'stay';
+type Keeping = 'store' | 'snapshot' | 'release' | 'restore' | 'boot' | 'forget' | 'leave' | 'stay' | 'copy';
 type KeepingIntent = Extract<IntentLine, { operation: Keeping }>;
 type Without<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
 type KeepingDone = Exclude<DoneLine, { operation: 'create' | 'claim' }>;

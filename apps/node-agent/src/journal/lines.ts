@@ -99,6 +99,8 @@ export const Line = z.union([
   z.object({ kind: z.literal('intent'), operation: z.literal('forget'), atMs, steps, images: z.array(z.string()) }),
   /** It is to live on another node: all of it rests in its images, and nothing wakes it until it is known where it lives. */
   z.object({ kind: z.literal('intent'), operation: z.literal('leave'), atMs, steps, to: NodeId }),
+  /** A copy of it is to be carried away; meanwhile nothing wakes it. */
+  z.object({ kind: z.literal('intent'), operation: z.literal('copy'), atMs, steps }),
   /** It lives here after all. */
   z.object({ kind: z.literal('intent'), operation: z.literal('stay'), atMs, steps }),
   /** One comes from another node, and these images with it. */

@@ -33,6 +33,8 @@ export interface Destination {
   readonly nodeId: NodeId;
   /** Its public key, see `sealWaybill`. */
   readonly key: string;
+  /** Only a copy goes there: it lives on here. */
+  readonly isCopy?: boolean;
 }
 
 /** What the instance's table is to be told of a departure. */
@@ -40,6 +42,7 @@ type Left = 'leave-done' | 'leave-cut' | 'leave-failed';
 
 /** How often an ask looks again at an instance that was doing something else. */
 const LOOKS_MAX = 20;
+const COPY_IDLE_MS = 120_000;
 
 export class Departure {
   readonly #parts: Parts;
@@ -47,6 +50,7 @@ export class Departure {
   readonly #host: Leaver;
   #asked: { readonly to: Destination; readonly gone: PromiseWithResolvers<void> } | undefined;
   #to: Destination | undefined;
+  #touchedAtMs = 0;
   readonly #parcels = new Map<string, Parcel>();
 
   constructor(parts: Parts, shelving: Shelving, host: Leaver) {
@@ -131,6 +135,26 @@ export class Departure {
     });
   }
 
+  /** Somebody fetches something of it. */
+  touched(): void {
+    this.#touchedAtMs = this.#parts.clock.monotonicMs();
+  }
+
+  /** Of whom only a copy is carried away: should its carrier be gone, it must not sleep for ever. */
+  async #stayWhenForgotten(): Promise<void> {
+    const { clock, closing, events } = this.#parts;
+    this.touched();
+    try {
+      while (this.#to?.isCopy === true && !closing.aborted) {
+        const leftMs = this.#touchedAtMs + COPY_IDLE_MS - clock.monotonicMs();
+        if (leftMs <= 0) return await this.stay();
+        await clock.after(leftMs, closing);
+      }
+    } catch (error) {
+      if (!closing.aborted) events.bug({ where: 'copy of an instance', reason: explain(error) });
+    }
+  }
+
   /** What goes with it. Throws when it is not ready to go to that node. */
   waybill(): { waybill: Waybill; to: Destination } {
     const { claim, spec, hostId } = this.#host.sleeper();
@@ -164,8 +188,10 @@ export class Departure {
   /** After a restart of the node-agent the parcels are there and not known. */
   async #again(to: Destination): Promise<number> {
     const { leaving } = this.#shelving.shelf;
-    if (leaving !== to.nodeId) {
-      throw new Failure('conflict', `the sandbox is on its way to node "${leaving}", not to "${to.nodeId}"`);
+    const isSame = to.isCopy === true ? leaving === undefined : leaving === to.nodeId;
+    if (!isSame) {
+      const way = leaving === undefined ? 'a copy of it is being made' : `it is on its way to node "${leaving}"`;
+      throw new Failure('conflict', `the sandbox cannot leave for "${to.nodeId}" now: ${way}`, { retryable: true });
     }
     await this.#host.line.run(async () => {
       if (this.#host.state() === 'travelling') await this.#pack(to);
@@ -182,13 +208,16 @@ export class Departure {
     const steps = driver.packSteps({ instanceId: hostId, images: refs }, (parcel) =>
       this.#parcels.set(parcel.image, parcel),
     );
-    const { intent } = await this.#shelving.intend({ operation: 'leave', to: to.nodeId }, steps);
+    const what = to.isCopy === true ? ({ operation: 'copy' } as const) : ({ operation: 'leave', to: to.nodeId } as const);
+    const { intent } = await this.#shelving.intend(what, steps);
     await journal.carryOut(intent, steps);
+    const isWatched = this.#to?.isCopy === true;
     this.#to = to;
+    if (to.isCopy === true && !isWatched) void this.#stayWhenForgotten();
   }
 
   async #unpack(): Promise<void> {
-    if (this.#shelving.shelf.leaving === undefined) return;
+    if (this.#shelving.shelf.leaving === undefined && !this.#to?.isCopy) return;
     const { hostId } = this.#host.sleeper();
     const steps = this.#parts.driver.unpackedSteps({ instanceId: hostId, images: this.#shelving.names });
     const { intent } = await this.#shelving.intend({ operation: 'stay' }, steps);

@@ -1,11 +1,12 @@
 import { Generation, InstanceId, NodeId } from '@torpor/contracts';
+import { publicText } from '@torpor/runtime';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { rehearse, settle, stage, startAsk, StillClock, type Rehearsal, type Stage } from '../rehearsal.ts';
 import type { Instance } from '../standby/instance.ts';
 import type { ArrivalAsk } from './arrival.ts';
 import type { ParcelSource } from './carry.ts';
 import { journey, ParcelOffice } from './office.ts';
-import { publicText } from './waybill.ts';
+
 
 const [HERE, THERE] = ['here', 'there'].map((id) => NodeId.parse(id)) as [NodeId, NodeId]; // two go in, two come out
 const ID = InstanceId.parse('iaaaaaaaaaaa');
@@ -169,6 +170,24 @@ describe('a sandbox that moves', () => {
     await expectWhole(there.room.standby.at(ID, TWO));
   });
 
+  it('lives on when only a copy is carried away, also when the carrier is gone', async () => {
+    const instance = await busy();
+    const copy = () => instance.leave({ nodeId: THERE, key: keyOf(there), isCopy: true });
+    await go(copy());
+    await expect(go(leave())).rejects.toMatchObject({ code: 'conflict', retryable: true });
+    await go(fetch());
+    await go(here.room.standby.stay(ID, ONE));
+    await expectWhole(instance);
+    await expectWhole(there.room.standby.at(ID, TWO));
+    await go(copy());
+    expect(instance.state).toBe('stored');
+    await clock.go(125_000);
+    await expectWhole(instance);
+    await go(copy());
+    await reborn(here, 1);
+    await expectWhole(here.room.standby.at(ID, ONE));
+  });
+
   it('comes back to a node that it has left', async () => {
     await busy();
     await go(leave());
@@ -197,8 +216,8 @@ describe('a sandbox that moves', () => {
   it('is not opened by another node, nor for another journey', async () => {
     await busy();
     await go(leave());
-    await expect(go(fetch({ key: keyOf(there) }))).rejects.toThrow(/not sealed for this node/);
-    await expect(go(fetch({ about: 'elsewhere' }))).rejects.toThrow(/not sealed for this node/);
+    await expect(go(fetch({ key: keyOf(there) }))).rejects.toThrow(/not sealed for here/);
+    await expect(go(fetch({ about: 'elsewhere' }))).rejects.toThrow(/not sealed for here/);
     expect(nothingAt(there)).toEqual([[], 0, []]);
   });
 

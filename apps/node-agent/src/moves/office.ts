@@ -22,7 +22,9 @@ export class ParcelOffice {
   }
 
   waybill(instanceId: InstanceId, generation: Generation): Buffer {
-    const { waybill, to } = this.#standby.at(instanceId, generation).departure.waybill();
+    const { departure } = this.#standby.at(instanceId, generation);
+    const { waybill, to } = departure.waybill();
+    departure.touched();
     const about = journey(instanceId, generation, { from: this.#nodeId, to: to.nodeId });
     return sealWaybill(waybill, { mine: this.#parts.nodeKey.travelling(), theirs: to.key, about });
   }
@@ -31,6 +33,7 @@ export class ParcelOffice {
     const { departure } = this.#standby.at(which.instanceId, which.generation);
     const { parcels } = this.#parts.driver;
     if (!departure.carries(image, file)) throw new Failure('not_found', `no such file travels: ${image}/${file}`);
+    departure.touched();
     const bytes = await parcels.size(image, file);
     if (from > bytes) throw new Failure('bad_request', `the range begins at ${from}, and there are ${bytes} bytes`);
     return { bytes, stream: (): Promise<Readable> => parcels.read(image, file, from) };
