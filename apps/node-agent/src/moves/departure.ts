@@ -208,7 +208,8 @@ export class Departure {
     const steps = driver.packSteps({ instanceId: hostId, images: refs }, (parcel) =>
       this.#parcels.set(parcel.image, parcel),
     );
-    const what = to.isCopy === true ? ({ operation: 'copy' } as const) : ({ operation: 'leave', to: to.nodeId } as const);
+    const what =
+      to.isCopy === true ? ({ operation: 'copy' } as const) : ({ operation: 'leave', to: to.nodeId } as const);
     const { intent } = await this.#shelving.intend(what, steps);
     await journal.carryOut(intent, steps);
     const isWatched = this.#to?.isCopy === true;

@@ -7,7 +7,6 @@ import type { ArrivalAsk } from './arrival.ts';
 import type { ParcelSource } from './carry.ts';
 import { journey, ParcelOffice } from './office.ts';
 
-
 const [HERE, THERE] = ['here', 'there'].map((id) => NodeId.parse(id)) as [NodeId, NodeId]; // two go in, two come out
 const ID = InstanceId.parse('iaaaaaaaaaaa');
 const [ONE, TWO] = [Generation.parse(1), Generation.parse(2)];
