@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Wire } from '@torpor/bus';
 import type { GatewayConfig, GatewaySecrets } from '@torpor/config';
+import { openNodes } from './services/nodes.ts';
 import { Lifetime, type Chance, type Clock } from '@torpor/kernel';
 import type { PreviewWay, Store } from '@torpor/store';
 import { serveObserve, type Telemetry } from '@torpor/telemetry';
@@ -80,7 +81,20 @@ export async function openGateway(parts: GatewayParts): Promise<Gateway> {
   const carrier: Carrier = { nodes, clock, dataKey: secrets.dataKey, timers };
 
   const bodyMs = parts.limits?.controlBodyMs ?? 30_000;
-  const shared = { sandboxes, live, offers, store, audit, clock, chance, publicUrl, keyring, admission };
+  const operated = openNodes({ store, wire });
+  const shared = {
+    sandboxes,
+    nodes: operated,
+    live,
+    offers,
+    store,
+    audit,
+    clock,
+    chance,
+    publicUrl,
+    keyring,
+    admission,
+  };
   const reception = openReception({
     clock,
     chance,

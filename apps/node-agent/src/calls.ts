@@ -3,17 +3,21 @@ import type { CallContext, Subscription, Wire } from '@torpor/bus';
 import {
   deleteSnapshot,
   describeInstance,
+  fetchInstance,
   isAsleep,
   leanInstance,
+  leaveInstance,
   listReceipts,
   listSnapshots,
   makeSnapshot,
+  nodeFacts,
   pauseInstance,
   receiptKey,
   restoreSnapshot,
   resumeInstance,
   setInstancePolicy,
   startInstance,
+  stayInstance,
   stopInstance,
   storeInstance,
   tellHistory,
@@ -22,9 +26,12 @@ import {
   type NodeId,
 } from '@torpor/contracts';
 import type { Clock } from '@torpor/kernel';
-import type { InstanceDriver } from '@torpor/runtime';
+import { publicText, type InstanceDriver } from '@torpor/runtime';
 import type { Telemetry } from '@torpor/telemetry';
+import type { NodeKey } from './images/node-key.ts';
 import type { Journal } from './journal/index.ts';
+import type { Origin, ParcelSource } from './moves/carry.ts';
+import { journey } from './moves/office.ts';
 import type { Receipts } from './receipts/receipts.ts';
 import { asSnapshot, snapshotsOf } from './standby/snapshot-report.ts';
 import type { Instance } from './standby/instance.ts';
@@ -38,9 +45,11 @@ export async function serveCalls(room: {
   driver: InstanceDriver;
   receipts: Receipts;
   journal: Journal;
+  nodeKey: NodeKey;
+  sourceOf(from: Origin): ParcelSource;
   telemetry: Telemetry;
 }): Promise<Subscription> {
-  const { wire, clock, standby, driver, receipts, journal, telemetry } = room;
+  const { wire, clock, standby, driver, receipts, journal, nodeKey, sourceOf, telemetry } = room;
   const node = { node: room.nodeId };
 
   /** Goes on with the trace that the asking room began. */
@@ -107,6 +116,19 @@ export async function serveCalls(room: {
     serve(tellHistory, async ({ instanceId, generation }) => {
       const { body } = standby.at(instanceId, generation);
       return { events: body ? await journal.history(body.hostId) : [] };
+    }),
+    wire.serve(nodeFacts, async () => ({ make: driver.make, key: publicText(nodeKey.travelling()) }), node),
+    serve(leaveInstance, async ({ instanceId, generation, to, key, copy: isCopy = false }) => ({
+      bytes: await standby.at(instanceId, generation).leave({ nodeId: to, key, isCopy }),
+    })),
+    serve(stayInstance, async ({ instanceId, generation }) => {
+      await standby.stay(instanceId, generation);
+      return {};
+    }),
+    serve(fetchInstance, async ({ instanceId, generation, from: { nodeId: left, url, key, ...from } }, { signal }) => {
+      const about = journey(instanceId, from.generation, { from: left, to: room.nodeId });
+      const source = sourceOf({ url, instanceId, generation: from.generation });
+      return await standby.fetch({ instanceId, generation, source, key, about }, signal);
     }),
     wire.serve(receiptKey, async () => ({ key: receipts.publicKey }), node),
     serve(makeSnapshot, async ({ instanceId, generation, name, because, by }) => {

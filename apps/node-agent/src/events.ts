@@ -1,5 +1,5 @@
 /** Everything this room tells of itself: the metric, the log line and their attributes together. */
-import { InstanceState, Loss, WakeTier, type Receipt } from '@torpor/contracts';
+import { InstanceState, Loss, WakeTier, type NodeId, type Receipt } from '@torpor/contracts';
 import type { Telemetry } from '@torpor/telemetry';
 
 export type NodeEvents = ReturnType<typeof nodeEvents>;
@@ -123,6 +123,10 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
       log.info('memory is short: a sleeper is to sleep deeper', at);
     },
     reliefFailed: (at: { reason: string }) => log.warn('the host could not be relieved', at),
+    left: (who: Who & { to: NodeId; bytes: number }) => log.info('instance is ready to live on another node', who),
+    leaveFailed: (who: Who & { to: NodeId; reason: string }) =>
+      log.warn('instance does not leave; it is as it was', who),
+    arrived: (who: Who & { bytes: number; tookMs: number }) => log.info('instance came from another node', who),
     released: (who: Who & { tookMs: number }) => log.info('instance uses no memory any more', who),
     releaseFailed: (who: Who & { reason: string }) => log.warn('memory of a stored instance not let go yet', who),
     imageRefused: (who: Who & { image: string; reason: string }) => log.error('an image will not do', who),

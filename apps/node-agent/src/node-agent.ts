@@ -15,6 +15,8 @@ import { Journal, type Failpoints, type JournalStore } from './journal/index.ts'
 import { Lease } from './lease/lease.ts';
 import { Slots } from './life/slots.ts';
 import { Meter } from './metering/meter.ts';
+import { overHttp, type Origin, type ParcelSource } from './moves/carry.ts';
+import { ParcelOffice } from './moves/office.ts';
 import type { Note } from './note.ts';
 import type { Parts, Recipe } from './parts.ts';
 import { Admission, type Watermarks } from './pools/admission.ts';
@@ -56,6 +58,8 @@ export interface NodeAgentOptions {
   /** What sleeping costs, and so what a wake budget's choice goes by. */
   readonly prices?: Prices;
   readonly snapshotPolicy: SnapshotPolicy;
+  /** Absent: over HTTP, from other nodes' listeners. */
+  readonly sourceOf?: (from: Origin) => ParcelSource;
   readonly telemetry: Telemetry;
   readonly journalStore: JournalStore;
   /** What outlives the process besides the journal. */
@@ -68,6 +72,7 @@ export interface NodeAgent {
   readonly dataPlane: DataPlane | undefined;
   readonly standby: Standby;
   readonly pools: Pools;
+  readonly parcels: ParcelOffice;
   health(): Promise<{ ok: boolean } & Record<string, unknown>>;
   /** Leaves every instance as it is: the node-agent ends, its sandboxes go on. */
   close(): Promise<void>;
@@ -172,8 +177,10 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
   lifetime.own('the standby engine', () => standby.close());
   let resting = false;
   lifetime.own('the rest of the sandboxes', () => (resting ? standby.putAllToSleep() : undefined));
+  const parcels = new ParcelOffice(parts, standby, nodeId);
   const dataPlane = options.listen
     ? await serveDataPlane({
+        parcels,
         listen: options.listen,
         dataKey: options.dataKey,
         standby,
@@ -184,14 +191,19 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
       })
     : undefined;
   if (dataPlane) lifetime.own('the data plane', () => dataPlane.close());
+  const { nodeKey } = options;
+  const sourceOf = options.sourceOf ?? ((from: Origin) => overHttp(from, options.dataKey));
+  const { receipts } = parts;
   const calls = await serveCalls({
     wire,
     clock,
     nodeId,
     standby,
     driver,
-    receipts: parts.receipts,
-    journal: parts.journal,
+    receipts,
+    journal,
+    nodeKey,
+    sourceOf,
     telemetry,
   });
   lifetime.own('the calls', () => calls.close());
@@ -218,6 +230,7 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     dataPlane,
     standby,
     pools,
+    parcels,
     health,
     close: () => lifetime.close(),
     rest: () => {

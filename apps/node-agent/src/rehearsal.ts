@@ -104,12 +104,13 @@ export function rehearse(
     storeAfterMs?: number;
     watermarks?: Watermarks;
     leanAfterMs?: number;
+    nodeKey?: number;
   } = {},
 ): Rehearsal {
   const life = { dead: false };
   const closing = new AbortController();
   const driver = mortal(fakeDriver(host), life);
-  const nodeKey = new NodeKey(new Uint8Array(32));
+  const nodeKey = new NodeKey(new Uint8Array(32).fill(options.nodeKey ?? 0));
   const admission = new Admission({
     driver,
     clock,

@@ -1,6 +1,6 @@
 /** Everything this room tells of itself: the metric, the log line and their attributes together. */
 import type { Sandbox } from '@torpor/contracts';
-import type { Incarnation } from '@torpor/store';
+import type { Incarnation, Move } from '@torpor/store';
 import type { Telemetry } from '@torpor/telemetry';
 
 export type SchedulerEvents = ReturnType<typeof schedulerEvents>;
@@ -22,6 +22,7 @@ export function schedulerEvents({ log, counter, histogram, gauge }: Telemetry) {
   const booked = counter('torpor_usage_intervals_total', 'Metering intervals booked');
   const refusedUsage = counter('torpor_usage_refused_total', 'Bookings by a node of instances that are not its own');
   const pruned = counter('torpor_rows_pruned_total', 'Rows deleted because they were kept long enough', ['what']);
+  const moves = counter('torpor_moves_total', 'Moves of sandboxes from node to node, by how they ended', ['outcome']);
   const lostNodes = new Set<string>();
 
   return {
@@ -74,6 +75,14 @@ export function schedulerEvents({ log, counter, histogram, gauge }: Telemetry) {
           log.error('node is silent: its sandboxes cannot be reached', { nodeId: id, heardAtMs });
         }
       }
+    },
+    moved: (sandbox: Sandbox, more: { from: string; bytes: number; tookMs: number }) => {
+      moves.add(1, { outcome: 'moved' });
+      log.info('sandbox moved', { ...who(sandbox), ...more });
+    },
+    notMoved: ({ instanceId, generation, workspace, name, from, to }: Move, reason: string) => {
+      moves.add(1, { outcome: 'cancelled' });
+      log.warn('sandbox not moved', { instanceId, generation, workspace, name, from, to, reason });
     },
     openEndings: (count: number) => openEndings.set(count),
     booked: (count: number) => booked.add(count),

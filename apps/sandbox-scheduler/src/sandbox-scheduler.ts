@@ -3,14 +3,17 @@ import {
   bookUsage,
   createSandbox,
   deleteSandbox,
+  drainNode,
+  drainProgress,
   dropSnapshot,
   forkSandbox,
   heartbeat,
+  moveSandbox,
   restoreSandbox,
   snapshotSandbox,
   updateSandbox,
 } from '@torpor/contracts';
-import { Lifetime, type Chance, type Clock } from '@torpor/kernel';
+import { Failure, Lifetime, type Chance, type Clock } from '@torpor/kernel';
 import type { Store } from '@torpor/store';
 import type { Telemetry } from '@torpor/telemetry';
 import { endSandbox } from './changes/delete.ts';
@@ -25,6 +28,8 @@ import { schedulerEvents } from './events.ts';
 import { ExpiryWatch } from './expiry/expiry-watch.ts';
 import { FleetView } from './fleet/fleet-view.ts';
 import { Heartbeats } from './fleet/heartbeat.ts';
+import { Drains } from './moves/drain.ts';
+import { Mover } from './moves/mover.ts';
 import { TIMES, type Parts, type Times } from './parts.ts';
 import { Repair } from './repair/repair.ts';
 import { Retention } from './retention/retention.ts';
@@ -58,10 +63,12 @@ export async function openScheduler(options: SchedulerOptions): Promise<Schedule
   const creation = new Creation(parts, { fleet, births, endings, hints });
   const heartbeats = new Heartbeats(parts, fleet, endings);
   const expiry = new ExpiryWatch(parts, { endings, hints });
-  const repair = new Repair(parts, { fleet, creation, endings });
+  const mover = new Mover(parts, { fleet, births, endings, hints });
+  const drains = new Drains(parts, { fleet, mover });
+  const repair = new Repair(parts, { fleet, creation, endings, mover });
   const retention = new Retention(parts);
 
-  const loops = Promise.all([expiry.run(), repair.run(), retention.run()]);
+  const loops = Promise.all([expiry.run(), repair.run(), retention.run(), drains.run()]);
   lifetime.own('loops', () => loops);
   const served = await Promise.all([
     wire.serve(createSandbox, async (ask, { traceparent }) => {
@@ -103,6 +110,18 @@ export async function openScheduler(options: SchedulerOptions): Promise<Schedule
         sandbox: await endSandbox(parts, { endings, hints }, ask),
       })),
     ),
+    wire.serve(moveSandbox, ({ workspace, name, to }, { traceparent }) =>
+      telemetry.span('scheduler.move', { traceparent, kind: 'server' }, async () => {
+        const sandbox = await store.wanted.living(workspace, name);
+        if (!sandbox) throw new Failure('not_found', `there is no sandbox "${name}" in workspace "${workspace}"`);
+        return await mover.move(sandbox, to, 'asked');
+      }),
+    ),
+    wire.serve(drainNode, async ({ nodeId, drain }) => {
+      await drains.set(nodeId, drain);
+      return {};
+    }),
+    wire.serve(drainProgress, ({ nodeId }) => drains.progress(nodeId)),
     wire.serve(heartbeat, (beat) => heartbeats.hear(beat)),
     wire.serve(bookUsage, async ({ nodeId, intervals }) => {
       const { booked, refused } = await store.usage.book(nodeId, intervals);

@@ -22,7 +22,10 @@ import {
   KeyView,
   ListInput,
   MakeSnapshotInput,
+  MovedView,
+  MoveInput,
   NewKeyView,
+  NodeDetailView,
   NodeView,
   ReceiptKeyView,
   ReceiptsView,
@@ -115,6 +118,10 @@ export const apiRouter = t.router({
       .input(ForkInput)
       .output(ForksView)
       .mutation(({ ctx, input }) => ctx.services.sandboxes.fork(input)),
+    move: taking('nodes:write')
+      .input(MoveInput)
+      .output(MovedView)
+      .mutation(({ ctx, input }) => ctx.services.sandboxes.move(input)),
   }),
   receipts: t.router({
     list: taking('sandboxes:read')
@@ -161,6 +168,18 @@ export const apiRouter = t.router({
     list: taking('nodes:read')
       .output(z.array(NodeView))
       .query(({ ctx }) => ctx.services.nodes.list()),
+    get: taking('nodes:read')
+      .input(ByNode)
+      .output(NodeDetailView)
+      .query(({ ctx, input }) => ctx.services.nodes.get(input)),
+    drain: taking('nodes:write')
+      .input(ByNode)
+      .output(NodeDetailView)
+      .mutation(({ ctx, input }) => ctx.services.nodes.drain(input)),
+    undrain: taking('nodes:write')
+      .input(ByNode)
+      .output(NodeDetailView)
+      .mutation(({ ctx, input }) => ctx.services.nodes.undrain(input)),
   }),
   workspaces: t.router({
     list: taking('workspaces:read')

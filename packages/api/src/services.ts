@@ -18,7 +18,10 @@ import type {
   KeyView,
   ListInput,
   MakeSnapshotInput,
+  MovedView,
+  MoveInput,
   NewKeyView,
+  NodeDetailView,
   NodeView,
   ReceiptKeyView,
   ReceiptsView,
@@ -52,6 +55,8 @@ export interface Services {
     lean(which: Named): Promise<DeepenView>;
     store(which: Named): Promise<DeepenView>;
     fork(input: ForkInput): Promise<ForksView>;
+    /** Resolves when it lives there. */
+    move(input: MoveInput): Promise<MovedView>;
   };
   readonly receipts: {
     list(which: Named): Promise<ReceiptsView>;
@@ -68,7 +73,13 @@ export interface Services {
     list(): Promise<KeyView[]>;
     revoke(which: { id: string }): Promise<KeyView>;
   };
-  readonly nodes: { list(): Promise<NodeView[]> };
+  readonly nodes: {
+    list(): Promise<NodeView[]>;
+    get(which: { nodeId: NodeView['id'] }): Promise<NodeDetailView>;
+    /** What lives there moves away from now on; `get` tells how far it is. */
+    drain(which: { nodeId: NodeView['id'] }): Promise<NodeDetailView>;
+    undrain(which: { nodeId: NodeView['id'] }): Promise<NodeDetailView>;
+  };
   readonly workspaces: {
     list(): Promise<WorkspaceView[]>;
     setWakeBudget(input: WorkspaceBudgetInput): Promise<WorkspaceView>;

@@ -212,7 +212,19 @@ export type SnapshotView = z.infer<typeof SnapshotView>;
 export const HistoryView = z.array(
   z.object({
     atMs: z.number(),
-    what: z.enum(['created', 'slept', 'stored', 'woke', 'snapshot', 'deleted', 'restored', 'fork', 'failed', 'lost']),
+    what: z.enum([
+      'created',
+      'slept',
+      'stored',
+      'woke',
+      'snapshot',
+      'deleted',
+      'restored',
+      'fork',
+      'moved',
+      'failed',
+      'lost',
+    ]),
     told: z.string(),
     id: z.string().optional(),
   }),
@@ -314,7 +326,22 @@ export const NodeView = z.object({
   }),
   pool: z.array(z.object({ template: z.string(), shape: Shape, ready: z.number(), target: z.number() })),
   heardAtMs: z.number(),
+  /** Somebody wants it empty. */
+  drainingSinceMs: z.number().optional(),
 });
+/** `left`: how many live there. `troubles`: why some have not moved; they are tried again. */
+export const NodeDetailView = NodeView.extend({
+  left: z.number(),
+  moving: z.number(),
+  troubles: z.array(z.object({ workspace: WorkspaceName, name: SandboxName, reason: z.string() })),
+});
+export type NodeDetailView = z.infer<typeof NodeDetailView>;
+
+/** `to` absent: where there is room. */
+export const MoveInput = z.object({ name: SandboxName, to: NodeId.optional() });
+export type MoveInput = z.infer<typeof MoveInput>;
+export const MovedView = z.object({ from: NodeId, to: NodeId, bytes: z.number(), tookMs: z.number() });
+export type MovedView = z.infer<typeof MovedView>;
 export type NodeView = z.infer<typeof NodeView>;
 
 export const WorkspaceView = z.object({

@@ -25,6 +25,8 @@ export function roomPermissions(
       return {
         publish: [
           'scheduler.sandbox.>',
+          'scheduler.node.drain.v1',
+          'scheduler.node.progress.v1',
           'node.*.instance.pause.v1',
           'node.*.instance.resume.v1',
           'node.*.instance.lean.v1',

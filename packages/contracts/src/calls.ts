@@ -422,6 +422,8 @@ export const InstanceEvent = z.object({
     'kept',
     'let go',
     'not made',
+    /** From another node, which alone knew what had befallen it before. */
+    'arrived',
     'went back',
     'woke from image',
     'woke from files',

@@ -4,6 +4,7 @@ export * from './data-plane.ts';
 export * from './environment.ts';
 export * from './failures.ts';
 export * from './ids.ts';
+export * from './moves.ts';
 export * from './plain-words.ts';
 export * from './receipt.ts';
 export * from './route-hint.ts';

@@ -8,7 +8,18 @@ import type { FakeHost, FakeVerb } from './fake/host.ts';
 import { fakeTransport } from './fake/guest.ts';
 import { guestOver } from './guest-calls.ts';
 import { silence } from './guest-health.ts';
-import type { InstanceDriver, InstanceHandle, InstanceSpec, RestoreSpec, Step, StoreFacts, StoreSpec } from './port.ts';
+import type { Parcel } from './parcels.ts';
+import type {
+  InstanceDriver,
+  InstanceHandle,
+  InstanceSpec,
+  PackSpec,
+  RestoreSpec,
+  Step,
+  StoreFacts,
+  StoreSpec,
+  UnpackSpec,
+} from './port.ts';
 import { assertCovered } from './steps.ts';
 
 const GUEST_PORT = 7070;
@@ -142,7 +153,10 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
 
   function forget(id: InstanceId, images: readonly string[], after: readonly string[]): Step {
     return step('image.delete', id, after, () => {
-      for (const image of images) host.images.delete(image);
+      for (const image of images) {
+        host.images.delete(image);
+        host.parcels.delete(image);
+      }
     });
   }
 
@@ -150,6 +164,36 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
     const found = host.disks.get(id);
     if (!found) throw new Failure('not_found', `instance ${id} has no disk`);
     return found;
+  }
+
+  function packSteps({ instanceId: id, images }: PackSpec, told: (parcel: Parcel) => void): readonly Step[] {
+    return [
+      step('parcel.pack', id, [], () => {
+        for (const { image, key } of images) {
+          host.readImage(image, keyText(key));
+          const found = host.images.get(image);
+          if (!found) throw new Failure('not_found', `there is no image ${image}`);
+          const files = [{ name: 'ticket', bytes: host.parcels.pack(image, found) }];
+          told({ image, files, diskDigest: found.files?.fingerprint() ?? '', diskMib: 1024, diskUsedMib: 1 });
+        }
+      }),
+    ];
+  }
+
+  function unpackSteps({ instanceId: id, key, parcel: { image, diskDigest } }: UnpackSpec): readonly Step[] {
+    return [
+      step('parcel.unpack', id, [], () => {
+        const found = host.parcels.unpack(image);
+        host.images.set(image, found);
+        if (host.readImage(image, keyText(key)).files.fingerprint() === diskDigest) return;
+        throw new Failure('unprocessable', `the disk of image ${image} is another`, { details: { image: 'damaged' } });
+      }),
+      ...unpackedSteps({ instanceId: id, images: [image] }).map((one) => ({ ...one, after: ['parcel.unpack'] })),
+    ];
+  }
+
+  function unpackedSteps({ instanceId: id, images }: { instanceId: InstanceId; images: readonly string[] }) {
+    return [step('parcel.delete', id, [], () => images.forEach((image) => host.parcels.delete(image)))];
   }
 
   function destroySteps(instance: { instanceId: InstanceId; images?: readonly string[] }): readonly Step[] {
@@ -175,6 +219,10 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
     get build() {
       return host.build;
     },
+    get make() {
+      const made = templates.map((name) => [name, name]);
+      return { isolation: host.build, templates: Object.fromEntries(made), cpuFeatures: [...host.cpuFeatures] };
+    },
     prepare: () => host.act('node.prepare', undefined, () => {}),
     createSteps,
     destroySteps,
@@ -183,6 +231,10 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
     releaseSteps,
     restoreSteps,
     forgetSteps,
+    packSteps,
+    unpackSteps,
+    unpackedSteps,
+    parcels: host.parcels,
     images: () =>
       host.act('image.list', undefined, () =>
         [...host.images]

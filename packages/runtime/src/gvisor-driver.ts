@@ -2,10 +2,11 @@
  * Instances in gVisor, by way of hostd. Each step is one verb of hostd, and the last waits for the guest. The driver remembers nothing: what is, is
  * asked of the host each time.
  */
-import type { InstanceId } from '@torpor/contracts';
+import type { InstanceId, Make } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
 import { createHash } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
+import { readFile } from 'node:fs/promises';
 import { hostAddress, instanceAddress } from './addresses.ts';
 import { guestAnswers } from './guest-health.ts';
 import { tcpGuest } from './guest-tcp.ts';
@@ -19,11 +20,14 @@ import type {
   InstanceSpec,
   InstanceUsage,
   Intent,
+  PackSpec,
   RestoreSpec,
   Step,
   StoreFacts,
   StoreSpec,
+  UnpackSpec,
 } from './port.ts';
+import { parcelDirectories, type Parcel } from './parcels.ts';
 import { assertCovered } from './steps.ts';
 
 export interface GvisorTemplate {
@@ -67,6 +71,8 @@ const MIB = 2 ** 20;
 const HEALTH_MS = 20_000;
 /** Memory is written and read at the speed of the disk. */
 const IMAGE_MS = 120_000;
+/** A disk is read, compressed, written and read back. */
+const PARCEL_MS = 900_000;
 const OPEN_FILES_MAX = 65_536;
 
 export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = openHostd(settings)): InstanceDriver {
@@ -75,6 +81,8 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
     for (const name of [template.name, ...template.aliases]) templates.set(name, template);
   }
   let build: string | undefined;
+  let make: Make | undefined;
+  const parcelPaths = new Map<string, string>();
 
   function createSteps(spec: InstanceSpec): readonly Step[] {
     const { instanceId: id, slot, shape, bootToken } = spec;
@@ -215,6 +223,56 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
     };
   }
 
+  function packSteps({ instanceId: id, images }: PackSpec, told: (parcel: Parcel) => void): readonly Step[] {
+    return [
+      {
+        name: 'parcel.pack',
+        after: [],
+        async run(intent) {
+          assertCovered(intent, 'parcel.pack', id);
+          for (const { image, key } of images) {
+            const args = { image, key: base64(key) };
+            const { path, ...contents } = await hostd.change(intent, 'parcel.pack', args, PARCEL_MS);
+            parcelPaths.set(image, path);
+            told({ image, ...contents });
+          }
+        },
+      },
+    ];
+  }
+
+  function unpackSteps({ instanceId: id, key, parcel }: UnpackSpec): readonly Step[] {
+    const { image, diskDigest, diskMib, diskUsedMib } = parcel;
+    return [
+      {
+        name: 'parcel.unpack',
+        after: [],
+        async run(intent) {
+          assertCovered(intent, 'parcel.unpack', id);
+          const args = { image, key: base64(key), diskDigest, diskMib, diskUsedMib };
+          await hostd.change(intent, 'parcel.unpack', args, PARCEL_MS);
+        },
+      },
+      ...unpackedSteps({ instanceId: id, images: [image] }).map((step) => ({ ...step, after: ['parcel.unpack'] })),
+    ];
+  }
+
+  function unpackedSteps({ instanceId: id, images }: { instanceId: InstanceId; images: readonly string[] }): Step[] {
+    return [
+      {
+        name: 'parcel.delete',
+        after: [],
+        async run(intent) {
+          assertCovered(intent, 'parcel.delete', id);
+          for (const image of images) {
+            await hostd.change(intent, 'parcel.delete', { image }, REMOVE_MS);
+            parcelPaths.delete(image);
+          }
+        },
+      },
+    ];
+  }
+
   function destroySteps(instance: {
     instanceId: InstanceId;
     slot: number;
@@ -286,8 +344,14 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
       if (build === undefined) throw new Error('the host was asked nothing yet: prepare it first');
       return build;
     },
+    get make() {
+      if (make === undefined) throw new Error('the host was asked nothing yet: prepare it first');
+      return make;
+    },
     async prepare() {
-      build = buildOf((await hostd.ask('hello', { protocol: 1 }, LOOK_MS)).runsc, settings.templates);
+      const { runsc } = await hostd.ask('hello', { protocol: 1 }, LOOK_MS);
+      build = buildOf(runsc, settings.templates);
+      make = makeOf(runsc, settings.templates, await readFile('/proc/cpuinfo', 'utf8'));
       const { pool, subnet, dnsPort, hostPorts, egress, swap } = settings;
       const allow = await openings(settings);
       const limits = { bandwidthMbit: egress.bandwidthMbit, connections: egress.connections };
@@ -306,6 +370,17 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
     releaseSteps: ({ instanceId: id }) => [verb('sandbox.delete', [], { id }, REMOVE_MS)],
     restoreSteps,
     forgetSteps,
+    packSteps,
+    unpackSteps,
+    unpackedSteps,
+    parcels: parcelDirectories({
+      known: (image) => parcelPaths.get(image),
+      async open(image, needMib) {
+        const { path } = await hostd.ask('parcel.open', { image, needMib }, MAKE_MS);
+        parcelPaths.set(image, path);
+        return path;
+      },
+    }),
     images: async () => (await hostd.ask('image.list', {}, LOOK_MS)).images,
     handle,
     pause: (id) => rest('sandbox.pause', id),
@@ -358,6 +433,25 @@ function openHostd(settings: GvisorSettings): HostdClient {
 function buildOf(runsc: VerbResult<'hello'>['runsc'], templates: readonly GvisorTemplate[]): string {
   const parts = [runsc.path, runsc.version, templates.map(({ name, lower }) => [name, lower])];
   return createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 16);
+}
+
+/** The same makes have the same names wherever a machine keeps them: the last part of a path that names a hash. */
+export function makeOf(
+  runsc: VerbResult<'hello'>['runsc'],
+  templates: readonly GvisorTemplate[],
+  cpuinfo: string,
+): Make {
+  const named = (path: string) => path.split('/').findLast((part) => /-[0-9a-f]{16}$/.test(part)) ?? path;
+  const layers = templates.flatMap(({ name, aliases, lower }) =>
+    [name, ...aliases].map((one) => [one, lower.map(named).join(' ')]),
+  );
+  // "flags" on x86, "Features" on Arm.
+  const features = /^(?:flags|Features)\s*:\s*(.*)$/m.exec(cpuinfo)?.[1] ?? '';
+  return {
+    isolation: `${named(runsc.path)} ${runsc.version}`,
+    templates: Object.fromEntries(layers),
+    cpuFeatures: features.split(' ').filter(Boolean).sort(),
+  };
 }
 
 /** A sandbox that is only half asleep answers nothing either, and is resumed the same way: it counts as frozen. */

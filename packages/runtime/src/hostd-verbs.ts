@@ -1,6 +1,7 @@
 /** The verbs of packages/hostd/PROTOCOL.md that the node-agent uses: their arguments, their results and what must be true before one is sent. */
 import { SwapArea } from '@torpor/contracts';
 import { z } from 'zod';
+import { ParcelContents } from './parcels.ts';
 
 export interface EgressRule {
   readonly ip: string;
@@ -71,6 +72,16 @@ export interface VerbArgs {
   readonly 'image.delete': { readonly image: string };
   readonly 'sandbox.restore': { readonly id: string; readonly image: string; readonly key: string };
   readonly 'disk.restore': { readonly id: string; readonly image: string; readonly keep?: string };
+  readonly 'parcel.pack': { readonly image: string; readonly key: string };
+  readonly 'parcel.open': { readonly image: string; readonly needMib: number };
+  readonly 'parcel.unpack': {
+    readonly image: string;
+    readonly key: string;
+    readonly diskDigest: string;
+    readonly diskMib: number;
+    readonly diskUsedMib: number;
+  };
+  readonly 'parcel.delete': { readonly image: string };
   readonly 'sandbox.start': { readonly id: string };
   readonly 'sandbox.pause': { readonly id: string };
   readonly 'sandbox.resume': { readonly id: string };
@@ -139,6 +150,10 @@ const RESULTS = {
   'image.delete': nothing,
   'sandbox.restore': z.object({ pid: z.number(), startTicks: z.number(), restoreMs: z.number() }),
   'disk.restore': nothing,
+  'parcel.pack': ParcelContents.extend({ path: z.string() }),
+  'parcel.open': z.object({ path: z.string() }),
+  'parcel.unpack': nothing,
+  'parcel.delete': nothing,
   'sandbox.start': nothing,
   'sandbox.pause': z.object({ frozen: z.literal(true), cpuUsageNs: z.number(), tookUs: z.number() }),
   'sandbox.resume': z.object({
@@ -216,7 +231,10 @@ export type JournaledVerb =
   | 'image.delete'
   | 'disk.snapshot'
   | 'disk.restore'
-  | 'sandbox.restore';
+  | 'sandbox.restore'
+  | 'parcel.pack'
+  | 'parcel.unpack'
+  | 'parcel.delete';
 
 /**
  * The others: they read, or they bring the node (no instance of it) to what its configuration says, or they are pause, page-out and wake.
@@ -239,6 +257,8 @@ const FREE: ReadonlySet<string> = new Set<FreeVerb>([
   'image.list',
   'image.read',
   'image.verify',
+  // What is left of it is found and removed with its image.
+  'parcel.open',
 ]);
 
 /** Whatever is not known to be free needs an intent, also a verb that a later hostd brings. */

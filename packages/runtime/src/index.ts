@@ -6,6 +6,8 @@ export type { Guest, GuestAnswer, GuestIdentity, GuestRequest } from './guest.ts
 export { guestFailure } from './guest-failures.ts';
 export { gvisorDriver, type GvisorSettings } from './gvisor-driver.ts';
 export { isDamage, isOfImage, isSilence, type RestoreSpec, type StoreFacts, type StoreSpec } from './port.ts';
+export { letterKey, openLetter, publicText, sealLetter, type Between } from './letters.ts';
+export { Parcel, type ParcelFiles } from './parcels.ts';
 export { tcpGuest } from './guest-tcp.ts';
 export type {
   Death,

@@ -4,9 +4,10 @@
  * A driver is mechanism. It offers *steps*, each one verb of hostd or one call to the runtime; the engine decides their order, journals the intent
  * before they run, and carries them out. Creating steps are idempotent, and so are destroying ones: an absent thing is destroyed already.
  */
-import type { InstanceId, Isolation, Shape, SwapArea } from '@torpor/contracts';
+import type { InstanceId, Isolation, Make, Shape, SwapArea } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
 import type { Guest } from './guest.ts';
+import type { Parcel, ParcelFiles } from './parcels.ts';
 
 /** Proof that the intent to run these steps lies fsynced in the journal. Only the journal makes one. */
 export interface Intent {
@@ -67,6 +68,17 @@ export interface RestoreSpec extends ImageRef, InstanceSpec {
    * the snapshot `keep`, when that is given. So is a fork's, which has none yet.
    */
   readonly disk: { readonly kind: 'as-it-is' } | { readonly kind: 'as-then'; readonly keep?: string };
+}
+
+export interface PackSpec {
+  readonly instanceId: InstanceId;
+  readonly images: readonly ImageRef[];
+}
+
+export interface UnpackSpec {
+  readonly instanceId: InstanceId;
+  readonly key: Uint8Array;
+  readonly parcel: Parcel;
 }
 
 export interface InstanceHandle {
@@ -161,6 +173,8 @@ export interface InstanceDriver {
   readonly isolation: Isolation;
   /** Templates that instances can be made from, by name and alias. */
   readonly templates: readonly string[];
+  /** What images that are made here need where they are to wake. Known once `prepare` has ended. */
+  readonly make: Make;
   /** Names the isolation, the guest and the templates that instances are made of now; equal names, equal makes. Known once `prepare` has ended. */
   readonly build: string;
   /** Makes ready what the node shares: pool of disks, network table. Twice is once. */
@@ -182,6 +196,13 @@ export interface InstanceDriver {
   bootSteps(spec: InstanceSpec, disk?: { readonly from?: string }): readonly Step[];
   /** The step that removes images, sealed or not, and snapshots kept under such names. Absent ones are removed already. */
   forgetSteps(spec: { instanceId: InstanceId; images: readonly string[] }): readonly Step[];
+  /** The step that makes parcels of sealed images; `told` hears of each. One that is there is left alone. */
+  packSteps(spec: PackSpec, told: (parcel: Parcel) => void): readonly Step[];
+  /** The steps that make the image that a parcel holds, read back and compared with what was packed; the parcel goes. See `isDamage`. */
+  unpackSteps(spec: UnpackSpec): readonly Step[];
+  /** The step that removes parcels, whole or not. */
+  unpackedSteps(spec: { instanceId: InstanceId; images: readonly string[] }): readonly Step[];
+  readonly parcels: ParcelFiles;
   /** All images on the host. */
   images(): Promise<readonly { readonly image: string; readonly sealed: boolean; readonly bytes: number }[]>;
   handle(spec: { instanceId: InstanceId; slot: number }): InstanceHandle;

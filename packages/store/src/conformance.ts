@@ -6,6 +6,7 @@ import { describeFleet } from './conformance/fleet.ts';
 import { describeIdempotency } from './conformance/idempotency.ts';
 import { describeKeys } from './conformance/keys.ts';
 import { describeLists } from './conformance/lists.ts';
+import { describeMoves } from './conformance/moves.ts';
 import { describePreviews } from './conformance/previews.ts';
 import { describeSandboxes } from './conformance/sandboxes.ts';
 import { describeSecrets } from './conformance/secrets.ts';
@@ -28,5 +29,6 @@ export function describeStore(what: string, open: () => Promise<Store>): void {
     describeSnapshots(stage);
     describeUsage(stage);
     describeFleet(stage);
+    describeMoves(stage);
   });
 }

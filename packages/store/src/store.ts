@@ -36,6 +36,7 @@ export interface Store {
   readonly fleet: Fleet;
   readonly wanted: Wanted;
   readonly snapshots: SnapshotBook;
+  readonly moves: Moves;
   readonly usage: UsageBook;
   readonly audit: AuditLog;
   /** Rejects when the database does not answer. */
@@ -305,12 +306,16 @@ export interface NodeRecord {
   readonly heardAtMs: number;
   /** 0: the node needs no lease (a single node). */
   readonly leaseUntilMs: number;
+  /** Somebody wants it empty: nothing new is placed there. Never said by the node. */
+  readonly drainingSinceMs?: number;
 }
 
 export interface Fleet {
   heard(node: NodeRecord): Promise<void>;
   get(id: NodeId): Promise<NodeRecord | undefined>;
   list(): Promise<readonly NodeRecord[]>;
+  /** `undefined`: it is drained no more. False when no such node was ever heard of. */
+  drain(id: NodeId, sinceMs: number | undefined): Promise<boolean>;
 }
 
 // ---------------------------------------------------------------------------------------------------------------- the scheduler's work
@@ -377,7 +382,10 @@ export interface Wanted {
   living(workspace: WorkspaceName, name: SandboxName): Promise<Sandbox | undefined>;
   /** creating → ready. */
   becameReady(who: Incarnation, atMs: number): Promise<Sandbox | undefined>;
-  /** ready → ready, with this generation, if it is a greater one: of the same instance where it is, whose older generations are no more. */
+  /**
+   * ready → ready, with this generation, if it is a greater one, or the first after it that nothing which has ended had: of the same instance where it is,
+   * whose older generations are no more. Not of one that is on its way to another node.
+   */
   raise(who: Incarnation, more: { generation: Generation; atMs: number }): Promise<Sandbox | undefined>;
   /** `from` → creating as the next incarnation, which is no fork any more, the old one to be ended; `env` replaces the env. */
   supersede(who: Incarnation, next: Successor): Promise<Sandbox | undefined>;
@@ -451,4 +459,36 @@ export interface SnapshotBook {
   /** The env that its sandbox had. */
   envOf(workspace: WorkspaceName, id: string): Promise<Readonly<Record<string, string>> | undefined>;
   drop(workspace: WorkspaceName, id: string): Promise<SnapshotRecord | undefined>;
+}
+
+// ---------------------------------------------------------------------------------------------------------------- moves
+
+/** A sandbox on its way to another node. Its fence is the incarnation that it leaves as. */
+export interface Move extends Incarnation {
+  /** What it is to be on the other node; no incarnation of it ever was. */
+  readonly nextGeneration: Generation;
+  readonly workspace: WorkspaceName;
+  readonly name: SandboxName;
+  readonly from: NodeId;
+  readonly to: NodeId;
+  readonly reason: string;
+  readonly sinceMs: number;
+  /** Why it will not move; the node that it was to leave is still to be told. */
+  readonly cancelled?: string;
+}
+
+/** Each change is one commit. Until one of them says otherwise a sandbox lives where its row says, whatever nodes hold of it. */
+export interface Moves {
+  /** `undefined`: the sandbox is not ready, or another incarnation. `there`: one has begun already. */
+  begin(
+    who: Incarnation,
+    more: { to: NodeId; reason: string; atMs: number },
+  ): Promise<{ kind: 'begun' | 'there'; move: Move } | undefined>;
+  open(): Promise<readonly Move[]>;
+  /** It lives at the other node from now on, and what it leaves is to be ended; the move is over. `undefined`: it was cancelled, or the sandbox is not what it was. */
+  commit(who: Incarnation, atMs: number): Promise<Sandbox | undefined>;
+  /** It can be committed no more, and what came to the other node is to be ended. */
+  cancel(who: Incarnation, more: { reason: string; atMs: number }): Promise<Move | undefined>;
+  /** The node that it was to leave knows that it stays: a cancelled one is forgotten. */
+  over(who: Incarnation): Promise<void>;
 }

@@ -27,6 +27,9 @@ it('says why a node pages nothing out', () => {
     },
     pool: [],
     heardAtMs: 1_000,
+    left: 0,
+    moving: 0,
+    troubles: [],
   };
   expect(nodeDetails(node, 3_000)).toMatch(/pages out +no: this host has no swap/);
 });

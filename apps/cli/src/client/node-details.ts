@@ -1,10 +1,10 @@
 /** What is known of one node, for a person. */
-import type { NodeView } from '@torpor/api';
+import type { NodeDetailView } from '@torpor/api';
 import type { SwapArea } from '@torpor/contracts';
 import { rows } from './details.ts';
 import { ago } from './table.ts';
 
-export function nodeDetails(node: NodeView, nowMs: number): string {
+export function nodeDetails(node: NodeDetailView, nowMs: number): string {
   const { capacity, pool } = node;
   return rows([
     ['node', node.id],
@@ -19,6 +19,8 @@ export function nodeDetails(node: NodeView, nowMs: number): string {
     ],
     ['more instances', String(capacity.slotsFree)],
     ['pool', pool.map(({ template, ready, target }) => `${template} ${ready}/${target}`).join(', ') || 'none'],
+    ['sandboxes', `${node.left} live there, ${node.moving} are on their way elsewhere`],
+    ['takes sandboxes', node.drainingSinceMs === undefined ? 'yes' : 'no: it is being drained'],
     ['data plane', node.url],
     ['heard of', `${ago(node.heardAtMs, nowMs)} ago`],
   ]);

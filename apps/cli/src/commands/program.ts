@@ -14,6 +14,7 @@ import { addSnapshotCommands } from './snapshot.ts';
 import { addStackCommands } from './stack.ts';
 import { addBudgetCommand } from './budget.ts';
 import { addStatsCommand } from './stats.ts';
+import { addMoveCommand } from './move.ts';
 import { addStoreCommand } from './store.ts';
 import { addTestCommand } from './test.ts';
 
@@ -28,6 +29,7 @@ export function program(): Command {
   const sandbox = addSandboxCommands(torpor);
   addLeanCommand(sandbox);
   addStoreCommand(sandbox);
+  addMoveCommand(sandbox);
   addSnapshotCommands(torpor);
   addReceiptCommands(torpor);
   addKeyCommands(torpor);

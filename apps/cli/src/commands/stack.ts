@@ -27,6 +27,7 @@ export function addStackCommands(torpor: Command): void {
     .option('--public-url <url>', 'what the outside calls it (default from the address)')
     .option('--pool <n>', 'instances kept ready (default 8)')
     .option('--disk <GiB>', 'size of the disk pool, taken at once (default a quarter of the free space, at most 64)')
+    .option('--nodes <n>', 'nodes on this machine, to try out what they do with each other (default 1)')
     .option(
       '--swap <kind>',
       'what sleepers are paged out to: auto, crypt, zram, file (plain), host (as it is, encrypted or not) or none (default auto)',
@@ -73,6 +74,7 @@ function startOptions(options: Readonly<Record<string, unknown>>): string[] {
     swap: '--swap',
     swapMib: '--swap-mib',
     leanAfter: '--lean-after',
+    nodes: '--nodes',
     workspace: '--workspace',
   };
   return Object.entries(flags).flatMap(([name, flag]) =>

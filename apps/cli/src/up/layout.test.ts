@@ -27,9 +27,10 @@ afterEach(() => rm(dir, { recursive: true, force: true }));
 
 describe.skipIf(process.getuid?.() !== 0)('the directories of an installation', () => {
   it('belong each to its own account, and are closed to the others', async () => {
-    const layout = await layOut(installation, accounts);
+    const nodeDir = join(installation.stateDir, 'node');
+    const layout = await layOut(installation, accounts, undefined, [{ stateDir: nodeDir }]);
     const facts = await Promise.all(
-      [layout.postgresDir, layout.natsDir, layout.nodeDir, layout.compileCacheDirs.gateway, layout.configDir].map(
+      [layout.postgresDir, layout.natsDir, nodeDir, layout.compileCacheDirs.gateway, layout.configDir].map(
         async (path) => {
           const { uid, mode } = await stat(path);
           return [uid, (mode & 0o777).toString(8)];

@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import { runRead } from '../command.ts';
 import type { Account, Accounts } from './accounts.ts';
 import type { Installation } from './installation.ts';
+import type { StackNode } from './nodes.ts';
 
 export interface Layout {
   readonly accounts: Accounts;
@@ -11,15 +12,17 @@ export interface Layout {
   readonly configDir: string;
   readonly postgresDir: string;
   readonly natsDir: string;
-  readonly nodeDir: string;
   /** Where Node keeps the compiled form of a room's sources. One for each: who writes another's has it run what it likes. */
   readonly compileCacheDirs: Readonly<Record<'gateway' | 'scheduler' | 'node', string>>;
-  readonly poolFile: string;
-  readonly poolDir: string;
   readonly logFile: string;
 }
 
-export async function layOut(installation: Installation, accounts: Accounts, signal?: AbortSignal): Promise<Layout> {
+export async function layOut(
+  installation: Installation,
+  accounts: Accounts,
+  signal?: AbortSignal,
+  nodes: readonly Pick<StackNode, 'stateDir'>[] = [],
+): Promise<Layout> {
   const { stateDir, runDir } = installation;
   for (const path of [stateDir, runDir, dirname(runDir)]) await ownDirectory(path, ROOT, 0o755);
   const at = (...names: string[]) => join(stateDir, ...names);
@@ -32,19 +35,17 @@ export async function layOut(installation: Installation, accounts: Accounts, sig
     return ownDirectory(path, account, 0o700);
   };
   const { gateway, scheduler, node, nats, postgres } = accounts;
+  for (const { stateDir: path } of nodes) await own(path, node);
   return {
     accounts,
     configDir: at('config'),
     postgresDir: await own(at('postgres'), postgres),
     natsDir: await own(at('nats'), nats),
-    nodeDir: await own(at('node'), node),
     compileCacheDirs: {
       gateway: await own(at('compiled', 'gateway'), gateway),
       scheduler: await own(at('compiled', 'scheduler'), scheduler),
       node: await own(at('compiled', 'node'), node),
     },
-    poolFile: at('pool.img'),
-    poolDir: at('pool'),
     logFile: at('torpor.log'),
   };
 }

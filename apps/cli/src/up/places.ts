@@ -23,6 +23,12 @@ const Places = z.object({
   }),
   /** The /16 that the node's instances live in. */
   subnet: z.string(),
+  /** Of nodes after the first. */
+  moreNodes: z
+    .array(
+      z.object({ ports: z.object({ data: z.number(), dns: z.number(), observe: z.number() }), subnet: z.string() }),
+    )
+    .default([]),
 });
 export type Places = z.infer<typeof Places>;
 
@@ -30,22 +36,42 @@ const PORTS_EACH = 10;
 const FIRST_PORT = 21_000;
 const BLOCKS = 900;
 
-export async function placesOf(installation: Installation): Promise<Places> {
-  const file = join(installation.stateDir, 'places.json');
-  const known = await readFile(file, 'utf8').catch(() => undefined); // absent at the first start
-  if (known !== undefined) return Places.parse(JSON.parse(known));
-  const places = await findPlaces(Number.parseInt(installation.id, 16));
+/** `nodes`: how many there are to be. Those that were there once stay: sandboxes live on them. */
+export async function placesOf(installation: Installation, nodes = 1): Promise<Places> {
+  const known = await knownPlaces(installation);
+  const seed = Number.parseInt(installation.id, 16);
+  let places = known ?? (await findPlaces(seed));
+  while (places.moreNodes.length < nodes - 1) places = await withAnotherNode(places, seed);
+  if (places === known) return places;
   await mkdir(installation.stateDir, { recursive: true });
-  await writeWhole(file, `${JSON.stringify(places, null, 2)}\n`, 0o644);
+  await writeWhole(fileOf(installation), `${JSON.stringify(places, null, 2)}\n`, 0o644);
   return places;
 }
 
-async function findPlaces(seed: number): Promise<Places> {
+/** Absent before the first start. */
+export async function knownPlaces(installation: Installation): Promise<Places | undefined> {
+  const text = await readFile(fileOf(installation), 'utf8').catch(() => undefined);
+  return text === undefined ? undefined : Places.parse(JSON.parse(text));
+}
+
+function fileOf({ stateDir }: Installation): string {
+  return join(stateDir, 'places.json');
+}
+
+async function withAnotherNode(places: Places, seed: number): Promise<Places> {
+  const turn = seed + 449 * (places.moreNodes.length + 1); // far from the first's, and from its neighbours'
+  const { ports, subnet } = await findPlaces(turn, [places.subnet, ...places.moreNodes.map((node) => node.subnet)]);
+  const { data, dns, observeNode: observe } = ports;
+  return { ...places, moreNodes: [...places.moreNodes, { ports: { data, dns, observe }, subnet }] };
+}
+
+async function findPlaces(seed: number, taken: readonly string[] = []): Promise<Places> {
   const used = usedNetworks(await readFile('/proc/net/route', 'utf8'), networkInterfaces());
+  for (const subnet of taken) used.add(Number(subnet.split('.')[1]));
   const subnet = proposeSubnet(seed, used);
   for (let turn = 0; turn < BLOCKS; turn++) {
     const first = FIRST_PORT + ((seed + turn) % BLOCKS) * PORTS_EACH;
-    if (await allFree(first)) return { ports: portsFrom(first), subnet };
+    if (await allFree(first)) return { ports: portsFrom(first), subnet, moreNodes: [] };
   }
   throw new Error(`no ${PORTS_EACH} free ports in a row between ${FIRST_PORT} and ${FIRST_PORT + BLOCKS * PORTS_EACH}`);
 }

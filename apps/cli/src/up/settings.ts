@@ -25,6 +25,8 @@ export interface Settings {
   readonly swapMib: number | undefined;
   /** How long a sandbox sleeps in RAM before it is paged out; 0: only when the host is short of memory. */
   readonly leanAfterMs: number | undefined;
+  /** Nodes on this machine; more than one to try out what nodes do with each other. */
+  readonly nodes: number;
   readonly databaseUrl: string | undefined;
   readonly natsUrl: string | undefined;
   /** Default: the one that was used last, at first `main`. */
@@ -44,6 +46,7 @@ export function settingsFrom(options: Partial<Record<string, string>>, env: Node
     swap: swapKind(options.swap ?? env.TORPOR_SWAP ?? 'auto'),
     swapMib: wholeNumber('--swap-mib', options.swapMib ?? env.TORPOR_SWAP_MIB),
     leanAfterMs: seconds('--lean-after', options.leanAfter ?? env.TORPOR_LEAN_AFTER),
+    nodes: wholeNumber('--nodes', options.nodes ?? env.TORPOR_NODES) ?? 1,
     databaseUrl: env.DATABASE_URL,
     natsUrl: env.NATS_URL,
     workspace: options.workspace ?? env.TORPOR_WORKSPACE,

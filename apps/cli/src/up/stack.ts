@@ -15,17 +15,17 @@ import type { z } from 'zod';
 import type { Toolchain } from '../setup/setup.ts';
 import type { Account } from './accounts.ts';
 import { hostdSaysHello, natsGreets, postgresTakesClients, roomIsWell } from './answers.ts';
-import { scopeOf, type Installation } from './installation.ts';
+import type { Installation } from './installation.ts';
 import type { Keys } from './keys.ts';
 import { layersIn } from './layers.ts';
 import type { Layout } from './layout.ts';
+import { nodesOf, type StackNode } from './nodes.ts';
 import type { Places } from './places.ts';
 import { postgresBinary } from './postgres.ts';
 import { writeReadable } from './readable-file.ts';
 import type { Service } from './service.ts';
 import { poolSizeMib, type Settings } from './settings.ts';
 
-export const NODE_ID = 'local';
 const GUEST_PORT = 7070;
 const VERSION = '0.1.0';
 
@@ -61,21 +61,27 @@ export async function servicesOf(stack: Stack): Promise<Service[]> {
   const services: Service[] = [];
   if (!stack.settings.natsUrl) services.push(await natsService(stack));
   if (!stack.settings.databaseUrl) services.push(postgresService(stack));
-  services.push(await hostdService(stack));
+  const nodes = nodesOf(stack.installation, stack.places);
+  services.push(...(await Promise.all(nodes.map((node) => hostdService(stack, node)))));
   const base = services.map(({ name }) => name);
   services.push(
     await schedulerService(stack, base),
-    await nodeAgentService(stack, base),
+    ...(await Promise.all(nodes.map((node) => nodeAgentService(stack, node, base)))),
     await gatewayService(stack, base),
   );
   return services;
 }
 
-async function natsService({ layout, places, keys, toolchain }: Stack): Promise<Service> {
+async function natsService({ installation, layout, places, keys, toolchain }: Stack): Promise<Service> {
+  const nodes = nodesOf(installation, places).map(({ id }) => ({
+    user: `node-${id}`,
+    password: keys.nats.node,
+    ...roomPermissions('node', `node-${id}`, id),
+  }));
   const users = [
     { user: 'gateway', password: keys.nats.gateway, ...roomPermissions('gateway', 'gateway') },
     { user: 'scheduler', password: keys.nats.scheduler, ...roomPermissions('scheduler', 'scheduler') },
-    { user: `node-${NODE_ID}`, password: keys.nats.node, ...roomPermissions('node', `node-${NODE_ID}`, NODE_ID) },
+    ...nodes,
   ].map(({ publish, subscribe, ...user }) => ({ ...user, permissions: { publish, subscribe, allow_responses: true } }));
   const config = {
     host: '127.0.0.1',
@@ -116,14 +122,16 @@ function postgresService({ layout, places, installation, toolchain }: Stack): Se
   };
 }
 
-async function hostdService({ layout, toolchain, installation }: Stack): Promise<Service> {
-  const scope = scopeOf(installation.id, NODE_ID);
+async function hostdService(
+  { layout, toolchain }: Stack,
+  { scope, suffix, poolFile, poolDir }: StackNode,
+): Promise<Service> {
   return {
-    name: 'hostd',
+    name: `hostd${suffix}`,
     command: toolchain.hostd,
     args: [
       ...['--scope', scope, '--run-dir', hostdRunDir(scope), '--socket', hostdSocket(scope)],
-      ...['--pool-file', layout.poolFile, '--pool-dir', layout.poolDir, '--runsc', toolchain.runsc],
+      ...['--pool-file', poolFile, '--pool-dir', poolDir, '--runsc', toolchain.runsc],
       ...['--allow-uid', String(layout.accounts.node.uid), '--gid', String(layout.accounts.node.gid)],
       ...(await layersIn(toolchain.cacheDir)).flatMap((layer) => ['--layers', layer]),
     ],
@@ -160,12 +168,12 @@ async function schedulerService(stack: Stack, needs: readonly string[]): Promise
     databaseUrl: databaseUrlOf(stack, 'scheduler'),
     sealingKey: keys.sealingKey,
   };
-  return room(stack, 'scheduler', config, secrets, needs);
+  return room(stack, 'scheduler', { config, secrets, observePort: places.ports.observeScheduler }, needs);
 }
 
 async function gatewayService(stack: Stack, needs: readonly string[]): Promise<Service> {
   const { config, secrets } = gatewayFiles(stack);
-  return room(stack, 'gateway', config, secrets, needs);
+  return room(stack, 'gateway', { config, secrets, observePort: stack.places.ports.observeGateway }, needs);
 }
 
 function gatewayFiles(stack: Stack): { config: z.input<typeof GatewayConfig>; secrets: GatewaySecrets } {
@@ -208,22 +216,22 @@ export async function bootstrapPlace(stack: Stack): Promise<{ user: Account; env
   return { user, env };
 }
 
-async function nodeAgentService(stack: Stack, needs: readonly string[]): Promise<Service> {
-  const { installation, toolchain, places, layout, settings, keys } = stack;
-  const scope = scopeOf(installation.id, NODE_ID);
+async function nodeAgentService(stack: Stack, node: StackNode, needs: readonly string[]): Promise<Service> {
+  const { installation, toolchain, settings, keys } = stack;
+  const { id, scope, suffix, stateDir, ports, subnet } = node;
   const sizeMib = await poolSizeMib(installation.stateDir, settings.diskGib);
   const config: z.input<typeof NodeAgentConfig> = {
-    ...common(stack, `node-${NODE_ID}`, places.ports.observeNode),
-    nodeId: NODE_ID,
-    stateDir: layout.nodeDir,
-    listen: { host: '127.0.0.1', port: places.ports.data },
-    url: `http://127.0.0.1:${places.ports.data}`,
+    ...common(stack, `node-${id}`, ports.observe),
+    nodeId: id,
+    stateDir,
+    listen: { host: '127.0.0.1', port: ports.data },
+    url: `http://127.0.0.1:${ports.data}`,
     isolation: 'gvisor',
     driver: {
       kind: 'gvisor',
       hostdSocket: hostdSocket(scope),
       scope,
-      subnet: places.subnet,
+      subnet,
       guestPort: GUEST_PORT,
       pool: { sizeMib, reserveMib: Math.ceil(sizeMib / 20) },
       egress: {
@@ -231,7 +239,7 @@ async function nodeAgentService(stack: Stack, needs: readonly string[]): Promise
         bandwidthMbit: 1_000,
         connections: 1_024,
       },
-      dnsPort: places.ports.dns,
+      dnsPort: ports.dns,
       templates: Object.values(toolchain.templates).map((template) => ({
         name: template.name,
         aliases: [...template.aliases],
@@ -248,7 +256,7 @@ async function nodeAgentService(stack: Stack, needs: readonly string[]): Promise
     leanAfterMs: settings.leanAfterMs,
   };
   const secrets: NodeAgentSecrets = { ...natsSecret(stack, keys.nats.node), dataKey: keys.dataKey };
-  const service = await room(stack, 'node', config, secrets, needs);
+  const service = await room(stack, 'node', { config, secrets, suffix, observePort: ports.observe }, needs);
   return { ...service, restSignal: 'SIGUSR2' };
 }
 
@@ -278,20 +286,21 @@ type Room = keyof Layout['compileCacheDirs'];
 async function room(
   stack: Stack,
   of: Room,
-  config: unknown,
-  secrets: unknown,
+  {
+    config,
+    secrets,
+    observePort,
+    suffix = '',
+  }: { config: unknown; secrets: unknown; observePort: number; suffix?: string },
   needs: readonly string[],
 ): Promise<Service> {
-  const { layout, places, toolchain } = stack;
-  const { name, observePort } = {
-    gateway: { name: 'gateway', observePort: places.ports.observeGateway },
-    scheduler: { name: 'sandbox-scheduler', observePort: places.ports.observeScheduler },
-    node: { name: 'node-agent', observePort: places.ports.observeNode },
-  }[of];
+  const { layout, toolchain } = stack;
+  const app = { gateway: 'gateway', scheduler: 'sandbox-scheduler', node: 'node-agent' }[of];
+  const name = `${app}${suffix}`;
   return {
     name,
     command: toolchain.node,
-    args: ['--disable-warning=ExperimentalWarning', join(toolchain.roomsDir, 'apps', name, 'src', 'main.ts')],
+    args: ['--disable-warning=ExperimentalWarning', join(toolchain.roomsDir, 'apps', app, 'src', 'main.ts')],
     env: await roomEnv(stack, of, { name, config, secrets }),
     user: layout.accounts[of],
     needs,

@@ -14,6 +14,7 @@ import type { Installation } from './installation.ts';
 import { keysOf } from './keys.ts';
 import { layOut } from './layout.ts';
 import { LogFile } from './log-file.ts';
+import { nodesOf } from './nodes.ts';
 import { placesOf } from './places.ts';
 import { ensureRoles } from './database-roles.ts';
 import { ensureCluster } from './postgres.ts';
@@ -49,7 +50,7 @@ export async function startStack(
   let ready = false;
   let url = '';
   try {
-    const places = await placesOf(installation);
+    const places = await placesOf(installation, settings.nodes);
     url = publicUrlOf({ settings, places });
     const control = await serveControl(installation, {
       start: () => ({ pid: process.pid, url, ready }),
@@ -105,7 +106,7 @@ async function prepare(
   const toolchain = await ensureSetup({ want: ['up'], out, signal });
   // Before anything of theirs is touched: a supervisor that was killed has left them running.
   await endOrphans(pidFileOf(installation));
-  const layout = await layOut(installation, await accountsOfMachine(), signal);
+  const layout = await layOut(installation, await accountsOfMachine(), signal, nodesOf(installation, places));
   const keys = await keysOf(installation);
   if (!settings.databaseUrl) {
     const { roomsDir } = toolchain;

@@ -7,6 +7,7 @@ import {
   forkSandbox,
   listReceipts,
   listSnapshots,
+  moveSandbox,
   pauseInstance,
   receiptKey,
   restoreSandbox,
@@ -86,6 +87,8 @@ export interface Sandboxes {
     how: ForkAsk & { readonly of?: SandboxName; readonly by: string },
     traceparent: string,
   ): Promise<{ sandbox: Sandbox; snapshot: string }>;
+  /** Resolves when it lives on another node. */
+  move(sandbox: Sandbox, to: NodeId | undefined, traceparent: string): Promise<z.infer<typeof moveSandbox.reply>>;
 }
 
 export function openSandboxes(parts: {
@@ -168,6 +171,12 @@ export function openSandboxes(parts: {
       const { sandbox, route, snapshot } = await wire.ask(forkSandbox, ask, { traceparent });
       routes.learn(sandbox, route);
       return { sandbox, snapshot };
+    },
+    async move({ workspace, name }, to, traceparent) {
+      const ask = { workspace, name, ...(to === undefined ? {} : { to }) };
+      const moved = await wire.ask(moveSandbox, ask, { traceparent });
+      routes.learn(moved.sandbox, moved.route);
+      return moved;
     },
   };
 }

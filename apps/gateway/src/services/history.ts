@@ -58,6 +58,8 @@ function ofEvent(event: InstanceEvent, there: ReadonlyMap<string, Snapshot>): Po
       return [{ atMs, what: 'deleted', told: `the snapshot ${image} was let go` }];
     case 'not made':
       return [{ atMs, what: 'failed', told: `a snapshot came to nothing${because}` }];
+    case 'arrived':
+      return [{ atMs, what: 'moved', told: 'came from another node; what befell it there is not told' }];
     case 'went back':
       return [{ atMs, what: 'restored', told: `went back to ${image}`, ...id }];
     case 'refused':

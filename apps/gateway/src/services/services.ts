@@ -22,10 +22,12 @@ import { pagesOf } from '../sandboxes/pages.ts';
 import type { Sandboxes } from '../sandboxes/sandboxes.ts';
 import { forksOf } from './forks.ts';
 import { historyOf } from './history.ts';
+import type { Nodes } from './nodes.ts';
 import { watchEvents } from './watch-events.ts';
 
 export interface ServicesParts {
   readonly sandboxes: Sandboxes;
+  readonly nodes: Nodes;
   readonly live: LiveStates;
   readonly offers: Offers;
   readonly store: Store;
@@ -161,6 +163,16 @@ function servicesFor(parts: ServicesParts, asked: Asked): Services {
             return { ...rest, forks: made.map((sandbox) => show(sandbox)) };
           },
         ),
+      move: ({ name, to }) =>
+        during(
+          'sandbox.move',
+          () => name,
+          async () => {
+            const asked = await sandboxes.living(workspace, name);
+            const { sandbox, from, bytes, tookMs } = await sandboxes.move(asked, to, traceparent);
+            return { from, to: sandbox.nodeId, bytes, tookMs };
+          },
+        ),
     },
     receipts: {
       list: async ({ name }) => sandboxes.receipts(await sandboxes.living(workspace, name), traceparent),
@@ -217,16 +229,20 @@ function servicesFor(parts: ServicesParts, asked: Asked): Services {
         ),
     },
     nodes: {
-      list: async () =>
-        (await store.fleet.list()).map(({ id, url, isolation, templates, capacity, pool, heardAtMs }) => ({
-          id,
-          url,
-          isolation,
-          templates: [...templates],
-          capacity,
-          pool: [...pool],
-          heardAtMs,
-        })),
+      list: () => parts.nodes.list(),
+      get: ({ nodeId }) => parts.nodes.get(nodeId, traceparent),
+      drain: ({ nodeId }) =>
+        during(
+          'node.drain',
+          () => nodeId,
+          () => parts.nodes.drain(nodeId, true, traceparent),
+        ),
+      undrain: ({ nodeId }) =>
+        during(
+          'node.undrain',
+          () => nodeId,
+          () => parts.nodes.drain(nodeId, false, traceparent),
+        ),
     },
     workspaces: {
       list: async () =>

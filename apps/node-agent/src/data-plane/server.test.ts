@@ -1,4 +1,4 @@
-import { DATA_KEY_HEADER } from '@torpor/contracts';
+import { DATA_KEY_HEADER, NodeId } from '@torpor/contracts';
 import { seededChance, systemClock } from '@torpor/kernel';
 import type { FakeProgram } from '@torpor/runtime';
 import { silentTelemetry } from '@torpor/telemetry';
@@ -14,6 +14,7 @@ import { Duplex } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { nodeEvents } from '../events.ts';
+import { ParcelOffice } from '../moves/office.ts';
 import { rehearse, stage, startAsk, type Rehearsal, type Stage } from '../rehearsal.ts';
 import type { Instance } from '../standby/instance.ts';
 import { serveDataPlane, type DataPlane } from './server.ts';
@@ -78,6 +79,7 @@ beforeEach(async () => {
     listen: { host: '127.0.0.1', port: 0 },
     dataKey: KEY,
     standby: room.standby,
+    parcels: new ParcelOffice(room.parts, room.standby, NodeId.parse('n1')),
     clock: systemClock,
     chance: seededChance(1),
     events: nodeEvents(silentTelemetry()),

@@ -9,6 +9,7 @@ import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { NodeEvents } from '../events.ts';
 import type { Instance } from '../standby/instance.ts';
+import type { ParcelOffice } from '../moves/office.ts';
 import type { Standby } from '../standby/standby.ts';
 import type { Stay } from '../standby/stay.ts';
 import { serveBlaxel } from './blaxel-part.ts';
@@ -23,6 +24,7 @@ export interface DataPlaneOptions {
   readonly listen: { readonly host: string; readonly port: number };
   readonly dataKey: string;
   readonly standby: Standby;
+  readonly parcels: ParcelOffice;
   readonly clock: Clock;
   readonly chance: Chance;
   readonly events: NodeEvents;
@@ -58,8 +60,12 @@ export async function serveDataPlane(options: DataPlaneOptions): Promise<DataPla
   });
   return { port: (server.address() as AddressInfo).port, close }; // a TCP server that listens has one
 
+  function demandKey({ headers }: IncomingMessage): void {
+    if (!carriesKey(headers, key)) throw new Failure('unauthenticated', 'the data key is missing or wrong');
+  }
+
   function admit(request: IncomingMessage): { target: Target; instance: Instance } {
-    if (!carriesKey(request.headers, key)) throw new Failure('unauthenticated', 'the data key is missing or wrong');
+    demandKey(request);
     const target = parseTarget(request.url ?? '');
     if (!target)
       throw new Failure('not_found', 'expected /d/<instanceId>/<generation>/<blaxel|guest|port/n|preview/n>/…');
@@ -79,6 +85,10 @@ export async function serveDataPlane(options: DataPlaneOptions): Promise<DataPla
     let instance: Instance | undefined;
     let stay: Stay | undefined;
     try {
+      if (request.url?.startsWith('/m/')) {
+        demandKey(request);
+        if (await options.parcels.serve(request, response)) return;
+      }
       ({ target, instance } = admit(request));
       const gone = new AbortController();
       response.once('close', () => {

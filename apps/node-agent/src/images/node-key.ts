@@ -3,6 +3,7 @@
  * who has it and the disk can read every sandbox of the node, who has only the disk can read none.
  */
 import type { WorkspaceName } from '@torpor/contracts';
+import { letterKey } from '@torpor/runtime';
 import { createCipheriv, createDecipheriv, createPrivateKey, hkdfSync, randomBytes, type KeyObject } from 'node:crypto';
 import { open, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -49,8 +50,20 @@ export class NodeKey {
 
   /** What the node signs with: Ed25519. It tells nothing of the key that it comes from. */
   signing(): KeyObject {
-    const seed = Buffer.from(hkdfSync('sha256', this.#key, '', 'torpor receipts', KEY_BYTES));
-    return createPrivateKey({ key: Buffer.concat([ED25519_HEAD, seed]), format: 'der', type: 'pkcs8' });
+    return createPrivateKey({
+      key: Buffer.concat([ED25519_HEAD, this.#seed('torpor receipts')]),
+      format: 'der',
+      type: 'pkcs8',
+    });
+  }
+
+  /** What waybills for this node, and from it, are sealed by: X25519. */
+  travelling(): KeyObject {
+    return letterKey(this.#seed('torpor waybills'));
+  }
+
+  #seed(use: string): Buffer {
+    return Buffer.from(hkdfSync('sha256', this.#key, '', use, KEY_BYTES));
   }
 
   /** One key for each workspace, so that it can be handed on alone. */

@@ -5,8 +5,9 @@
 import type { Check, Receipt } from '@torpor/contracts';
 import { explain } from '@torpor/kernel';
 import { isShort } from '@torpor/policy';
-import { isDamage, isOfImage, isSilence, type Guest, type RestoreSpec } from '@torpor/runtime';
+import { isDamage, isOfImage, isSilence, type Guest, type GuestIdentity, type RestoreSpec } from '@torpor/runtime';
 import type { KeptImage, Shelf } from '../journal/index.ts';
+import { resolverFiles } from '../life/create.ts';
 import type { Body, Parts } from '../parts.ts';
 import { checkWake, shortOf } from '../receipts/check.ts';
 import type { Sleeper } from './store.ts';
@@ -68,7 +69,7 @@ async function restoreFrom(
   parts: Parts,
   body: Body,
   sleeper: Sleeper,
-  { image, sealedKey, census }: KeptImage,
+  { image, sealedKey, census, generation }: KeptImage,
   keep: string | undefined,
 ): Promise<Refused | { readonly kind: 'runs'; readonly guest: Guest; readonly checks: readonly Check[] }> {
   const { spec, claim, shelving } = sleeper;
@@ -92,6 +93,15 @@ async function restoreFrom(
       if (blame !== undefined) return { kind: 'refused', reason: blame, isWhole: true };
     }
     const guest = guestOf(parts, body, claim.token);
+    if (generation !== undefined) {
+      try {
+        await tellOf(parts, body, sleeper, guest);
+      } catch (error) {
+        guest.close();
+        if (attempt < ATTEMPTS && !parts.closing.aborted) continue;
+        throw error;
+      }
+    }
     const about = { clock: parts.clock, before: census, generation: claim.generation, restoredAtMs };
     const checks = await checkWake(guest, about);
     if (isShort(checks) && !parts.closing.aborted && (attempt < ATTEMPTS || hasOlder(sleeper))) {
@@ -151,19 +161,27 @@ async function boot(
   await parts.journal.carryOut(intent, steps);
   const fresh = guestOf(parts, body, spec.bootToken);
   try {
-    const { workdir, user, env } = parts.recipeOf(spec.template);
-    const { name, token, generation, sealedEnv } = claim;
-    const kept: unknown =
-      sealedEnv === undefined ? env : JSON.parse(parts.nodeKey.open(claim.workspace, 'env', sealedEnv).toString());
-    // What was sealed is what was claimed with.
-    const identity = { name, hostname: name, env: kept as Record<string, string>, workdir, user, token, generation };
-    await fresh.claim(identity);
+    await fresh.claim(identityOf(parts, sleeper));
   } finally {
     fresh.close();
   }
   await shelving.done({ operation: 'boot', process: await processOf(parts, body) }, { durable: true });
   const guest = guestOf(parts, body, claim.token);
   return { guest, from: 'files', image: undefined, isAsked: false, lostSinceMs: 0, checks: [] };
+}
+
+/** One that slept on another node learns its generation and whom to ask for names here, before anybody is let in. Else it is who it was. */
+async function tellOf(parts: Parts, body: Body, sleeper: Sleeper, guest: Guest): Promise<void> {
+  await guest.claim({ ...identityOf(parts, sleeper), files: resolverFiles(parts, body) });
+}
+
+function identityOf(parts: Parts, { claim, spec }: Sleeper): GuestIdentity {
+  const { workdir, user, env } = parts.recipeOf(spec.template);
+  const { name, token, generation, sealedEnv } = claim;
+  const kept: unknown =
+    sealedEnv === undefined ? env : JSON.parse(parts.nodeKey.open(claim.workspace, 'env', sealedEnv).toString());
+  // What was sealed is what was claimed with.
+  return { name, hostname: name, env: kept as Record<string, string>, workdir, user, token, generation };
 }
 
 async function processOf(parts: Parts, { hostId }: Body) {

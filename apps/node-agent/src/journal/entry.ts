@@ -58,6 +58,8 @@ function step(entry: Entry, line: Line): Entry {
       return { ...entry, failed: line.reason };
     case 'died':
       return { ...entry, died: line.reason };
+    case 'arrived':
+      return { ...entry, process: {}, claim: line.claim, claimed: true, createdAtMs: line.atMs };
     case 'lives':
       return line.process ? { ...entry, process: line.process, died: undefined } : entry;
     case 'damaged':
@@ -96,6 +98,7 @@ function ended(entry: Entry, line: DoneLine): Entry {
 function intended(entry: Entry, line: IntentLine): Entry {
   switch (line.operation) {
     case 'create':
+    case 'arrive':
       return { ...entry, spec: line.spec };
     case 'claim':
       return { ...entry, claim: line.claim };
@@ -107,6 +110,9 @@ function intended(entry: Entry, line: IntentLine): Entry {
     case 'restore':
     case 'boot':
     case 'forget':
+    case 'leave':
+    case 'stay':
+    case 'copy':
       return entry;
   }
 }

@@ -6,7 +6,7 @@ import { SleepNote } from '../standby/sleep-book.ts';
 const measuredMs = z.array(z.number()).default([]);
 
 /** What is worth having after a restart, and may be lost. */
-const Hint = z.object({
+export const Hint = z.object({
   lastUsedAtMs: z.number(),
   /** How long the last wakes took, by the tier that they came from, and the last stores; the oldest first. */
   paused: measuredMs,

@@ -24,6 +24,8 @@ export function historyOf(lines: readonly Line[]): InstanceEvent[] {
         return [{ atMs, what: 'let go', image: line.image }];
       case 'unmade':
         return [{ atMs, what: 'not made', image: line.image, reason: line.reason }];
+      case 'arrived':
+        return [{ atMs, what: 'arrived' }];
       case 'rewound':
         return [{ atMs, what: 'went back', image: line.image }];
       case 'damaged':

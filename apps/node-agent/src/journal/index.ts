@@ -1,7 +1,7 @@
 export { failpointsFrom, type Failpoints } from './failpoints.ts';
 export { fileJournalStore } from './file-store.ts';
-export type { Hint } from './hint.ts';
-export { Journal, type DoneWords, type IntentWords } from './journal.ts';
+export { Hint } from './hint.ts';
+export { Journal, type ArrivedWords, type DoneWords, type IntentWords } from './journal.ts';
 export { withPolicy, type Entry } from './entry.ts';
 export type { Claim, Policy, Process, SleepPolicy, SnapshotNote, Spec } from './lines.ts';
 export {

@@ -23,12 +23,13 @@ import {
 import type { JournalStore } from './store.ts';
 
 /** What is done to an instance that somebody has: no birth, and not its end. */
-type Keeping = 'store' | 'snapshot' | 'release' | 'restore' | 'boot' | 'forget';
+type Keeping = 'store' | 'snapshot' | 'release' | 'restore' | 'boot' | 'forget' | 'leave' | 'stay' | 'copy';
 type KeepingIntent = Extract<IntentLine, { operation: Keeping }>;
 type Without<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
 type KeepingDone = Exclude<DoneLine, { operation: 'create' | 'claim' }>;
 /** The same in the words of whoever asks: the journal adds the rest. */
 export type IntentWords = Without<KeepingIntent, 'kind' | 'atMs' | 'steps'>;
+export type ArrivedWords = Omit<Extract<Line, { kind: 'arrived' }>, 'kind' | 'atMs'>;
 export type DoneWords = Without<KeepingDone, 'kind' | 'atMs'>;
 
 export class Journal {
@@ -74,6 +75,20 @@ export class Journal {
       ...(keep.length > 0 ? { keep: [...keep] } : {}),
     } as const;
     return this.#intend(hostId, line, true);
+  }
+
+  intendArrive(hostId: InstanceId, spec: Spec, images: readonly string[], steps: readonly Step[]): Promise<Intent> {
+    const what = { atMs: this.#clock.nowMs(), steps: names(steps), spec, images: [...images] };
+    return this.#intend(hostId, { kind: 'intent', operation: 'arrive', ...what }, true);
+  }
+
+  /** From here on it is one of this node's. */
+  async arrived(hostId: InstanceId, what: ArrivedWords): Promise<Line> {
+    const line: Line = { kind: 'arrived', atMs: this.#clock.nowMs(), ...what };
+    await this.#failpoints.hit('journal:arrive:done:before-fsync');
+    await this.#append(hostId, line, { durable: true, first: false });
+    await this.#failpoints.hit('journal:arrive:done:after-fsync');
+    return line;
   }
 
   async createDone(hostId: InstanceId, process: Process): Promise<void> {

@@ -6,6 +6,7 @@ import {
   Generation,
   IdlePolicy,
   InstanceId,
+  NodeId,
   SandboxName,
   Shape,
   SnapshotLimits,
@@ -70,6 +71,19 @@ export type SnapshotNote = z.infer<typeof SnapshotNote>;
 const steps = z.array(z.string());
 const atMs = z.number();
 
+/** An image that came from another node. */
+const Arrived = z.object({
+  image: z.string(),
+  /** Under this node's key. */
+  sealedKey: z.string(),
+  atMs,
+  bytes: z.number(),
+  memoryBytes: z.number(),
+  census: CensusShape.optional(),
+  /** That its guest believes in: it is told of its own before anybody is let in. */
+  generation: z.number(),
+});
+
 export const Line = z.union([
   z.object({ kind: z.literal('intent'), operation: z.literal('create'), atMs, steps, spec: Spec }),
   z.object({ kind: z.literal('intent'), operation: z.literal('claim'), atMs, steps, claim: Claim }),
@@ -116,6 +130,30 @@ export const Line = z.union([
   }),
   z.object({ kind: z.literal('intent'), operation: z.literal('boot'), atMs, steps }),
   z.object({ kind: z.literal('intent'), operation: z.literal('forget'), atMs, steps, images: z.array(z.string()) }),
+  /** It is to live on another node: all of it rests in its images, and nothing wakes it until it is known where it lives. */
+  z.object({ kind: z.literal('intent'), operation: z.literal('leave'), atMs, steps, to: NodeId }),
+  /** A copy of it is to be carried away; meanwhile nothing wakes it. */
+  z.object({ kind: z.literal('intent'), operation: z.literal('copy'), atMs, steps }),
+  /** It lives here after all. */
+  z.object({ kind: z.literal('intent'), operation: z.literal('stay'), atMs, steps }),
+  /** One comes from another node, and these images with it. */
+  z.object({
+    kind: z.literal('intent'),
+    operation: z.literal('arrive'),
+    atMs,
+    steps,
+    spec: Spec,
+    images: z.array(z.string()),
+  }),
+  /** All of it is here, read back and compared. */
+  z.object({
+    kind: z.literal('arrived'),
+    atMs,
+    claim: Claim,
+    images: z.array(Arrived),
+    snapshots: z.array(Arrived.extend({ note: SnapshotNote })),
+    count: z.number().int(),
+  }),
   z.object({ kind: z.literal('step'), operation: z.string(), atMs, step: z.string() }),
   z.object({ kind: z.literal('done'), operation: z.literal('create'), atMs, process: Process }),
   z.object({ kind: z.literal('done'), operation: z.literal('claim'), atMs }),

@@ -3,6 +3,7 @@
  * snapshots, which are images that stay until somebody, or their own policy, lets them go. One image may be both.
  */
 import type { Census } from '@torpor/policy';
+import type { NodeId } from '@torpor/contracts';
 import type { Line, SnapshotNote } from './lines.ts';
 
 export interface KeptImage {
@@ -16,6 +17,8 @@ export interface KeptImage {
   readonly memoryBytes: number;
   /** What ran and listened, if anybody could say. */
   readonly census?: Census | undefined;
+  /** Of one that came from another node: the generation that its guest believes in. */
+  readonly generation?: number | undefined;
 }
 
 export interface KeptSnapshot extends KeptImage, SnapshotNote {}
@@ -53,6 +56,8 @@ export interface Shelf {
   readonly trying: Begun | undefined;
   /** A wake was begun and not ended: whatever runs was let in to by nobody. */
   readonly isComing: boolean;
+  /** The node that it is on its way to: nothing wakes it here until that is settled. */
+  readonly leaving: NodeId | undefined;
   /** The name that this wake has put the disk aside under, which was all of the files that there is. */
   readonly aside: string | undefined;
 }
@@ -70,6 +75,7 @@ export const EMPTY_SHELF: Shelf = {
   trying: undefined,
   isComing: false,
   aside: undefined,
+  leaving: undefined,
 };
 
 const UNMADE_TOLD = 5;
@@ -129,6 +135,11 @@ export function shelfAfter(shelf: Shelf, line: Line): Shelf {
       return remaining(shelf, line.images);
     case 'died':
       return { ...(line.ofItself ? outlivedByFiles(shelf) : shelf), rests: 'elsewhere' };
+    case 'arrived': {
+      const { images, count } = line;
+      const snapshots = line.snapshots.map(({ note, ...kept }) => ({ ...kept, ...note }));
+      return { ...shelf, images, snapshots, count, trash: [], rests: 'image alone' };
+    }
     case 'lives':
       return { ...shelf, rests: 'elsewhere', rewound: undefined, isComing: false, aside: undefined };
     default:
@@ -178,6 +189,12 @@ function begun(shelf: Shelf, line: Extract<Line, { kind: 'intent' }>): Shelf {
     }
     case 'boot':
       return { ...shelf, rests: 'elsewhere', isComing: true };
+    case 'leave':
+      return { ...shelf, leaving: line.to };
+    case 'stay':
+      return { ...shelf, leaving: undefined };
+    case 'arrive':
+      return { ...shelf, trash: [...line.images] };
     default:
       return shelf;
   }

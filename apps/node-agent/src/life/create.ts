@@ -78,12 +78,17 @@ export async function claimOnHost(
 /** Files by which machines are told apart, and find their way: a fork has those of its parent. */
 function ownFiles({ driver }: Parts, { hostId, slot }: Body, { instanceId }: Claim) {
   const machineId = createHash('sha256').update(instanceId).digest('hex').slice(0, 32);
-  const { nameserver } = driver.handle({ instanceId: hostId, slot });
-  const resolver = `nameserver ${nameserver}\noptions timeout:3 attempts:2\n`;
   return [
     { path: '/etc/machine-id', content: `${machineId}\n`, mode: '0444' },
-    ...(nameserver === undefined ? [] : [{ path: '/etc/resolv.conf', content: resolver }]),
+    ...resolverFiles({ driver }, { hostId, slot }),
   ];
+}
+
+/** Whom to ask for names, where it is now. */
+export function resolverFiles({ driver }: Pick<Parts, 'driver'>, { hostId, slot }: Body) {
+  const { nameserver } = driver.handle({ instanceId: hostId, slot });
+  if (nameserver === undefined) return [];
+  return [{ path: '/etc/resolv.conf', content: `nameserver ${nameserver}\noptions timeout:3 attempts:2\n` }];
 }
 
 export function newToken(chance: Chance): string {

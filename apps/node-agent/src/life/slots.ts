@@ -24,6 +24,10 @@ export class Slots {
     this.#owners.set(slot, hostId);
   }
 
+  holds(hostId: InstanceId): boolean {
+    return [...this.#owners.values()].includes(hostId);
+  }
+
   /** Given back once: whoever has it by then keeps it. */
   free(slot: number, hostId: InstanceId): void {
     if (this.#owners.get(slot) === hostId) this.#owners.delete(slot);

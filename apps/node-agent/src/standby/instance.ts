@@ -48,6 +48,7 @@ import {
 import type { UseBody } from '../life/birth.ts';
 import type { WokenFork } from '../life/fork.ts';
 import type { Body, Parts } from '../parts.ts';
+import { Departure, type Destination } from '../moves/departure.ts';
 import { takeCensus } from '../receipts/census.ts';
 import { tellGeneration } from '../receipts/check.ts';
 import { Due } from './due.ts';
@@ -56,7 +57,7 @@ import { Line } from './line.ts';
 import { Operations } from './operations.ts';
 import { Past } from './past.ts';
 import { Remnant } from './remnant.ts';
-import { refusalOf } from './refusal.ts';
+import { misdirected, refusalOf } from './refusal.ts';
 import { SleepBook } from './sleep-book.ts';
 import { SleepWatch } from './sleep-watch.ts';
 import { Snapshots } from './snapshots.ts';
@@ -72,6 +73,8 @@ const NOTE_MS = 3_000;
 const PRESSED_IDLE_MS = 2_000;
 /** From disk. */
 const UNMEASURED_WAKE_MS = 300;
+/** How long one that leaves waits for the requests in it to end. Streams are cut then; those that come meanwhile are held. */
+const LAST_REQUESTS_MS = 5_000;
 
 /** What carries an instance and speaks to it. */
 export interface Hosted extends Body {
@@ -97,6 +100,7 @@ export class Instance {
   readonly past: Past;
   readonly book: SleepBook;
   readonly snapshots: Snapshots;
+  readonly departure: Departure;
   readonly #parts: Parts;
   readonly #visits: Visits;
   readonly #line = new Line();
@@ -123,6 +127,8 @@ export class Instance {
   /** Why the next restore will not bring back all that was there. */
   #lost: string | undefined;
   #watch: { stop: AbortController; sleep: SleepWatch } | undefined;
+  /** It lives on another node, or nowhere: this is what is left of it here. */
+  #hasLeft = false;
   readonly #leanDue: Due;
   readonly #storeDue: Due;
   /** Why the last page-out failed. */
@@ -156,6 +162,17 @@ export class Instance {
       count: () => this.#note(),
       raised: () => this.#raised,
       wake: (signal) => this.wake(signal),
+      refusal: () => this.#refusal(),
+    });
+    this.departure = new Departure(options.parts, this.#shelving, {
+      line: this.#line,
+      state: () => this.#state,
+      sleeper: () => this.#sleeper,
+      who: () => this.#who(),
+      happen: (what) => this.#happen(what),
+      wake: () => this.wake(),
+      note: () => this.#note(),
+      portrayed: () => this.snapshots.settled(),
       refusal: () => this.#refusal(),
     });
     this.uses = new Uses(options.parts.clock, options.hint?.lastUsedAtMs);
@@ -322,7 +339,7 @@ export class Instance {
     this.#because = 'idle';
     this.#reason = lost;
     this.#lost = lost;
-    this.#happen('found-stored');
+    this.#happen(this.#shelving.shelf.leaving === undefined ? 'found-stored' : 'found-travelling');
     if (isComing) this.#happen('request-arrived');
     else this.#meetHeld();
     this.snapshots.clearUp();
@@ -405,6 +422,18 @@ export class Instance {
     this.#writeHint();
   }
 
+  /** On its way to another node when it resolves, with the bytes that are to be carried; or it is as it was, and this rejects. */
+  async leave(to: Destination): Promise<number> {
+    const bytes = await this.departure.begin(to);
+    this.#writeHint();
+    return bytes;
+  }
+
+  async stay(): Promise<void> {
+    await this.departure.stay();
+    this.#meetHeld();
+  }
+
   /** The host is short of memory, or no longer: it falls asleep sooner while nobody uses it. */
   press(isPressed: boolean): void {
     if (isPressed === this.#isPressed) return;
@@ -440,6 +469,7 @@ export class Instance {
   end(reason: string, keep: readonly string[] = []): Promise<void> {
     this.#reason ??= reason;
     if (this.#state !== 'deleting') this.#keep = keep;
+    this.#hasLeft ||= this.#state === 'leaving' || this.#state === 'travelling';
     this.#happen('delete-asked');
     return this.#dead.promise;
   }
@@ -517,6 +547,7 @@ export class Instance {
   }
 
   #refusal(): Failure {
+    if (this.#hasLeft) return misdirected(this.claim);
     return refusalOf(this.claim, this.#state, this.#reason);
   }
 
@@ -567,6 +598,8 @@ export class Instance {
         return this.#start(() => this.#snapshot());
       case 'rewind':
         return this.#start(() => this.#rewind());
+      case 'leave':
+        return this.#start(() => this.#leave());
       case 'destroy':
         return this.#start(() => this.#destroy());
       case 'let-in':
@@ -694,6 +727,30 @@ export class Instance {
       this.#guest = undefined;
     }
     this.#happen(rewound);
+  }
+
+  async #leave(): Promise<void> {
+    if (this.#shelving.shelf.rests === 'elsewhere') {
+      await this.#visits.emptied(LAST_REQUESTS_MS);
+      this.#visits.endStreams(
+        new Failure('unavailable', 'the sandbox moves to another node', { retryable: true, retryAfterS: 1 }),
+      );
+      const ended = await this.#operations.pause(this.#hostId, { insists: false });
+      if (ended.kind !== 'done') {
+        const reason = ended.kind === 'failed' ? ended.reason : 'its process is gone';
+        this.departure.refuse(
+          new Failure('unavailable', `it could not be put to sleep: ${reason}`, { retryable: true }),
+        );
+        return this.#happen('leave-cut');
+      }
+    }
+    const left = await this.departure.carryOut();
+    if (left !== 'leave-cut') {
+      this.#guest?.close();
+      this.#guest = undefined;
+    }
+    this.#happen(left);
+    if (left === 'leave-failed') this.#meetHeld();
   }
 
   async #release(): Promise<void> {

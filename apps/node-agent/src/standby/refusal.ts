@@ -29,6 +29,14 @@ export function refusalOf(claim: Claim, state: StandbyState, reason: string | un
   }
 }
 
+/** Of one that has left for another node: whoever asks reads where it lives now. */
+export function misdirected({ instanceId, generation, name }: Claim): Failure {
+  return new Failure('misdirected', `sandbox "${name}" has left this node`, {
+    retryable: true,
+    details: { instanceId, knows: { generation, state: 'left' } },
+  });
+}
+
 function failed(name: SandboxName, reason = 'no reason is known'): string {
   return `sandbox "${name}" has failed: ${reason}. Delete it and create another.`;
 }

@@ -114,7 +114,7 @@ export class Snapshots {
     const gone = this.known(which);
     const { image } = gone;
     if (this.#isInUse(image)) {
-      const use = 'a fork is being made of it, or the sandbox is going back to it';
+      const use = 'a fork is being made of it, or the sandbox is going back to it, or to another node';
       throw new Failure('conflict', `the snapshot "${nameOf(gone)}" is in use: ${use}`, { retryable: true });
     }
     await this.#shelving.unkeep(image);
@@ -265,7 +265,7 @@ export class Snapshots {
   }
 
   #isInUse(image: string): boolean {
-    return this.#lent.has(image) || this.#shelving.shelf.rewound?.image === image;
+    return this.#lent.has(image) || this.#shelving.shelf.rewound?.image === image || isLeaving(this.#host.state());
   }
 
   /** Does it as soon as the instance runs, sleeps in RAM, or is stored. `undefined`: it was not so any more, look again. */
@@ -357,7 +357,12 @@ export class Snapshots {
   }
 }
 
-/** It will run, sleep or be stored when what is under way has ended. */
+/** All of its snapshots are to go with it, or stay with it. */
+function isLeaving(state: StandbyState): boolean {
+  return state === 'leaving' || state === 'leaving-fenced' || state === 'travelling';
+}
+
+/** It will run, sleep or be stored when what is under way has ended, or is on its way to another node. */
 function isOnItsWay(state: StandbyState): boolean {
   switch (state) {
     case 'pausing':
@@ -368,6 +373,7 @@ function isOnItsWay(state: StandbyState): boolean {
     case 'releasing':
     case 'releasing-then-wake':
     case 'restoring':
+    case 'leaving':
       return true;
     default:
       return false;

@@ -17,6 +17,7 @@ import { newToken } from '../life/create.ts';
 import type { Origin, WokenFork } from '../life/fork.ts';
 import { adoptAll } from '../life/adopt.ts';
 import type { Claim, Hint, KeptSnapshot, Shelf } from '../journal/index.ts';
+import { arriveOnHost, type ArrivalAsk } from '../moves/arrival.ts';
 import type { Body, Parts } from '../parts.ts';
 import type { Pools } from '../pools/pools.ts';
 import { Instance } from './instance.ts';
@@ -96,6 +97,35 @@ export class Standby {
       const { from } = await this.#create(ask, since, signal);
       return { from, tookMs: this.#parts.clock.monotonicMs() - since };
     });
+  }
+
+  /**
+   * Fetches it from another node: it is here, stored, at that generation when this resolves. Asked again, says so; an older stay of it here ends first.
+   */
+  fetch(ask: ArrivalAsk, signal: AbortSignal): Promise<{ bytes: number; tookMs: number }> {
+    const since = this.#parts.clock.monotonicMs();
+    return this.#starts.run(ask.instanceId, async () => {
+      const known = this.#instances.get(ask.instanceId);
+      if (known && known.claim.generation === ask.generation && existing(known)) return { bytes: 0, tookMs: 0 };
+      if (known) {
+        await this.#supersede(known, ask.generation);
+        await known.gone;
+      }
+      const { claim, body, spec, shelf, hint, bytes } = await arriveOnHost(this.#parts, ask, signal);
+      this.#add(claim, body, { hint, shelf }).adoptStored(spec, { lost: undefined, ofItself: false, isComing: false });
+      const tookMs = this.#parts.clock.monotonicMs() - since;
+      const { instanceId, generation, workspace, name } = claim;
+      this.#parts.events.arrived({ instanceId, generation, workspace, name, hostId: body.hostId, bytes, tookMs });
+      return { bytes, tookMs };
+    });
+  }
+
+  /** It was to leave, and lives here after all. */
+  async stay(instanceId: InstanceId, generation: Generation): Promise<void> {
+    const instance = this.#instances.get(instanceId);
+    if (!instance || instance.claim.generation > generation) return;
+    await instance.stay();
+    if (this.#leaseOver) instance.leaseLost();
   }
 
   /** Ends it. False when it is not here at that generation or an older one. */

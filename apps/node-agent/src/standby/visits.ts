@@ -25,6 +25,7 @@ export class Visits implements StayHost {
   readonly #visited: Visited;
   readonly #held: Held;
   readonly #stays = new Set<Stay>();
+  #emptied: PromiseWithResolvers<void> | undefined;
 
   constructor(clock: Clock, uses: Uses, visited: Visited) {
     this.#clock = clock;
@@ -72,6 +73,15 @@ export class Visits implements StayHost {
     this.#held.turnAway(failure);
   }
 
+  /** Resolves when none is in it any more, or when so much time has passed. */
+  async emptied(withinMs: number): Promise<void> {
+    if (this.#stays.size === 0) return;
+    this.#emptied ??= Promise.withResolvers();
+    const bell = new AbortController();
+    await Promise.race([this.#emptied.promise, this.#clock.after(withinMs, bell.signal).catch(() => {})]); // it rings
+    bell.abort(new Error('they have left'));
+  }
+
   endStreams(failure: Failure): void {
     for (const stay of this.#stays) stay.onEnd?.(failure);
   }
@@ -91,6 +101,10 @@ export class Visits implements StayHost {
 
   leave(stay: Stay, kind: UseKind): void {
     this.#stays.delete(stay);
+    if (this.#stays.size === 0) {
+      this.#emptied?.resolve();
+      this.#emptied = undefined;
+    }
     this.#end(kind);
   }
 
@@ -125,5 +139,10 @@ export class Visits implements StayHost {
 }
 
 function willWake(state: StandbyState): boolean {
-  return state === 'waking' || state === 'restoring' || hasQueuedWake(state);
+  return state === 'waking' || state === 'restoring' || isAway(state) || hasQueuedWake(state);
+}
+
+/** On its way to another node: whoever waits is let in when it stays, and sent on when it has left. */
+function isAway(state: StandbyState): boolean {
+  return state === 'leaving' || state === 'travelling';
 }

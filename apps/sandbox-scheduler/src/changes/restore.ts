@@ -24,12 +24,15 @@ export async function restoreOf(
   if (!before) throw new Failure('not_found', `there is no sandbox "${name}" in workspace "${workspace}"`);
   const at = { node: before.nodeId, signal: closing, traceparent };
   await assertThere(parts, before, snapshot, at);
-  const generation = nextGeneration(before);
-  const sandbox = await store.wanted.raise(before, { generation, atMs: clock.nowMs() });
-  if (!sandbox) throw new Failure('conflict', `the sandbox "${name}" was just changed otherwise`, { retryable: true });
+  const sandbox = await store.wanted.raise(before, { generation: nextGeneration(before), atMs: clock.nowMs() });
+  if (!sandbox) {
+    const why = 'was just changed otherwise, or is on its way to another node';
+    throw new Failure('conflict', `the sandbox "${name}" ${why}`, { retryable: true });
+  }
+  const { instanceId, generation } = sandbox;
   const route = await routeOf(parts, around.fleet, sandbox);
   around.hints.tell(sandbox, route);
-  const restored = await wire.ask(restoreSnapshot, { instanceId: sandbox.instanceId, generation, snapshot }, at);
+  const restored = await wire.ask(restoreSnapshot, { instanceId, generation, snapshot }, at);
   events.updated(sandbox, { changed: ['memory', 'files'], restarted: false });
   return { sandbox, route, ...restored };
 }

@@ -8,9 +8,11 @@ import type { NodeRecord, Store } from '@torpor/store';
  */
 export class FleetView {
   readonly #nodes = new Map<NodeId, { record: NodeRecord; node: FleetNode }>();
+  #draining: ReadonlySet<NodeId> = new Set();
 
   async refresh(store: Store): Promise<void> {
     const [records, loads] = await Promise.all([store.fleet.list(), store.wanted.load()]);
+    this.#draining = new Set(records.flatMap(({ id, drainingSinceMs }) => (drainingSinceMs === undefined ? [] : [id])));
     for (const record of records) {
       const there = this.#nodes.get(record.id);
       if (there && there.record.heardAtMs >= record.heardAtMs) continue;
@@ -32,7 +34,12 @@ export class FleetView {
   }
 
   nodes(): readonly FleetNode[] {
-    return [...this.#nodes.values()].map(({ node }) => node);
+    return [...this.#nodes.values()].map(({ node }) => ({ ...node, isDraining: this.#draining.has(node.id) }));
+  }
+
+  /** As of the last `refresh`. */
+  draining(): readonly NodeId[] {
+    return [...this.#draining];
   }
 
   urlOf(nodeId: NodeId): string | undefined {

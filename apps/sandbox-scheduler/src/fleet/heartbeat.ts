@@ -43,7 +43,11 @@ export class Heartbeats {
     try {
       const [onNode] = await Promise.all([store.wanted.onNode(id), this.#write(record)]);
       const strange = strangers(instances, onNode);
-      const endings = strange.length > 0 ? await store.wanted.endings({ instanceIds: strange }) : [];
+      const [endings, moves] =
+        strange.length > 0
+          ? await Promise.all([store.wanted.endings({ instanceIds: strange }), store.moves.open()])
+          : [[], []];
+      const moving = new Set(moves.map(({ instanceId }) => instanceId));
       this.#fleet.heard(
         record,
         onNode.reduce((sum, one) => sum + (one.phase === 'failed' ? 0 : one.memoryMib), 0),
@@ -51,7 +55,7 @@ export class Heartbeats {
       const verdict = judge(instances, { onNode, endings, nowMs });
       events.orphans(
         id,
-        verdict.orphans.map((orphan) => orphan.instanceId),
+        verdict.orphans.map((orphan) => orphan.instanceId).filter((one) => !moving.has(one)),
       );
       for (const one of verdict.unwanted) events.unwanted({ ...one, nodeId: id });
       await store.wanted.noteUse(verdict.used);

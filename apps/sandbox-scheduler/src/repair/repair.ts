@@ -8,12 +8,14 @@ import type { Endings } from '../changes/endings.ts';
 import type { Creation } from '../creation/create.ts';
 import type { FleetView } from '../fleet/fleet-view.ts';
 import { Lanes } from '../fleet/lanes.ts';
+import type { Mover } from '../moves/mover.ts';
 import type { Parts } from '../parts.ts';
 
 interface Around {
   readonly fleet: FleetView;
   readonly creation: Creation;
   readonly endings: Endings;
+  readonly mover: Mover;
 }
 
 export class Repair {
@@ -43,6 +45,7 @@ export class Repair {
     await this.#attempt('fleet', () => this.#lookAtFleet());
     await this.#attempt('endings', () => this.#carryOutEndings());
     await this.#attempt('stuck creations', () => this.#unstick());
+    await this.#attempt('moves', () => this.#around.mover.takeUp());
     await this.#attempt('sweep', () => this.#sweep());
   }
 

@@ -3,16 +3,22 @@ import type { Wire } from '@torpor/bus';
 import {
   deleteSnapshot,
   describeInstance,
+  fetchInstance,
   heartbeat,
+  leaveInstance,
   listSnapshots,
   makeSnapshot,
+  nodeFacts,
   NodeId,
   restoreSnapshot,
   setInstancePolicy,
   startInstance,
+  stayInstance,
   stopInstance,
   type Generation,
+  storeInstance,
   type InstanceReport,
+  type Make,
 } from '@torpor/contracts';
 import { Failure, type Clock } from '@torpor/kernel';
 import type { VirtualClock } from '@torpor/testkit';
@@ -22,6 +28,8 @@ type Start = z.infer<typeof startInstance.request>;
 
 export class FakeNode {
   readonly id: NodeId;
+  /** Whom it fetches from. */
+  others: readonly FakeNode[] = [];
   readonly instances = new Map<string, InstanceReport & { env: Record<string, string> }>();
   readonly starts: Start[] = [];
   readonly stopped: string[] = [];
@@ -37,6 +45,15 @@ export class FakeNode {
   readonly restored: string[] = [];
   /** Runs before a restore is heard of; may wait or throw. */
   onRestore: () => Promise<void> = async () => {};
+  /** On their way to another node: nothing wakes them. */
+  readonly leaving = new Set<string>();
+  make: Make = { isolation: 'fake-1', templates: { base: 'base-1' }, cpuFeatures: [] };
+  /** Run before a step of a move takes effect; may wait or throw. */
+  onLeave: () => Promise<void> = async () => {};
+  onFetch: () => Promise<void> = async () => {};
+  /** Runs after a fetch took effect, before the answer. */
+  onFetched: () => Promise<void> = async () => {};
+  onStay: () => Promise<void> = async () => {};
   /** Runs before a start takes effect; may wait or throw. */
   onStart: (start: Start) => Promise<void> = async () => {};
   /** Runs after a start took effect, before the answer; may wait or throw. */
@@ -106,6 +123,7 @@ export class FakeNode {
       },
       at,
     );
+    await this.#serveMoves();
     await this.#wire.serve(
       setInstancePolicy,
       async ({ instanceId, generation, idle, wakeBudget }) => {
@@ -132,6 +150,54 @@ export class FakeNode {
       this.instances.delete(key);
       this.instances.set(`${instanceId}/${generation}`, { ...instance, generation });
     }
+  }
+
+  async #serveMoves(): Promise<void> {
+    const at = { node: this.id };
+    await this.#wire.serve(nodeFacts, async () => ({ make: this.make, key: `key of ${this.id}` }), at);
+    await this.#wire.serve(
+      leaveInstance,
+      async ({ instanceId, generation }) => {
+        await this.onLeave();
+        if (!this.instances.has(`${instanceId}/${generation}`)) throw new Failure('misdirected', 'it is not here');
+        this.leaving.add(`${instanceId}/${generation}`);
+        return { bytes: 7 };
+      },
+      at,
+    );
+    await this.#wire.serve(
+      stayInstance,
+      async ({ instanceId, generation }) => {
+        await this.onStay();
+        this.leaving.delete(`${instanceId}/${generation}`);
+        return {};
+      },
+      at,
+    );
+    await this.#wire.serve(
+      fetchInstance,
+      async ({ instanceId, generation, from }) => {
+        await this.onFetch();
+        const source = this.others.find(({ id }) => id === from.nodeId);
+        const there = source?.instances.get(`${instanceId}/${from.generation}`);
+        if (!there || !source?.leaving.has(`${instanceId}/${from.generation}`))
+          throw new Failure('unavailable', 'it is not ready to leave', { retryable: true });
+        this.instances.set(`${instanceId}/${generation}`, { ...there, generation, state: 'stored' });
+        await this.onFetched();
+        return { bytes: 7, tookMs: 1 };
+      },
+      at,
+    );
+    await this.#wire.serve(
+      storeInstance,
+      async ({ instanceId, generation }) => {
+        const key = `${instanceId}/${generation}`;
+        const instance = this.instances.get(key);
+        if (instance) this.instances.set(key, { ...instance, state: 'stored' });
+        return { state: 'stored' as const, tookMs: 1 };
+      },
+      at,
+    );
   }
 
   /** Beats until it is told to stop, whether it is answered or not. */

@@ -39,6 +39,7 @@ beforeEach(async () => {
   lives = 0;
   await openRoom();
   nodes = { a: new FakeNode('a', bus.as('a'), clock), b: new FakeNode('b', bus.as('b'), clock) };
+  nodes.a.others = nodes.b.others = [nodes.a, nodes.b];
   nodes.b.memoryFreeMib = 5_000; // so that a is asked first
   for (const node of [nodes.a, nodes.b]) {
     await node.open();

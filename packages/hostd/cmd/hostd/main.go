@@ -168,7 +168,7 @@ func serve(given flags) error {
 	}
 	defer alone.Close()
 	opened, err := host.Open(host.Options{
-		Scope: given.scope, Paths: given.paths, Runsc: given.runsc, Layers: given.layers, RunscVersion: runscVersion(), Points: points, Log: log,
+		Scope: given.scope, Paths: given.paths, Runsc: given.runsc, Layers: given.layers, RunscVersion: runscVersion(), Owner: given.allowUID, Points: points, Log: log,
 	})
 	if err != nil {
 		return err

@@ -36,6 +36,7 @@ var (
 	ioctlSetFlags      = ioc(iocWrite, 26, 8)
 	ioctlFsInfo        = ioc(iocRead, 31, 1024)
 	ioctlQuotaCtl      = ioc(iocReadWrite, 40, 16)
+	ioctlQgroupAssign  = ioc(iocWrite, 41, 24)
 	ioctlQgroupCreate  = ioc(iocWrite, 42, 16)
 	ioctlQgroupLimit   = ioc(iocRead, 43, 48)
 	ioctlSubvolRootref = ioc(iocReadWrite, 61, 4096)
@@ -165,6 +166,15 @@ func qgroupCtl(pool *os.File, create, qgroup uint64) error {
 	native.PutUint64(argument[0:], create)
 	native.PutUint64(argument[8:], qgroup)
 	return ioctl(pool, ioctlQgroupCreate, argument)
+}
+
+// assignQgroup makes one group a member of another.
+func assignQgroup(pool *os.File, member, group uint64) error {
+	argument := make([]byte, 24)
+	native.PutUint64(argument[0:], 1)
+	native.PutUint64(argument[8:], member)
+	native.PutUint64(argument[16:], group)
+	return ioctl(pool, ioctlQgroupAssign, argument)
 }
 
 // limitQgroup bounds what a group may refer to, in bytes.

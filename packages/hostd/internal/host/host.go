@@ -36,8 +36,10 @@ type Options struct {
 	Layers []string
 	// RunscVersion identifies the build; runsc itself does not know its own.
 	RunscVersion string
-	Points       failpoint.Points
-	Log          *slog.Logger
+	// Owner is the node-agent's uid, to whom parcels belong.
+	Owner  int
+	Points failpoint.Points
+	Log    *slog.Logger
 }
 
 // Host is one node's host.

@@ -335,7 +335,9 @@ func (h *Host) deleteImage(ctx context.Context, args imageArgs) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return done{}, h.withImage(ctx, name, func(pool *disk.Pool) error { return pool.DeleteImage(name) })
+	return done{}, h.withImage(ctx, name, func(pool *disk.Pool) error {
+		return errors.Join(pool.DeleteImage(name), pool.DeleteParcel(name))
+	})
 }
 
 type restoreArgs struct {

@@ -55,6 +55,12 @@ func init() {
 		"disk.snapshot":   taking((*Host).snapshotDisk),
 		"disk.restore":    taking((*Host).restoreDisk),
 		"sandbox.restore": taking((*Host).restoreSandbox),
+
+		"parcel.pack":   taking((*Host).packParcel),
+		"parcel.open":   taking((*Host).openParcel),
+		"parcel.unpack": taking((*Host).unpackParcel),
+		"parcel.delete": taking((*Host).deleteParcel),
+		"parcel.list":   taking((*Host).listParcels),
 	}
 }
 

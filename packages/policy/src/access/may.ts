@@ -16,6 +16,8 @@ export const ACTIONS = [
   'keys:read',
   'keys:write',
   'nodes:read',
+  /** Empty a node, and say where a sandbox is to live. */
+  'nodes:write',
   'workspaces:read',
   'workspaces:write',
   'events:read',
@@ -36,7 +38,13 @@ export interface Subject {
 
 export type Verdict = { readonly kind: 'allowed' } | { readonly kind: 'refused'; readonly reason: string };
 
-const ADMINS_ONLY: ReadonlySet<Action> = new Set<Action>(['keys:read', 'keys:write', 'nodes:read', 'workspaces:write']);
+const ADMINS_ONLY: ReadonlySet<Action> = new Set<Action>([
+  'keys:read',
+  'keys:write',
+  'nodes:read',
+  'nodes:write',
+  'workspaces:write',
+]);
 
 export function may(subject: Subject, action: Action, resource: { readonly workspace: WorkspaceName }): Verdict {
   if (subject.workspace !== undefined && subject.workspace !== resource.workspace) {

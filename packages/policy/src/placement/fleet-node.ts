@@ -17,6 +17,8 @@ export interface FleetNode {
   readonly heardAtMs: number;
   /** 0: it needs no lease, and is alive while it is heard. */
   readonly leaseUntilMs: number;
+  /** Somebody wants it empty. */
+  readonly isDraining?: boolean;
 }
 
 export interface PlacementAsk {

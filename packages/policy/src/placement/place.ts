@@ -25,8 +25,10 @@ export function place(
   ask: PlacementAsk,
   rules: PlacementRules = PLACEMENT_RULES,
 ): Placement {
-  const alive = fleet.filter((node) => isAlive(node, ask.nowMs, rules));
-  if (alive.length === 0) return refused('no_node', 'no node is alive at present', 5);
+  const living = fleet.filter((node) => isAlive(node, ask.nowMs, rules));
+  if (living.length === 0) return refused('no_node', 'no node is alive at present', 5);
+  const alive = living.filter((node) => node.isDraining !== true);
+  if (alive.length === 0) return refused('no_node', 'every node that is alive is being drained', 30);
   const suited = alive.filter((node) => suits(node, ask));
   if (suited.length === 0) return refused('no_template', whyUnsuited(alive, ask), 30);
   // A node that is silent may come back, so that what only it could hold is worth another try.

@@ -60,6 +60,14 @@ describe('the table', () => {
     ['paused', 'rewind-asked', 'releasing-then-wake', 'rewind'],
     ['releasing', 'release-cut', 'waking', 'wake'],
     ['releasing-fenced', 'release-cut', 'fencing', 'pause'],
+    ['running', 'leave-asked', 'leaving', 'leave'],
+    ['stored', 'leave-asked', 'leaving', 'leave'],
+    ['leaving', 'request-arrived', 'leaving', ''],
+    ['leaving', 'leave-cut', 'waking', 'wake'],
+    ['leaving', 'lease-lost', 'leaving-fenced', 'turn-away end-streams'],
+    ['travelling', 'request-arrived', 'travelling', ''],
+    ['travelling', 'stay-asked', 'stored', ''],
+    ['travelling', 'delete-asked', 'deleting', 'turn-away end-streams destroy'],
     ['running', 'died-with-image', 'stored', 'turn-away end-streams'],
     ['waking', 'died-with-image', 'restoring', 'end-streams restore'],
     ['failed', 'request-arrived', 'failed', 'turn-away'],
@@ -101,6 +109,7 @@ const OPS = [
   'restore',
   'snapshot',
   'rewind',
+  'leave',
   'destroy',
 ] as const;
 type Op = (typeof OPS)[number];
@@ -113,6 +122,8 @@ const OUTSIDE = [
   'store-due',
   'snapshot-asked',
   'rewind-asked',
+  'leave-asked',
+  'stay-asked',
   'lease-lost',
   'lease-renewed',
   'process-died',
@@ -135,15 +146,24 @@ class World {
     // Whoever asks for these waits until they can be.
     const isForRested = story === 'snapshot-asked' || story === 'rewind-asked';
     if (isForRested && !['running', 'paused', 'leaning', 'lean'].includes(this.state)) return;
+    if (story === 'leave-asked' && !['running', 'paused', 'leaning', 'lean', 'stored'].includes(this.state)) return;
+    if (story === 'stay-asked') return this.#stay();
     if (story === 'lease-lost') this.fencedNode = true;
     if (story === 'lease-renewed') this.fencedNode = false;
     if (story === 'request-arrived') this.waiting++;
     this.happen(story);
   }
 
+  /** The engine says what is still so. */
+  #stay(): void {
+    if (this.state !== 'travelling') return;
+    this.#andMeetHeld('stay-asked');
+    if (this.fencedNode) this.happen('lease-lost');
+  }
+
   #die(): void {
     // While it is made, stored or destroyed, the end of that operation tells of the death.
-    const tellsItself = ['create', 'store', 'release', 'restore', 'rewind', 'destroy'];
+    const tellsItself = ['create', 'store', 'release', 'restore', 'rewind', 'leave', 'destroy'];
     if (this.ram === 'none' || tellsItself.includes(this.#work[0] ?? '')) return;
     this.ram = 'none';
     this.happen(this.image === 'none' ? 'process-died' : 'died-with-image');
@@ -159,6 +179,7 @@ class World {
     if (op === undefined) return;
     if (op === 'store') return this.#endStore(well);
     if (op === 'rewind') return this.#endRewind(well);
+    if (op === 'leave') return this.#endLeave(well);
     if (op === 'snapshot') return this.#endSnapshot(well);
     if (op === 'release' && !well && this.state === 'releasing-then-wake' && this.ram === 'frozen') {
       return this.happen('release-cut');
@@ -181,6 +202,28 @@ class World {
   #endSnapshot(well: boolean): void {
     if (this.ram !== 'none') this.ram = 'frozen';
     this.happen(well ? 'pause-done' : 'pause-failed');
+  }
+
+  /** As a rewind; one that fails may also have let go of the RAM before. */
+  #endLeave(well: boolean): void {
+    if (!well && this.ram !== 'none') {
+      this.ram = 'frozen';
+      return this.happen('leave-cut');
+    }
+    this.image = 'current';
+    this.ram = 'none';
+    if (well) this.happen('leave-done');
+    else this.#andMeetHeld('leave-failed');
+  }
+
+  /** Who came before is told to the table again. */
+  #andMeetHeld(happening: 'stay-asked' | 'leave-failed'): void {
+    const held = this.waiting;
+    this.waiting = 0;
+    this.happen(happening);
+    if (held === 0 || this.state !== 'stored') return;
+    this.waiting = held;
+    this.happen('request-arrived');
   }
 
   /** It stores before it lets go of anything; one that fails leaves it as it was, or half asleep. */
@@ -235,6 +278,8 @@ class World {
     if (this.state === 'waking') assert.equal(this.line.at(-1), 'wake');
     if (this.state.startsWith('storing')) assert.deepEqual(line, ['store']);
     if (this.state.startsWith('releasing')) assert.match(line.join(), /^(release|rewind)$/);
+    if (this.state.startsWith('leaving')) assert.deepEqual(line, ['leave']);
+    if (this.state === 'travelling') assert.deepEqual([line, this.ram, this.image], [[], 'none', 'current']);
     if (this.state.startsWith('restoring')) assert.equal(this.line.at(-1), 'restore');
     if (this.state === 'deleting') assert.ok(this.line.includes('destroy'));
     // Nothing is lost: somewhere it is whole, unless it was told to be otherwise.
@@ -247,9 +292,10 @@ class World {
   #checkWaiting(): void {
     if (this.waiting === 0) return;
     assert.ok(
-      ['creating', 'pausing-then-wake', 'waking', 'storing-then-wake', 'releasing-then-wake', 'restoring'].includes(
-        this.state,
-      ),
+      [
+        ...['creating', 'pausing-then-wake', 'waking', 'storing-then-wake', 'releasing-then-wake', 'restoring'],
+        ...['leaving', 'travelling'],
+      ].includes(this.state),
     );
     if (this.state === 'pausing-then-wake') assert.ok(this.line.includes('pause') || this.line.includes('snapshot'));
     if (this.state === 'creating') assert.ok(this.line.includes('create'));
@@ -258,7 +304,7 @@ class World {
   /** Once all operations have ended, a node without a lease runs nothing. */
   checkFence(): void {
     if (!this.fencedNode || this.line.length > 0) return;
-    assert.ok(['fenced', 'fenced-asleep', 'fenced-stored', 'deleted', 'failed'].includes(this.state));
+    assert.ok(['fenced', 'fenced-asleep', 'fenced-stored', 'travelling', 'deleted', 'failed'].includes(this.state));
   }
 }
 
@@ -269,6 +315,7 @@ const stories = array(
     { weight: 5, arbitrary: constantFrom<Story>('request-arrived', 'idle-passed', 'pause-asked') },
     { weight: 6, arbitrary: constantFrom<Story>('lean-due', 'store-due') },
     { weight: 2, arbitrary: constantFrom<Story>('snapshot-asked', 'rewind-asked') },
+    { weight: 2, arbitrary: constantFrom<Story>('leave-asked', 'stay-asked') },
     { weight: 3, arbitrary: constantFrom<Story>('lease-lost', 'lease-renewed') },
     { weight: 1, arbitrary: constantFrom<Story>('process-died', 'process-died', 'delete-asked') },
   ),
@@ -285,6 +332,8 @@ describe('random histories', () => {
           world.checkFence();
         }
         for (let i = 0; i < 20 && world.line.length > 0; i++) world.tell('operation-ends-well');
+        world.tell('stay-asked'); // what becomes of a move is told in the end
+        for (let i = 0; i < 5 && world.line.length > 0; i++) world.tell('operation-ends-well');
         expect(world.line).toEqual([]);
         expect(world.waiting).toBe(0);
       }),

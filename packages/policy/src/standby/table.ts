@@ -34,6 +34,10 @@ export const STANDBY_STATES = [
   'stored',
   /** Being made anew from its image. */
   'restoring',
+  /** To live on another node: being put to sleep and stored for it, which gives way to nobody. Requests are held. */
+  'leaving',
+  /** All of it rests in its images, here and perhaps elsewhere; nothing wakes it until it is known where it lives. */
+  'travelling',
   'fencing',
   /** Fenced while in use: a renewed lease wakes it. */
   'fenced',
@@ -44,6 +48,7 @@ export const STANDBY_STATES = [
   'storing-fenced',
   'releasing-fenced',
   'restoring-fenced',
+  'leaving-fenced',
   /** Stored needs no freezer, only to be left alone. */
   'fenced-stored',
   'deleting',
@@ -94,6 +99,17 @@ export const HAPPENINGS = [
   'snapshot-asked',
   /** Back to what a snapshot holds; what it is now is stored first. */
   'rewind-asked',
+  /** It is to live on another node. */
+  'leave-asked',
+  'leave-done',
+  /** It is awake, or asleep in RAM, as it was. */
+  'leave-cut',
+  /** Its RAM was let go already: it is stored. */
+  'leave-failed',
+  /** It lives here after all. */
+  'stay-asked',
+  /** … found so after a restart. */
+  'found-travelling',
   'lease-lost',
   'lease-renewed',
   /** Nothing of it is left but its files as they were then. */
@@ -118,6 +134,8 @@ export const EFFECTS = [
   'snapshot',
   /** A pause, a store that gives way to nobody, and a release, after which it is to come back as something older; ends as a release does. */
   'rewind',
+  /** As a rewind; but then it is to be what it is, elsewhere. */
+  'leave',
   'destroy',
   /** Requests that are held go on to the guest. */
   'let-in',
@@ -155,6 +173,9 @@ const LATE = {
   'release-cut': 'stay',
   'restore-done': 'stay',
   'restore-failed': 'stay',
+  'leave-done': 'stay',
+  'leave-cut': 'stay',
+  'leave-failed': 'stay',
 } as const;
 
 /** What means nothing to an instance that is busy with something else, or already there. */
@@ -179,6 +200,7 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     'found-running': ['running'],
     'found-frozen': ['paused'],
     'found-stored': ['stored'],
+    'found-travelling': ['travelling'],
     'request-arrived': 'stay',
     ...IDLY,
     'lease-lost': 'stay', // The engine says it again after create-done.
@@ -194,6 +216,7 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     'store-due': 'stay',
     'snapshot-asked': ['pausing-then-wake', 'snapshot'],
     'rewind-asked': ['releasing-then-wake', 'rewind'],
+    'leave-asked': ['leaving', 'leave'],
     'lease-lost': ['fencing', 'end-streams', 'pause'],
     'lease-renewed': 'stay',
     ...DIES,
@@ -234,6 +257,7 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     'store-due': ['storing', 'store'],
     'snapshot-asked': ['pausing', 'snapshot'],
     'rewind-asked': ['releasing-then-wake', 'rewind'],
+    'leave-asked': ['leaving', 'leave'],
     'lease-lost': ['fenced-asleep', 'end-streams'],
     'lease-renewed': 'stay',
     ...DIES,
@@ -247,6 +271,7 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     'store-due': ['storing', 'store'],
     'snapshot-asked': ['pausing', 'snapshot'],
     'rewind-asked': ['releasing-then-wake', 'rewind'],
+    'leave-asked': ['leaving', 'leave'],
     'lease-lost': ['leaning-fenced', 'end-streams'],
     'lease-renewed': 'stay',
     ...DIES,
@@ -260,6 +285,7 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     'store-due': ['storing', 'store'], // A save reads all of it back: one that fails leaves it paused.
     'snapshot-asked': ['pausing', 'snapshot'],
     'rewind-asked': ['releasing-then-wake', 'rewind'],
+    'leave-asked': ['leaving', 'leave'],
     'lease-lost': ['fenced-asleep', 'end-streams'],
     'lease-renewed': 'stay',
     ...DIES,
@@ -330,6 +356,7 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
   stored: {
     ...IDLY,
     'request-arrived': ['restoring', 'restore'],
+    'leave-asked': ['leaving', 'leave'],
     ...LATE,
     'lease-lost': ['fenced-stored', 'end-streams'],
     'lease-renewed': 'stay',
@@ -343,6 +370,28 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     'restore-done': ['running', 'let-in'],
     'restore-failed': ['stored', 'turn-away'], // Nothing is lost: the next request tries again.
     'lease-lost': ['restoring-fenced', 'turn-away', 'end-streams'],
+    'lease-renewed': 'stay',
+    ...NOTHING_DIES,
+    ...DELETED,
+  },
+  leaving: {
+    ...LEANED,
+    ...IDLY,
+    'request-arrived': 'stay',
+    'leave-done': ['travelling'],
+    'leave-cut': ['waking', 'wake'],
+    'leave-failed': ['stored'],
+    'lease-lost': ['leaving-fenced', 'turn-away', 'end-streams'],
+    'lease-renewed': 'stay',
+    ...NOTHING_DIES,
+    ...DELETED,
+  },
+  travelling: {
+    ...IDLY,
+    ...LATE,
+    'request-arrived': 'stay',
+    'stay-asked': ['stored'],
+    'lease-lost': ['travelling', 'turn-away', 'end-streams'], // Nothing of it runs, and nothing wakes it.
     'lease-renewed': 'stay',
     ...NOTHING_DIES,
     ...DELETED,
@@ -422,6 +471,18 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     ...NOTHING_DIES,
     ...DELETED,
   },
+  'leaving-fenced': {
+    ...LEANED,
+    ...IDLY,
+    'request-arrived': ['leaving-fenced', 'turn-away'],
+    'leave-done': ['travelling'],
+    'leave-cut': ['fencing', 'pause'],
+    'leave-failed': ['fenced-stored'],
+    'lease-lost': 'stay',
+    'lease-renewed': ['leaving'],
+    ...NOTHING_DIES,
+    ...DELETED,
+  },
   'fenced-stored': {
     ...IDLY,
     'request-arrived': ['fenced-stored', 'turn-away'],
@@ -491,8 +552,11 @@ export function reported(state: StandbyState): InstanceState {
     case 'releasing-then-wake':
     case 'storing-fenced':
     case 'releasing-fenced':
+    case 'leaving':
+    case 'leaving-fenced':
       return 'storing';
     case 'fenced-stored':
+    case 'travelling':
       return 'stored';
     case 'restoring-fenced':
       return 'restoring';

@@ -4,6 +4,7 @@ import type { Death, InstanceFacts, InstanceUsage } from '../port.ts';
 import { FakeFiles } from './files.ts';
 import { Gate } from './gate.ts';
 import type { FakeImage, FakeMemory } from './image.ts';
+import { FakeParcels } from './parcels.ts';
 import { FakeMachine } from './machine.ts';
 import { FAKE_PROGRAMS, type FakeProgram } from './programs.ts';
 
@@ -29,6 +30,9 @@ export type FakeVerb =
   | 'image.verify'
   | 'image.delete'
   | 'image.list'
+  | 'parcel.pack'
+  | 'parcel.unpack'
+  | 'parcel.delete'
   | 'sandbox.restore'
   | 'disk.restore'
   | 'inventory';
@@ -83,6 +87,7 @@ export class FakeHost {
   readonly clock: Clock;
   readonly disks = new Map<InstanceId, FakeDisk>();
   readonly images = new Map<string, FakeImage>();
+  readonly parcels = new FakeParcels();
   readonly nets = new Map<InstanceId, { slot: number }>();
   readonly sandboxes = new Map<InstanceId, FakeSandbox>();
   readonly #options: FakeHostOptions;
@@ -100,6 +105,7 @@ export class FakeHost {
   memoryTakenMib = 0;
   /** Share of the last ten seconds in which somebody waited for memory. */
   memoryPressure = 0;
+  cpuFeatures: readonly string[] = ['fpu'];
 
   constructor(options: FakeHostOptions = {}) {
     this.#options = options;

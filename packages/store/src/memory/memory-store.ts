@@ -6,6 +6,7 @@ import type {
   AuditRow,
   IdempotencyShelf,
   KeyRing,
+  Move,
   NodeRecord,
   SecretShelf,
   Store,
@@ -14,6 +15,7 @@ import type {
   Workspace,
   WorkspaceStore,
 } from '../store.ts';
+import { memoryMoves } from './moves.ts';
 import { PreviewRows } from './previews.ts';
 import { SnapshotRows } from './snapshots.ts';
 import { SandboxRows } from './sandboxes.ts';
@@ -24,10 +26,13 @@ export function memoryStore(): Store {
   const previews = new PreviewRows();
   const snapshots = new SnapshotRows();
   const workspaces = new Map<string, Workspace>();
+  const moves = new Map<InstanceId, Move>();
   const sandboxes = new SandboxRows(nodes, {
     previewsGo: (workspace, name) => previews.dropOf(workspace, name),
     snapshotsStay: (instanceId, atMs) => snapshots.keepOf(instanceId, atMs),
     budgetOf: (workspace) => workspaces.get(workspace)?.wakeBudget,
+    isMoving: (instanceId) => moves.has(instanceId),
+    snapshotsMove: (instanceId, to) => snapshots.moveOf(instanceId, to),
   });
   const keys = keyRows();
   const usage = usageRows(sandboxes);
@@ -72,11 +77,20 @@ export function memoryStore(): Store {
     fleet: {
       heard: async (node) => {
         const before = nodes.get(node.id);
-        if (!before || before.heardAtMs <= node.heardAtMs) nodes.set(node.id, node);
+        const draining = before?.drainingSinceMs === undefined ? {} : { drainingSinceMs: before.drainingSinceMs };
+        if (!before || before.heardAtMs <= node.heardAtMs) nodes.set(node.id, { ...node, ...draining });
       },
       get: async (id) => nodes.get(id),
       list: async () => [...nodes.values()],
+      drain: async (id, sinceMs) => {
+        const node = nodes.get(id);
+        if (!node) return false;
+        const { drainingSinceMs: _, ...rest } = node;
+        nodes.set(id, { ...rest, ...(sinceMs === undefined ? {} : { drainingSinceMs: sinceMs }) });
+        return true;
+      },
     },
+    moves: memoryMoves(sandboxes.movable, moves),
     wanted: Object.assign(sandboxes, {
       sweep: async (at: { nowMs: number; endedBeforeMs: number }) =>
         sandboxes.forget(at) + snapshots.forget(sandboxes) + idempotency.forget(at.nowMs),

@@ -1,4 +1,5 @@
 import type { Generation, InstanceId, Route, Sandbox, SandboxName, WakeBudget, WorkspaceName } from '@torpor/contracts';
+import type { Movable } from './moves.ts';
 import { planPage, valueOf, writeCursor, type PageMark } from '../page.ts';
 import type {
   Ending,
@@ -28,6 +29,10 @@ interface Around {
   /** Answers which. */
   snapshotsStay(instanceId: InstanceId, atMs: number): string[];
   budgetOf(workspace: WorkspaceName): WakeBudget | undefined;
+  /** A move of it has begun, and is not over. */
+  isMoving(instanceId: InstanceId): boolean;
+  /** What it has of snapshots lies on that node from now on. */
+  snapshotsMove(instanceId: InstanceId, to: Sandbox['nodeId']): void;
 }
 
 /** The rows of all sandboxes and endings, and the rules by which they change. Each method runs without a pause, as one commit would. */
@@ -35,16 +40,12 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
   readonly #rows = new Map<number, Row>();
   readonly #endings = new Map<string, Ending>();
   readonly #nodes: ReadonlyMap<string, NodeRecord>;
-  readonly #previewsGo: Around['previewsGo'];
-  readonly #snapshotsStay: Around['snapshotsStay'];
-  readonly #budgetOf: Around['budgetOf'];
+  readonly #around: Around;
   #sequence = 0;
 
   constructor(nodes: ReadonlyMap<string, NodeRecord>, around: Around) {
     this.#nodes = nodes;
-    this.#previewsGo = around.previewsGo;
-    this.#snapshotsStay = around.snapshotsStay;
-    this.#budgetOf = around.budgetOf;
+    this.#around = around;
   }
 
   shelf(workspace: WorkspaceName): SandboxShelf {
@@ -105,8 +106,10 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
 
   async raise(who: Incarnation, more: { generation: Generation; atMs: number }): Promise<Sandbox | undefined> {
     const row = this.#fenced(who);
-    if (row?.sandbox.phase !== 'ready' || row.sandbox.generation >= more.generation) return undefined;
-    row.sandbox = { ...row.sandbox, generation: more.generation, updatedAtMs: more.atMs };
+    if (row?.sandbox.phase !== 'ready' || this.#around.isMoving(who.instanceId)) return undefined;
+    if (row.sandbox.generation >= more.generation) return undefined;
+    const generation = this.#unused(who.instanceId, more.generation);
+    row.sandbox = { ...row.sandbox, generation, updatedAtMs: more.atMs };
     return row.sandbox;
   }
 
@@ -156,12 +159,12 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
     const row = this.#named(workspace, name);
     if (!row || (more.who && !isSame(row.sandbox, more.who))) return undefined;
     if (!this.#endings.has(keyOf(row.sandbox))) {
-      const keep = more.keepSnapshots ? this.#snapshotsStay(row.sandbox.instanceId, more.atMs) : [];
+      const keep = more.keepSnapshots ? this.#around.snapshotsStay(row.sandbox.instanceId, more.atMs) : [];
       this.#mustEnd(row.sandbox, more.reason, more.atMs, keep);
     }
     const { reason, atMs } = more;
     row.sandbox = { ...row.sandbox, phase: 'terminated', reason, updatedAtMs: atMs, terminatedAtMs: atMs };
-    this.#previewsGo(workspace, name);
+    this.#around.previewsGo(workspace, name);
     return row.sandbox;
   }
 
@@ -194,7 +197,7 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
       .filter((sandbox) => sandbox.nodeId === nodeId && (isLiving(sandbox) || this.#isKept(sandbox)))
       .map((sandbox) => {
         const { instanceId, generation, workspace, name, phase, idle, expiry, lastUsedAtMs, shape } = sandbox;
-        const wakeBudget = sandbox.wakeBudget ?? this.#budgetOf(workspace);
+        const wakeBudget = sandbox.wakeBudget ?? this.#around.budgetOf(workspace);
         const policy = { idle, ...(wakeBudget ? { wakeBudget } : {}), expiry };
         const who = { instanceId, generation, nodeId, workspace, name, phase };
         return { ...who, ...policy, lastUsedAtMs, memoryMib: shape.memoryMib };
@@ -219,10 +222,11 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
   }
 
   /** Of one that is ready, in whatever generation. */
-  async envOfInstance(instanceId: InstanceId): Promise<Env | undefined> {
-    return [...this.#rows.values()].find(
+  readyNow(instanceId: InstanceId): { nodeId: Sandbox['nodeId']; env: Env } | undefined {
+    const row = [...this.#rows.values()].find(
       ({ sandbox }) => sandbox.instanceId === instanceId && sandbox.phase === 'ready',
-    )?.env;
+    );
+    return row && { nodeId: row.sandbox.nodeId, env: row.env };
   }
 
   has(instanceId: InstanceId): boolean {
@@ -256,6 +260,26 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
     if (ending && ending.endedAtMs === undefined) this.#endings.set(keyOf(who), { ...ending, endedAtMs: atMs });
   }
 
+  get movable(): Movable {
+    return {
+      ready: (who) => {
+        const row = this.#fenced(who);
+        return row?.sandbox.phase === 'ready' ? row.sandbox : undefined;
+      },
+      unused: (instanceId, from) => this.#unused(instanceId, from),
+      moveTo: (who, { to: nodeId, nextGeneration: generation }, updatedAtMs) => {
+        const row = this.#fenced(who);
+        if (!row) throw new Error('a sandbox moved that is not there');
+        row.sandbox = { ...row.sandbox, nodeId, generation, updatedAtMs };
+        this.#around.snapshotsMove(who.instanceId, nodeId);
+        return row.sandbox;
+      },
+      mustEnd: (ending) => {
+        if (!this.#endings.has(keyOf(ending))) this.#endings.set(keyOf(ending), ending);
+      },
+    };
+  }
+
   forget(at: { nowMs: number; endedBeforeMs: number }): number {
     const rows = [...this.#rows.values()].filter((row) => isForgotten(row.sandbox, at.nowMs));
     const endings = [...this.#endings.values()].filter(
@@ -273,6 +297,12 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
     return [...rows, ...[...this.#endings.values()].filter(isOf)].some(
       (one) => one.nodeId === nodeId && one.workspace === workspace,
     );
+  }
+
+  /** The first generation from that one on that is after all that have ended. */
+  #unused(instanceId: InstanceId, from: Generation): Generation {
+    const ended = [...this.#endings.values()].filter((one) => one.instanceId === instanceId);
+    return ended.reduce((least, { generation }) => (generation < least ? least : after(generation)), from);
   }
 
   #sandboxes(): Sandbox[] {
@@ -332,6 +362,10 @@ function matches(sandbox: Sandbox, query: SandboxQuery): boolean {
   const part = query.q.toLowerCase();
   const texts = [sandbox.name, sandbox.displayName ?? '', sandbox.externalId ?? '', ...Object.values(sandbox.labels)];
   return texts.some((text) => text.toLowerCase().includes(part));
+}
+
+function after(generation: Generation): Generation {
+  return (generation + 1) as Generation; // a greater one is one, too
 }
 
 function compare(a: string | number, b: string | number): number {

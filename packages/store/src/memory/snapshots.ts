@@ -1,4 +1,4 @@
-import type { InstanceId, WorkspaceName } from '@torpor/contracts';
+import type { InstanceId, NodeId, WorkspaceName } from '@torpor/contracts';
 import type { SnapshotBook, SnapshotRecord } from '../store.ts';
 import type { SandboxRows } from './sandboxes.ts';
 
@@ -10,10 +10,11 @@ export class SnapshotRows {
   book(sandboxes: SandboxRows): SnapshotBook {
     return {
       put: async (record) => {
-        const env = await sandboxes.envOfInstance(record.sandbox.instanceId);
-        if (!env) return false;
+        const now = sandboxes.readyNow(record.sandbox.instanceId);
+        if (!now) return false;
         const there = this.#rows.get(record.id);
-        if (!there) this.#rows.set(record.id, { record: structuredClone(record), env });
+        const sandbox = { ...record.sandbox, nodeId: now.nodeId };
+        if (!there) this.#rows.set(record.id, { record: structuredClone({ ...record, sandbox }), env: now.env });
         return true;
       },
       find: async (workspace, id) => this.#find(workspace, id, sandboxes)?.record,
@@ -39,6 +40,14 @@ export class SnapshotRows {
     const mine = [...this.#rows.values()].filter(({ record }) => record.sandbox.instanceId === instanceId);
     for (const row of mine) row.record = { ...row.record, keptSinceMs: atMs };
     return mine.map(({ record }) => record.id).toSorted();
+  }
+
+  /** Its sandbox lives on another node from now on, and so do they. */
+  moveOf(instanceId: InstanceId, nodeId: NodeId): void {
+    for (const row of this.#rows.values()) {
+      const { sandbox } = row.record;
+      if (sandbox.instanceId === instanceId) row.record = { ...row.record, sandbox: { ...sandbox, nodeId } };
+    }
   }
 
   forget(sandboxes: SandboxRows): number {

@@ -39,7 +39,7 @@ const GRANTS: Readonly<Record<string, readonly (readonly [rights: string, tables
   ],
   torpor_scheduler: [
     MIGRATED,
-    ['select, insert, update, delete', 'sandboxes, endings, snapshots'],
+    ['select, insert, update, delete', 'sandboxes, endings, snapshots, moves'],
     ['select, insert, update', 'nodes, audit_anchor'],
     ['select, insert, delete', 'usage_intervals'],
     ['select', 'workspaces'],

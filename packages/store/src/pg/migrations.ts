@@ -44,6 +44,11 @@ const MIGRATIONS: Record<string, Migration> = {
       await sql`alter table sandboxes add column wake_budget jsonb`.execute(db);
     },
   },
+  '008-moves': {
+    async up(db) {
+      for (const statement of MOVES) await sql.raw(statement).execute(db);
+    },
+  },
 };
 
 const BEGINNING = [
@@ -205,4 +210,19 @@ const SNAPSHOTS = [
   `create index snapshots_of_instance on snapshots (instance_id)`,
   `alter table endings add column keep text[] not null default '{}'`,
   `alter table sandboxes add column snapshot_limits jsonb`,
+];
+
+const MOVES = [
+  `create table moves (
+    instance_id text primary key,
+    generation integer not null,
+    next_generation integer not null,
+    workspace text not null,
+    name text not null,
+    from_node text not null,
+    to_node text not null,
+    reason text not null,
+    since_ms double precision not null,
+    cancelled text)`,
+  `alter table nodes add column draining_since_ms double precision`,
 ];

@@ -62,12 +62,14 @@ describe('with a role of its own for each room', () => {
   describeStore('the store of both rooms together', async () => {
     const [gateway, scheduler] = await Promise.all([open('torpor_gateway'), open('torpor_scheduler')]);
     const { list, get } = gateway.fleet;
+    const { heard, drain } = scheduler.fleet;
     return {
       ...gateway,
       wanted: scheduler.wanted,
       snapshots: scheduler.snapshots,
       usage: scheduler.usage,
-      fleet: { list, get, heard: (node) => scheduler.fleet.heard(node) },
+      moves: scheduler.moves,
+      fleet: { list, get, heard, drain },
       audit: { ...gateway.audit, prune: (old) => scheduler.audit.prune(old) },
       close: async () => void (await Promise.all([gateway.close(), scheduler.close()])),
     };

@@ -21,6 +21,7 @@ import { pgSandboxShelf } from './sandbox-shelf.ts';
 import { listSnapshotRecords, pgSnapshotBook } from './snapshots.ts';
 import type { Tables } from './tables.ts';
 import { pgUsageBook, sumUsage, usedStretches } from './usage.ts';
+import { pgMoves } from './moves.ts';
 import { pgWanted } from './wanted.ts';
 
 export interface PgStoreOptions {
@@ -68,6 +69,7 @@ export async function pgStore(options: PgStoreOptions): Promise<Store> {
     fleet: fleet(db),
     wanted: pgWanted(db, sealing),
     snapshots: pgSnapshotBook(db, sealing),
+    moves: pgMoves(db),
     usage: pgUsageBook(db),
     audit: pgAuditLog(db),
     ping: async () => void (await sql`select 1`.execute(db)),
@@ -287,5 +289,13 @@ function fleet(db: Kysely<Tables>): Fleet {
       return row && nodeOf(row);
     },
     list: async () => (await db.selectFrom('nodes').selectAll().orderBy('id').execute()).map(nodeOf),
+    drain: async (id, sinceMs) => {
+      const drained = await db
+        .updateTable('nodes')
+        .set({ draining_since_ms: sinceMs ?? null })
+        .where('id', '=', id)
+        .executeTakeFirst();
+      return drained.numUpdatedRows > 0n;
+    },
   };
 }

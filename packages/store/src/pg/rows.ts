@@ -119,6 +119,7 @@ export function nodeOf(row: Selectable<Tables['nodes']>): NodeRecord {
     pool: row.pool as NodeRecord['pool'],
     heardAtMs: row.heard_at_ms,
     leaseUntilMs: row.lease_until_ms,
+    ...(row.draining_since_ms === null ? {} : { drainingSinceMs: row.draining_since_ms }),
   };
 }
 

@@ -12,7 +12,7 @@ export function pgSnapshotBook(db: Kysely<Tables>, sealing: Sealing): SnapshotBo
     put: async ({ id, name, atMs, bytes, by, sandbox }) => {
       const { rows } = await sql`
         insert into snapshots (id, workspace, instance_id, name, sandbox, env_sealed, at_ms, bytes, made_by)
-        select ${id}, workspace, instance_id, ${name ?? null}, ${JSON.stringify(sandbox)}::jsonb, env_sealed,
+        select ${id}, workspace, instance_id, ${name ?? null}, ${JSON.stringify(sandbox)}::jsonb || jsonb_build_object('nodeId', node_id), env_sealed,
           ${atMs}::double precision, ${bytes ?? null}::double precision, ${by ?? null}
         from sandboxes where instance_id = ${sandbox.instanceId} and phase = 'ready'
         on conflict (id) do update set name = excluded.name returning 1`.execute(db);

@@ -80,6 +80,19 @@ export interface Tables {
     pool: Json<object[]>;
     heard_at_ms: number;
     lease_until_ms: number;
+    draining_since_ms: Generated<number | null>;
+  };
+  moves: {
+    instance_id: string;
+    generation: number;
+    next_generation: number;
+    workspace: string;
+    name: string;
+    from_node: string;
+    to_node: string;
+    reason: string;
+    since_ms: number;
+    cancelled: string | null;
   };
   usage_intervals: {
     instance_id: string;

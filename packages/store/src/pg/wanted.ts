@@ -43,10 +43,18 @@ export function pgWanted(db: Kysely<Tables>, sealing: Sealing): Wanted {
       one(sql`
         update sandboxes set phase = 'ready', updated_at_ms = ${atMs}, first_ready_at_ms = coalesce(first_ready_at_ms, ${atMs}), last_used_at_ms = greatest(last_used_at_ms, ${atMs})
         where ${isThis(who)} and phase = 'creating' returning *`),
+    // The row is locked first, as a move locks it: what the second statement sees of moves and endings is so when it commits.
     raise: (who, { generation, atMs }) =>
-      one(sql`
-        update sandboxes set generation = ${generation}, updated_at_ms = ${atMs}
-        where ${isThis(who)} and phase = 'ready' and generation < ${generation} returning *`),
+      db.transaction().execute(async (tx) => {
+        await sql`select from sandboxes where ${isThis(who)} for update`.execute(tx);
+        const { rows } = await sql<SandboxRow>`
+          update sandboxes set updated_at_ms = ${atMs}, generation = greatest(${generation}::int,
+            (select max(endings.generation) + 1 from endings where endings.instance_id = sandboxes.instance_id))
+          where ${isThis(who)} and phase = 'ready' and generation < ${generation}
+            and not exists (select from moves where moves.instance_id = sandboxes.instance_id)
+          returning *`.execute(tx);
+        return rows[0] && sandboxOf(rows[0]);
+      }),
     supersede: (who, next) => supersede(db, sealing, who, next),
     abandon: async (who, { reason, atMs }) => {
       const gone = await one(sql`
