@@ -14,7 +14,25 @@ func (g Group) JoinMemory(pid int) error {
 	return nil
 }
 
-// LimitMemory sets how much memory the group may have, anew. Below what it has, the kernel may refuse.
+// TightenMemory lowers how much memory the group may have, and fails where it has more: v1 refuses such a limit, v2 would
+// kill for it.
+func (g Group) TightenMemory(memoryMib int64) error {
+	if g.h.v2 {
+		fits, err := g.SqueezeTo(memoryMib<<20 - slackBytes)
+		if err != nil {
+			return err
+		}
+		if !fits {
+			return fmt.Errorf("cgroup %s has more than %d MiB", g.name, memoryMib)
+		}
+	}
+	return g.LimitMemory(memoryMib)
+}
+
+// slackBytes are for what the group takes between a look at its memory and the new limit.
+const slackBytes = 4 << 20
+
+// LimitMemory sets how much memory the group may have, anew. It is for raising it; see TightenMemory.
 func (g Group) LimitMemory(memoryMib int64) error {
 	for _, setting := range g.memoryLimit(memoryMib << 20) {
 		if err := setting.apply(); err != nil {
