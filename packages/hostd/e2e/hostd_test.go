@@ -217,7 +217,7 @@ func (n *node) end() {
 		<-n.exited
 	}
 	n.purge()
-	if left := leftovers(n.scope); left != "" {
+	if left := leftovers(n.scope, n.dir); left != "" {
 		n.t.Errorf("after the purge of %s the host still has: %s", n.scope, left)
 	}
 	os.RemoveAll(n.dir)
@@ -230,8 +230,8 @@ func (n *node) purge() {
 	}
 }
 
-// leftovers looks for a scope's traces without asking hostd.
-func leftovers(scope string) string {
+// leftovers looks for a scope's traces, and those of its directory, without asking hostd.
+func leftovers(scope, directory string) string {
 	var found []string
 	for _, pattern := range []string{"/run/netns/tp" + scope + "*", "/sys/class/net/tp" + scope + "*", "/sys/fs/cgroup/*/torpor-" + scope, "/sys/fs/cgroup/torpor-" + scope} {
 		paths, _ := filepath.Glob(pattern)
@@ -239,13 +239,13 @@ func leftovers(scope string) string {
 	}
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
 	for _, line := range strings.Split(string(mounts), "\n") {
-		if strings.Contains(line, "/"+scope+"/") {
+		if strings.Contains(line, directory+"/") {
 			found = append(found, line)
 		}
 	}
 	backing, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
 	for _, path := range backing {
-		if text, _ := os.ReadFile(path); strings.Contains(string(text), "/"+scope+"/") {
+		if text, _ := os.ReadFile(path); strings.Contains(string(text), directory+"/") {
 			found = append(found, path)
 		}
 	}
@@ -255,7 +255,7 @@ func leftovers(scope string) string {
 	}
 	processes, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, path := range processes {
-		if text, _ := os.ReadFile(path); strings.Contains(string(text), "/"+scope+"/run") {
+		if text, _ := os.ReadFile(path); strings.Contains(string(text), directory+"/run") {
 			found = append(found, path+" "+string(text))
 		}
 	}

@@ -423,6 +423,9 @@ func TestAScribeIsNobodyAndSeesNothing(t *testing.T) {
 			if seen, err := os.ReadDir(fmt.Sprintf("/proc/%d/root", pid)); err != nil || len(seen) != 0 {
 				return fmt.Errorf("it sees %v (%v)", seen, err)
 			}
+			if mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid)); err != nil || strings.Count(string(mounts), "\n") != 1 {
+				return fmt.Errorf("it has other mounts than its root: %s (%v)", mounts, err)
+			}
 		}
 		return nil
 	})

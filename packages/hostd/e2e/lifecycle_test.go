@@ -116,7 +116,7 @@ func TestTwoNodesOnOneHostDoNotTouchEachOther(t *testing.T) {
 	b.must("sandbox.pause", inB.ref())
 	b.must("sandbox.resume", inB.ref())
 	inB.answers()
-	a.refused("not_found", "disk.create", inA.diskArgs())
+	a.refused("host_error", "disk.create", inA.diskArgs())
 	a.must("node.prepare", a.prepare)
 	a.up(0).answers()
 }

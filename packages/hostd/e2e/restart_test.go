@@ -190,7 +190,7 @@ func TestAfterARebootTheFilesAreThere(t *testing.T) {
 	command(t, "ip", "netns", "del", "tp"+n.scope+"-0")
 	command(t, "nft", "delete", "table", "inet", "torpor_"+n.scope)
 	n.start()
-	n.refused("not_found", "node.usage", args{})
+	n.refused("host_error", "node.usage", args{})
 	n.must("node.prepare", n.prepare)
 	if state := i.state(); state["runsc"] != "stopped" {
 		t.Errorf("state after the reboot: %v", state)

@@ -4,7 +4,7 @@ import { tcpGuest } from './guest-tcp.ts';
 
 /** The shortest try. Each later one is given as long as all before it: a guest that is slow to answer, under a heavy load, is heard in the end. */
 const TRY_MS = 250;
-const TRY_MS_MAX = 5_000;
+const TRY_MS_MAX = 2_000;
 const PAUSE_MS = 2;
 const LOOK_EACH_MS = 500;
 

@@ -14,18 +14,29 @@ func (g Group) JoinMemory(pid int) error {
 	return nil
 }
 
-// LimitMemory sets how much memory the group may have, and memory and swap together, anew. Below what it has is refused:
-// by version 1 itself, and by us for version 2, which would kill for it.
-func (g Group) LimitMemory(memoryMib int64) error {
-	settings := g.memoryLimit(memoryMib << 20)
+// TightenMemory lowers how much memory the group may have, and fails where it has more: v1 refuses such a limit, v2 would
+// kill for it.
+func (g Group) TightenMemory(memoryMib int64) error {
 	if g.h.v2 {
-		has, err := readNumber(filepath.Join(g.Path("memory"), "memory.current"))
+		fits, err := g.SqueezeTo(memoryMib<<20 - slackBytes)
 		if err != nil {
 			return err
 		}
-		if has > memoryMib<<20 {
-			return fmt.Errorf("cgroup %s has %d MiB of memory and cannot be limited to %d", g.name, has>>20, memoryMib)
+		if !fits {
+			return fmt.Errorf("cgroup %s has more than %d MiB", g.name, memoryMib)
 		}
+	}
+	return g.LimitMemory(memoryMib)
+}
+
+// slackBytes are for what the group takes between a look at its memory and the new limit.
+const slackBytes = 4 << 20
+
+// LimitMemory sets how much memory the group may have, and memory and swap together, anew. It is for raising it; see
+// TightenMemory.
+func (g Group) LimitMemory(memoryMib int64) error {
+	settings := g.memoryLimit(memoryMib << 20)
+	if g.h.v2 {
 		return applyAll(settings)
 	}
 	// Both together may at no time be less than memory alone, so they fall after it and rise before it. Unlike in a group that

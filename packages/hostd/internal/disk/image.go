@@ -19,7 +19,11 @@ import (
 // ImageFiles opens an image's directory for what is to be written to it; what an earlier, unfinished save left is taken
 // away. estimateMib is what will be needed at most: no_space when that much is not free above the reserve.
 func (p *Pool) ImageFiles(image names.Image, estimateMib int64, files []string) ([]*os.File, error) {
-	if p.IsSealed(image) {
+	is, err := p.IsSealed(image)
+	if err != nil {
+		return nil, fmt.Errorf("looking whether image %s is sealed: %w", image, err)
+	}
+	if is {
 		return nil, wire.Errorf(wire.AlreadyExists, "image %s is sealed; give the next one another name", image)
 	}
 	space, err := p.Space()
@@ -95,14 +99,21 @@ func (p *Pool) manifest(image names.Image) string {
 }
 
 // IsSealed tells whether an image has its manifest, without which it is only a try.
-func (p *Pool) IsSealed(image names.Image) bool {
+func (p *Pool) IsSealed(image names.Image) (bool, error) {
 	_, err := os.Lstat(p.manifest(image))
-	return err == nil
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // Seal makes the files durable, then writes the manifest so that it is there whole or not at all. Sealing again with the same manifest is success.
 func (p *Pool) Seal(image names.Image, files []string, manifest []byte) error {
-	if p.IsSealed(image) {
+	is, err := p.IsSealed(image)
+	if err != nil {
+		return fmt.Errorf("looking whether image %s is sealed: %w", image, err)
+	}
+	if is {
 		sealed, err := p.Manifest(image)
 		if err != nil || string(sealed) != string(manifest) {
 			return errors.Join(err, wire.Errorf(wire.AlreadyExists, "image %s is sealed with another manifest", image))

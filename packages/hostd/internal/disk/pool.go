@@ -69,10 +69,22 @@ func Prepare(ctx context.Context, paths names.Paths, size Size) (*Pool, []string
 	return pool, created, nil
 }
 
+func notMounted(paths names.Paths) error {
+	return wire.NotReady("no disk pool is mounted on %s; ask node.prepare first", paths.PoolDir)
+}
+
+// Seen is what a look into the pool came to: where the whole pool is gone from its place, nothing is known not to be in it.
+func (p *Pool) Seen(err error) error {
+	if err != nil && wire.AsError(err).Code == wire.NotFound && !isMounted(p.paths.PoolDir) {
+		return notMounted(p.paths)
+	}
+	return err
+}
+
 // Open finds a pool that is mounted and makes sure of its quotas and directories.
 func Open(paths names.Paths, reserveMib int64) (*Pool, error) {
 	if !isMounted(paths.PoolDir) {
-		return nil, wire.Errorf(wire.NotFound, "no disk pool is mounted on %s; ask node.prepare first", paths.PoolDir)
+		return nil, notMounted(paths)
 	}
 	pool := &Pool{paths: paths, reserveMib: reserveMib}
 	err := within(paths.PoolDir, func(root *os.File) error {
@@ -104,7 +116,11 @@ func makeAndMount(ctx context.Context, paths names.Paths, size Size) ([]string, 
 		created = append(created, paths.PoolFile)
 	}
 	// A pool file from before a reboot, or whose mkfs was cut short, is told apart by what is in it.
-	if !holdsBtrfs(paths.PoolFile) {
+	is, err := holdsBtrfs(paths.PoolFile)
+	if err != nil {
+		return nil, err
+	}
+	if !is {
 		if err := format(ctx, paths.PoolFile); err != nil {
 			return nil, err
 		}
@@ -167,15 +183,18 @@ func allocate(path string, sizeMib int64) (bool, error) {
 	return true, nil
 }
 
-func holdsBtrfs(path string) bool {
+// holdsBtrfs must know: what it does not find is formatted.
+func holdsBtrfs(path string) (bool, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return false
+		return false, fmt.Errorf("looking for a file system in %s: %w", path, err)
 	}
 	defer file.Close()
 	magic := make([]byte, 8)
-	_, err = file.ReadAt(magic, 0x10040)
-	return err == nil && string(magic) == "_BHRfS_M"
+	if _, err = file.ReadAt(magic, 0x10040); err != nil {
+		return false, fmt.Errorf("looking for a file system in %s: %w", path, err)
+	}
+	return string(magic) == "_BHRfS_M", nil
 }
 
 func format(ctx context.Context, path string) error {

@@ -164,7 +164,7 @@ func (h *Host) prepared() (*disk.Pool, *network.Net, error) {
 	h.mutex.RLock()
 	defer h.mutex.RUnlock()
 	if h.pool == nil || h.net == nil {
-		return nil, nil, wire.Errorf(wire.NotFound, "this node is not prepared; ask node.prepare first")
+		return nil, nil, wire.NotReady("this node is not prepared; ask node.prepare first")
 	}
 	return h.pool, h.net, nil
 }

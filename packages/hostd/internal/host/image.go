@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -211,7 +212,7 @@ func (h *Host) restoreDisk(ctx context.Context, args restoreDiskArgs) (any, erro
 		if h.sandboxes.Has(id) {
 			return wire.Errorf(wire.Busy, "sandbox %s uses its disk; delete it first", id)
 		}
-		return pool.RestoreDisk(id, name, args.DiskMib, keep)
+		return pool.Seen(pool.RestoreDisk(id, name, args.DiskMib, keep))
 	})
 }
 
@@ -256,7 +257,7 @@ func (h *Host) verifyImage(ctx context.Context, args verifyArgs) (any, error) {
 	}
 	text, err := pool.Manifest(name)
 	if err != nil {
-		return nil, err
+		return nil, pool.Seen(err)
 	}
 	var manifest sealed
 	if err := json.Unmarshal(text, &manifest); err != nil {
@@ -268,7 +269,7 @@ func (h *Host) verifyImage(ctx context.Context, args verifyArgs) (any, error) {
 	}
 	files, err := pool.OpenImage(name, scribe.Files)
 	if err != nil {
-		return nil, err
+		return nil, pool.Seen(err)
 	}
 	defer disk.CloseAll(files)
 	task, err := h.scribes.Begin(job, files, nil, nil)
@@ -303,9 +304,18 @@ func (h *Host) listImages(context.Context, struct{}) (any, error) {
 	}
 	out := []listedImage{}
 	for _, name := range found {
-		if bytes, err := pool.ImageBytes(name); err == nil { // Else it was deleted meanwhile.
-			out = append(out, listedImage{name, pool.IsSealed(name), bytes})
+		bytes, err := pool.ImageBytes(name)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // It was deleted meanwhile.
 		}
+		if err != nil {
+			return nil, err
+		}
+		isSealed, err := pool.IsSealed(name)
+		if err != nil {
+			return nil, fmt.Errorf("looking whether image %s is sealed: %w", name, err)
+		}
+		out = append(out, listedImage{name, isSealed, bytes})
 	}
 	return map[string]any{"images": out}, nil
 }
@@ -321,7 +331,7 @@ func (h *Host) readImage(_ context.Context, args imageArgs) (any, error) {
 	}
 	manifest, err := pool.Manifest(name)
 	if err != nil {
-		return nil, err
+		return nil, pool.Seen(err)
 	}
 	if !json.Valid(manifest) {
 		return nil, wire.Errorf(wire.Refused, "the manifest of image %s cannot be read", name)
@@ -335,9 +345,19 @@ func (h *Host) deleteImage(ctx context.Context, args imageArgs) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return done{}, h.withImage(ctx, name, func(pool *disk.Pool) error {
-		return errors.Join(pool.DeleteImage(name), pool.DeleteParcel(name))
-	})
+	pool, _, err := h.prepared()
+	if err != nil {
+		return nil, err
+	}
+	held, err := h.locks.Take(ctx, imageLock(name))
+	if err != nil {
+		return nil, err
+	}
+	defer held.Release()
+	if err := errors.Join(pool.DeleteImage(name), pool.DeleteParcel(name)); err != nil {
+		return nil, err
+	}
+	return done{}, held.Forget()
 }
 
 type restoreArgs struct {
@@ -366,12 +386,12 @@ func (h *Host) restoreSandbox(ctx context.Context, args restoreArgs) (any, error
 	}
 	var result any
 	err = h.locked(ctx, id, func(held *lock.Held) error {
-		if !pool.IsSealed(name) {
-			return wire.Errorf(wire.NotFound, "there is no sealed image %s", name)
+		if _, err := pool.Manifest(name); err != nil {
+			return pool.Seen(err)
 		}
 		files, err := pool.OpenImage(name, scribe.Files)
 		if err != nil {
-			return err
+			return pool.Seen(err)
 		}
 		defer disk.CloseAll(files)
 		result, err = h.restore(ctx, id, job, files, held, args.Background)

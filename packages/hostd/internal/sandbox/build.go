@@ -73,12 +73,12 @@ func (s *Sandboxes) spawnersOf(build Build) (*Spawners, error) {
 	}
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	if known := s.elders[build]; known != nil {
-		return known, nil
-	}
-	runsc, hostd, err := s.builds.programs(build)
+	runsc, hostd, err := s.builds.programs(build) // Asked each time: it may have been retired since.
 	if err != nil {
 		return nil, err
+	}
+	if known := s.elders[build]; known != nil {
+		return known, nil
 	}
 	made := NewSpawners(hostd, Runsc{Binary: runsc, Root: s.paths.RunscRoot(), Bundles: s.paths.Bundles()}, 1)
 	s.elders[build] = made
@@ -95,11 +95,14 @@ type MadeOf struct {
 	VolumeDir bool     `json:"volumeDir"`
 }
 
-// MadeOf a sandbox. Nothing is known of one that an earlier hostd made, which wrote down no build.
+// MadeOf a sandbox. The first hostds wrote down no build; the one that followed them had their gVisor.
 func (s *Sandboxes) MadeOf(id names.ID) (*MadeOf, error) {
 	ask, err := s.asked(id)
-	if err != nil || ask.Build == (Build{}) {
+	if err != nil {
 		return nil, err
+	}
+	if ask.Build == (Build{}) {
+		ask.Build = s.builds.own
 	}
 	return &MadeOf{
 		Build: ask.Build, Lower: ask.Lower, Argv: ask.Argv, MemoryMib: ask.Limits.MemoryMib, Nofile: ask.Limits.Nofile, VolumeDir: ask.VolumeDir,

@@ -106,7 +106,7 @@ func (s *Sandboxes) giveHeadroom(id names.ID) (tighten func(), err error) {
 	}
 	return func() {
 		for over := int64(0); over <= headroomMib; over += headroomMib / 8 {
-			if group.LimitMemory(ask.Limits.MemoryMib+over) == nil {
+			if group.TightenMemory(ask.Limits.MemoryMib+over) == nil {
 				return
 			}
 		}

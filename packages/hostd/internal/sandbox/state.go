@@ -46,6 +46,9 @@ func (s *Sandboxes) State(ctx context.Context, id names.ID) (State, error) {
 	state.Exists = true
 	process, alive := s.processOf(loaded, id)
 	if !alive {
+		if state.Strikes, err = s.group(id).Strikes(); err != nil { // It may have been struck since.
+			return State{}, err
+		}
 		state.Runsc, state.Death = "stopped", s.deathOf(id, loaded)
 		return state, nil
 	}

@@ -20,11 +20,8 @@ func confine(root string) error {
 			return fmt.Errorf("limiting the scribe: %w", err)
 		}
 	}
-	if err := unix.Chroot(root); err != nil {
+	if err := leaveAllBut(root); err != nil {
 		return fmt.Errorf("entering the empty root %s: %w", root, err)
-	}
-	if err := unix.Chdir("/"); err != nil {
-		return fmt.Errorf("entering the empty root: %w", err)
 	}
 	// These three reach every thread, unlike the bare system calls.
 	if err := syscall.Setgroups(nil); err != nil {
@@ -40,4 +37,25 @@ func confine(root string) error {
 		return fmt.Errorf("renouncing new privileges: %w", errno)
 	}
 	return nil
+}
+
+// leaveAllBut makes a directory the root and lets go of the host's other mounts, of which a new namespace has copies: a disk
+// that the host unmounts would else stay in use for as long as a scribe waits.
+func leaveAllBut(root string) error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil { // First, or the host would lose them too.
+		return fmt.Errorf("keeping its mounts to itself: %w", err)
+	}
+	if err := unix.Mount(root, root, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("making it a mount: %w", err)
+	}
+	if err := unix.Chdir(root); err != nil {
+		return err
+	}
+	if err := unix.PivotRoot(".", "."); err != nil { // The old root now lies over the new one.
+		return fmt.Errorf("changing roots: %w", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("letting go of the old root: %w", err)
+	}
+	return unix.Chdir("/")
 }

@@ -67,7 +67,7 @@ func (s *Scribes) start() (*scribe, error) {
 	process.Env = []string{}
 	process.SysProcAttr = &syscall.SysProcAttr{
 		Setsid:     true,
-		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNS,
+		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNS | unix.CLONE_NEWPID,
 	}
 	if err := process.Start(); err != nil {
 		socket.Close()

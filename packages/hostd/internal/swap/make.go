@@ -46,6 +46,10 @@ func makeZram(p Place, area *made, bytes int64) error {
 	if err := os.WriteFile(filepath.Join("/sys/block", name, "disksize"), []byte(strconv.FormatInt(bytes, 10)), 0); err != nil {
 		return fmt.Errorf("setting the size of %s: %w", area.Device, err)
 	}
+	// What does not compress stays in RAM instead: the area may take a quarter of the host's at most, whatever lies in it.
+	if err := os.WriteFile(filepath.Join("/sys/block", name, "mem_limit"), []byte(strconv.FormatInt(bytes/2, 10)), 0); err != nil {
+		return fmt.Errorf("limiting what %s may take: %w", area.Device, err)
+	}
 	return writeHeader(area.Device, bytes)
 }
 

@@ -49,6 +49,13 @@ func Errorf(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Errorf(format, args...).Error(), Retryable: retryable}
 }
 
+// NotReady is the host's trouble, and none of what was asked for: the same may be asked again when the host is as it should be.
+func NotReady(format string, args ...any) *Error {
+	failure := Errorf(HostError, format, args...)
+	failure.Retryable = true
+	return failure
+}
+
 // AsError finds the coded error in a chain; one without a code is the host's.
 // What outer layers said they were doing is kept in the message.
 func AsError(err error) *Error {
