@@ -138,12 +138,7 @@ func (g Group) Create(limits Limits) error {
 			return fmt.Errorf("making cgroup %s: %w", directory, err)
 		}
 	}
-	for _, setting := range g.settings(limits) {
-		if err := setting.apply(); err != nil {
-			return err
-		}
-	}
-	return nil
+	return applyAll(g.settings(limits))
 }
 
 // delegate hands the controllers down to the parent's children.
@@ -173,6 +168,15 @@ func (s setting) apply() error {
 		return nil
 	}
 	return fmt.Errorf("writing %q to %s: %w", s.value, s.path, err)
+}
+
+func applyAll(settings []setting) error {
+	for _, each := range settings {
+		if err := each.apply(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // writeExisting never tries to create: cgroup file systems answer that with a misleading "permission denied".

@@ -29,8 +29,19 @@ func TestTheMemoryLimitHoldsWithSwap(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	for _, mib := range []int64{64, 128, 32} {
-		if err := group.Create(Limits{MemoryMib: mib, Cpus: 1, Pids: 100}); err != nil {
+	steps := []struct {
+		mib int64
+		set func(mib int64) error
+	}{
+		{64, func(mib int64) error { return group.Create(Limits{MemoryMib: mib, Cpus: 1, Pids: 100}) }},
+		{128, func(mib int64) error { return group.Create(Limits{MemoryMib: mib, Cpus: 1, Pids: 100}) }},
+		{32, func(mib int64) error { return group.Create(Limits{MemoryMib: mib, Cpus: 1, Pids: 100}) }},
+		{96, group.LimitMemory}, // As while it is saved, which wants room of its own,
+		{32, group.LimitMemory}, // and as after it.
+	}
+	for _, step := range steps {
+		mib := step.mib
+		if err := step.set(mib); err != nil {
 			t.Fatalf("a limit of %d MiB: %v", mib, err)
 		}
 		limit := strconv.FormatInt(mib<<20, 10)
