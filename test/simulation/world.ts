@@ -117,7 +117,7 @@ export class World implements Stage {
       'sandbox.restore': [50, 200],
     } as const;
     const host = new FakeHost({ clock: this.clock, chance: latency, latencyMs });
-    const journal = new MemoryJournalStore();
+    const [journal, volumeJournal] = [new MemoryJournalStore(), new MemoryJournalStore()];
     const notes = { lease: memoryNote(), metering: memoryNote() };
     const base = this.chance.fraction() * 2 ** 31;
     const agent = new Room<NodeAgent>(id, this, ({ lend, wire, clock, number }) =>
@@ -139,6 +139,7 @@ export class World implements Stage {
         driver: lend(fakeDriver(host), { sync: DRIVER_SYNC }),
         telemetry: silentTelemetry(),
         journalStore: lend(journal),
+        volumeStore: lend(volumeJournal),
         notes: { lease: lend(notes.lease), metering: lend(notes.metering) },
       }),
     );

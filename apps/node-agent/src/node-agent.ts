@@ -23,6 +23,8 @@ import { Signer } from './receipts/signer.ts';
 import { makeRounds } from './standby/rounds.ts';
 import { Standby } from './standby/standby.ts';
 import { tellChange } from './standby/tell.ts';
+import { serveVolumes } from './volumes/calls.ts';
+import { Volumes } from './volumes/volumes.ts';
 
 export interface NodeAgentOptions {
   readonly nodeId: NodeId;
@@ -48,6 +50,8 @@ export interface NodeAgentOptions {
   readonly snapshotPolicy: SnapshotPolicy;
   readonly telemetry: Telemetry;
   readonly journalStore: JournalStore;
+  /** Of volumes: their journals lie apart. */
+  readonly volumeStore: JournalStore;
   /** What outlives the process besides the journal. */
   readonly notes: { readonly lease: Note; readonly metering: Note };
   readonly failpoints?: Failpoints;
@@ -77,6 +81,16 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     clock,
     ...(options.failpoints ? { failpoints: options.failpoints } : {}),
   });
+  const volumes = new Volumes({
+    driver,
+    journal: new Journal({
+      store: options.volumeStore,
+      clock,
+      ...(options.failpoints ? { failpoints: options.failpoints } : {}),
+    }),
+    clock,
+    events,
+  });
   const admission = new Admission({ driver, clock, watermarks: options.watermarks ?? WATERMARKS });
   const parts: Parts = {
     driver,
@@ -87,6 +101,7 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     slots: new Slots(),
     admission,
     nodeKey: options.nodeKey,
+    volumes,
     receipts: new Receipts({ nodeId, signer: new Signer(options.nodeKey.signing()), store: options.journalStore }),
     storeAfterMs: options.storeAfterMs,
     restores: new Turns(options.birthsAtOnce),
@@ -151,6 +166,7 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
   await driver.prepare();
   await admission.look();
   await meter.recall();
+  await volumes.recall();
   await standby.adopt();
   meter.takenOver(standby.all());
   await lease.recall();
@@ -172,6 +188,9 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
   if (dataPlane) lifetime.own('the data plane', () => dataPlane.close());
   const calls = await serveCalls({ wire, clock, nodeId, standby, driver, receipts: parts.receipts, telemetry });
   lifetime.own('the calls', () => calls.close());
+  const volumeCalls = await serveVolumes({ wire, nodeId, standby, volumes, telemetry });
+  lifetime.own('the calls about volumes', () => volumeCalls.close());
+  inBackground('volumes', volumes.settle());
   inBackground('pools', pools.keepFull());
   inBackground('heartbeat', heartbeat.beat());
   inBackground('lease', lease.watch());

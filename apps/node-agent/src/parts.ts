@@ -8,6 +8,7 @@ import type { SnapshotPolicy } from './images/retention.ts';
 import type { Slots } from './life/slots.ts';
 import type { Admission } from './pools/admission.ts';
 import type { Receipts } from './receipts/receipts.ts';
+import type { Volumes } from './volumes/volumes.ts';
 
 /** How a sandbox of a template begins: part of its identity. */
 export interface Recipe {
@@ -29,6 +30,7 @@ export interface Parts {
   readonly admission: Admission;
   readonly nodeKey: NodeKey;
   readonly receipts: Receipts;
+  readonly volumes: Volumes;
   /** How long an instance sleeps in RAM before it is stored; 0: for ever. */
   readonly storeAfterMs: number;
   /** Wakes from the disk come in the order in which they were asked for: all at once, none would end in the time that a request is held. */

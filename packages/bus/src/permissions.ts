@@ -25,6 +25,7 @@ export function roomPermissions(
       return {
         publish: [
           'scheduler.sandbox.>',
+          'scheduler.volume.>',
           'node.*.instance.pause.v1',
           'node.*.instance.resume.v1',
           'node.*.instance.store.v1',
@@ -32,6 +33,7 @@ export function roomPermissions(
           'node.*.instance.receipts.v1',
           'node.*.receipt-key.v1',
           'node.*.snapshot.>',
+          'node.*.volume.describe.v1',
           'events.key.>',
           ...READ_HINTS,
         ],

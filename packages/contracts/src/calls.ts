@@ -1,8 +1,9 @@
 import { z } from 'zod';
 import { defineCall, defineFact } from './call.ts';
-import { Generation, InstanceId, NodeId, SandboxName, WorkspaceName } from './ids.ts';
+import { Generation, InstanceId, NodeId, SandboxName, VolumeId, WorkspaceName } from './ids.ts';
 import { SignedReceipt, WakeTier } from './receipt.ts';
 import { Expiry, IdlePolicy, InstanceState, Isolation, Port, Route, Sandbox, Shape, SnapshotName } from './sandbox.ts';
+import { AttachedVolume, VolumeMounts, VolumeSize } from './volume.ts';
 
 const Env = z.record(z.string(), z.string());
 
@@ -25,6 +26,8 @@ export const SandboxAsk = z.object({
   expiry: Expiry,
   terminatedRetentionMs: z.number().int(),
   extra: z.record(z.string(), z.unknown()),
+  /** Attached before it is answered; all on one node. Absent: none. */
+  volumes: VolumeMounts.optional(),
   createdBy: z.string(),
 });
 export type SandboxAsk = z.infer<typeof SandboxAsk>;
@@ -78,6 +81,10 @@ export const startInstance = defineCall({
     idle: IdlePolicy,
     /** Makes it a fork: of this snapshot of an instance that is on the same node. Template and shape are its parent's, the generation is a greater one. */
     from: z.object({ instanceId: InstanceId, snapshot: z.string() }).optional(),
+    /** Attached and mounted before it is answered. A fork's are copies of what the snapshot holds. */
+    volumes: z
+      .array(AttachedVolume.extend({ copy: z.object({ of: VolumeId, sizeMib: VolumeSize }).optional() }))
+      .optional(),
   }),
   reply: z.object({ from: z.enum(['pool', 'cold', 'fork', 'existing']), isolation: Isolation, tookMs: z.number() }),
   deadlineMs: 45_000,
@@ -165,6 +172,8 @@ export const Snapshot = z.object({
   /** What its memory takes on disk. */
   bytes: z.number().optional(),
   by: z.string().optional(),
+  /** The volumes that it holds, as they were in the same instant. */
+  volumes: z.array(AttachedVolume).optional(),
 });
 export type Snapshot = z.infer<typeof Snapshot>;
 

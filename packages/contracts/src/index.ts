@@ -8,3 +8,4 @@ export * from './plain-words.ts';
 export * from './receipt.ts';
 export * from './route-hint.ts';
 export * from './sandbox.ts';
+export * from './volume.ts';

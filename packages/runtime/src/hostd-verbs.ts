@@ -55,6 +55,20 @@ export interface VerbArgs {
   readonly 'image.delete': { readonly image: string };
   readonly 'sandbox.restore': { readonly id: string; readonly image: string; readonly key: string };
   readonly 'disk.restore': { readonly id: string; readonly image: string; readonly keep?: string };
+  readonly 'volume.create': {
+    readonly volume: string;
+    readonly sizeMib: number;
+    /** A volume to copy; with `image`, as that image holds it. */
+    readonly from?: string;
+    readonly image?: string;
+  };
+  readonly 'volume.delete': { readonly volume: string };
+  readonly 'volume.attach': { readonly id: string; readonly volume: string; readonly name: string };
+  readonly 'volume.detach': { readonly id: string; readonly volume: string; readonly name: string };
+  readonly 'volume.restore': { readonly volume: string; readonly image: string; readonly from: string };
+  readonly 'volume.stats': {
+    readonly volumes: readonly { readonly volume: string; readonly id?: string; readonly name?: string }[];
+  };
   readonly 'sandbox.start': { readonly id: string };
   readonly 'sandbox.pause': { readonly id: string };
   readonly 'sandbox.resume': { readonly id: string };
@@ -105,7 +119,12 @@ const RESULTS = {
     stallMs: z.number(),
     saveMs: z.number(),
   }),
-  'disk.snapshot': nothing,
+  'disk.snapshot': z.object({
+    volumes: z
+      .array(z.object({ volume: z.string(), name: z.string() }))
+      .nullish()
+      .transform((list) => list ?? []),
+  }),
   'image.seal': z.object({ fsyncMs: z.number() }),
   'image.verify': z.object({ verifyMs: z.number() }),
   'image.list': z.object({
@@ -114,6 +133,12 @@ const RESULTS = {
   'image.delete': nothing,
   'sandbox.restore': z.object({ pid: z.number(), startTicks: z.number(), restoreMs: z.number() }),
   'disk.restore': nothing,
+  'volume.create': nothing,
+  'volume.delete': nothing,
+  'volume.attach': nothing,
+  'volume.detach': nothing,
+  'volume.restore': nothing,
+  'volume.stats': z.record(z.string(), z.object({ usedMib: z.number(), limitMib: z.number() })),
   'sandbox.start': nothing,
   'sandbox.pause': z.object({ frozen: z.literal(true), cpuUsageNs: z.number(), tookUs: z.number() }),
   'sandbox.resume': z.object({
@@ -179,7 +204,12 @@ export type JournaledVerb =
   | 'image.delete'
   | 'disk.snapshot'
   | 'disk.restore'
-  | 'sandbox.restore';
+  | 'sandbox.restore'
+  | 'volume.create'
+  | 'volume.delete'
+  | 'volume.attach'
+  | 'volume.detach'
+  | 'volume.restore';
 
 /**
  * The others: they read, or they bring the node (no instance of it) to what its configuration says, or they are pause and wake.
@@ -200,6 +230,7 @@ const FREE: ReadonlySet<string> = new Set<FreeVerb>([
   'inventory',
   'image.list',
   'image.verify',
+  'volume.stats',
 ]);
 
 /** Whatever is not known to be free needs an intent, also a verb that a later hostd brings. */

@@ -5,7 +5,7 @@ export type { FakeProgram, FakeProgramWorld } from './fake/programs.ts';
 export type { Guest, GuestAnswer, GuestIdentity, GuestRequest } from './guest.ts';
 export { guestFailure } from './guest-failures.ts';
 export { gvisorDriver, type GvisorSettings } from './gvisor-driver.ts';
-export { isDamage, isOfImage, type RestoreSpec, type StoreFacts, type StoreSpec } from './port.ts';
+export { isDamage, isOfImage, VOLUMES_DIR, type RestoreSpec, type StoreFacts, type StoreSpec } from './port.ts';
 export { tcpGuest } from './guest-tcp.ts';
 export type {
   Death,
@@ -16,6 +16,9 @@ export type {
   InstanceSpec,
   InstanceUsage,
   Intent,
+  KeptVolume,
+  PlacedVolume,
   Step,
+  VolumeUsage,
 } from './port.ts';
 export { assertCovered, runSteps } from './steps.ts';

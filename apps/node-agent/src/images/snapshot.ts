@@ -31,8 +31,8 @@ async function make(
   { note, ends, saved }: { note: SnapshotNote; ends: AbortSignal; saved: () => void },
 ) {
   const { shelving } = sleeper;
-  const { image, sealedKey, steps, facts } = nextImage(parts, sleeper);
-  const { intent } = await shelving.intend({ operation: 'snapshot', image, sealedKey, note }, steps);
+  const { image, sealedKey, volumes, steps, facts } = nextImage(parts, sleeper);
+  const { intent } = await shelving.intend({ operation: 'snapshot', image, sealedKey, note, volumes }, steps);
   try {
     const watched = steps.map((step) => (step.name === SAVED ? andThen(step, saved) : step));
     await parts.journal.carryOut(

@@ -3,7 +3,7 @@ export { fileJournalStore } from './file-store.ts';
 export type { Hint } from './hint.ts';
 export { Journal, type DoneWords, type IntentWords } from './journal.ts';
 export type { Entry } from './entry.ts';
-export type { Claim, Process, SnapshotNote, Spec } from './lines.ts';
+export type { Claim, HeldVolume, Process, SnapshotNote, Spec } from './lines.ts';
 export {
   EMPTY_SHELF,
   namesOn,
@@ -15,3 +15,4 @@ export {
   type Shelf,
 } from './shelf.ts';
 export { MemoryJournalStore, type JournalStore } from './store.ts';
+export { volumeAfter, type Holder, type VolumeAct, type VolumeEntry } from './volume-lines.ts';

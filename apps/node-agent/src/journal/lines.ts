@@ -2,7 +2,7 @@
  * What a journal says, line by line. A journal is kept per *host id*: the name under which the host knows an
  * instance (its cgroup, netns, disk). A pooled instance has one before anybody knows whose it will be; the claim gives it an instance id and a generation.
  */
-import { Generation, IdlePolicy, InstanceId, SandboxName, Shape, WorkspaceName } from '@torpor/contracts';
+import { Generation, IdlePolicy, InstanceId, SandboxName, Shape, VolumeId, WorkspaceName } from '@torpor/contracts';
 import { z } from 'zod';
 import { CensusShape } from '../receipts/census.ts';
 
@@ -46,6 +46,16 @@ export const SnapshotNote = z.object({
 });
 export type SnapshotNote = z.infer<typeof SnapshotNote>;
 
+/** A volume that an image holds, as it was attached then. */
+export const HeldVolume = z.object({
+  volume: VolumeId,
+  generation: Generation,
+  name: z.string(),
+  path: z.string(),
+});
+export type HeldVolume = z.infer<typeof HeldVolume>;
+
+const volumes = z.array(HeldVolume).optional();
 const steps = z.array(z.string());
 const atMs = z.number();
 
@@ -62,6 +72,7 @@ export const Line = z.union([
     sealedKey: z.string(),
     /** What ran and listened when it fell asleep. */
     census: CensusShape.optional(),
+    volumes,
   }),
   z.object({
     kind: z.literal('intent'),
@@ -71,6 +82,7 @@ export const Line = z.union([
     image: z.string(),
     sealedKey: z.string(),
     note: SnapshotNote,
+    volumes,
   }),
   z.object({ kind: z.literal('intent'), operation: z.literal('release'), atMs, steps }),
   z.object({
@@ -134,8 +146,12 @@ export type IntentLine = Extract<Line, { kind: 'intent' }>;
 
 /** Reads a journal's text. What follows the last newline was torn by a crash: it was never acted upon. Any other bad line is damage, and thrown. */
 export function readLines(text: string): Line[] {
+  return readRows(text).map((row) => Line.parse(row));
+}
+
+export function readRows(text: string): unknown[] {
   const rows = text.slice(0, wholeLength(text)).split('\n');
-  return rows.filter((row) => row !== '').map((row, index) => Line.parse(json(row, index)));
+  return rows.filter((row) => row !== '').map(json);
 }
 
 /** How much of a text is whole lines. */

@@ -3,7 +3,7 @@
  * snapshots, which are images that stay until somebody, or their own policy, lets them go. One image may be both.
  */
 import type { Census } from '@torpor/policy';
-import type { Line, SnapshotNote } from './lines.ts';
+import type { HeldVolume, Line, SnapshotNote } from './lines.ts';
 
 export interface KeptImage {
   readonly image: string;
@@ -16,6 +16,8 @@ export interface KeptImage {
   readonly memoryBytes: number;
   /** What ran and listened, if anybody could say. */
   readonly census?: Census | undefined;
+  /** The volumes that it holds. */
+  readonly volumes?: readonly HeldVolume[] | undefined;
 }
 
 export interface KeptSnapshot extends KeptImage, SnapshotNote {}
@@ -145,13 +147,14 @@ function refused(shelf: Shelf, { image, isWhole = false }: Extract<Line, { kind:
 function begun(shelf: Shelf, line: Extract<Line, { kind: 'intent' }>): Shelf {
   switch (line.operation) {
     case 'store': {
-      const { image, sealedKey, atMs, census } = line;
+      const { image, sealedKey, atMs, census, volumes } = line;
       const trash = shelf.trying ? [...shelf.trash, shelf.trying.image] : shelf.trash;
-      return { ...shelf, trash, count: shelf.count + 1, trying: { image, sealedKey, atMs, census } };
+      return { ...shelf, trash, count: shelf.count + 1, trying: { image, sealedKey, atMs, census, volumes } };
     }
     case 'snapshot': {
-      const { image, sealedKey, atMs, note } = line;
-      return { ...shelf, count: shelf.count + 1, making: [...shelf.making, { image, sealedKey, atMs, note }] };
+      const { image, sealedKey, atMs, note, volumes } = line;
+      const making = [...shelf.making, { image, sealedKey, atMs, note, volumes }];
+      return { ...shelf, count: shelf.count + 1, making };
     }
     case 'release':
       return { ...shelf, rests: 'image' }; // Nothing happens in it from here on, unless a `lives` follows.

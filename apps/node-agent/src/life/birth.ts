@@ -81,7 +81,8 @@ export class Births {
     await this.#parts.admission.admit(origin.memoryMib);
     const body = newBody(this.#parts);
     use(body);
-    const made = await forkOnHost(this.#parts, body, origin);
+    const { instanceId } = ask.claim;
+    const made = await forkOnHost(this.#parts, body, { ...origin, instanceId });
     await claimOnHost(this.#parts, { ...made, asleep: false, isFork: true }, ask.claim, ask.recipe);
     return made;
   }

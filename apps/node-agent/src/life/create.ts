@@ -1,10 +1,11 @@
 /** Making an instance that has run nothing but the guest, and giving it an identity. Both are journaled; neither cleans up after itself. */
-import { newInstanceId, type Shape } from '@torpor/contracts';
+import { newInstanceId, type InstanceId, type Shape } from '@torpor/contracts';
 import { randomWord, type Chance } from '@torpor/kernel';
 import type { Guest, Step } from '@torpor/runtime';
 import { createHash } from 'node:crypto';
 import type { Claim, Spec } from '../journal/index.ts';
 import type { Body, Parts, Recipe } from '../parts.ts';
+import type { Copy } from '../volumes/volumes.ts';
 
 export interface Made extends Body {
   readonly template: string;
@@ -36,15 +37,25 @@ export interface Origin {
   readonly token: string;
   /** What its memory takes when all of it is there. */
   readonly memoryMib: number;
+  /** Its own, of those that the snapshot holds. */
+  readonly volumes: readonly Copy[];
 }
 
 /** As `createOnHost`, with memory, processes and disk as the snapshot holds them. It believes itself to be what that was of, until the claim. */
-export async function forkOnHost(parts: Parts, body: Body, origin: Origin): Promise<Made> {
+export async function forkOnHost(
+  parts: Parts,
+  body: Body,
+  { instanceId, ...origin }: Origin & { readonly instanceId: InstanceId },
+): Promise<Made> {
   const spec = specOf(parts, body, origin);
   const { image, key, token } = origin;
   const disk = { kind: 'as-then' } as const;
-  const steps = parts.driver.restoreSteps({ ...spec, instanceId: body.hostId, image, key, token, disk });
-  return await carryThrough(parts, body, { spec, steps, token });
+  const volumes = origin.volumes.map(({ volume, name, of, sizeMib }) => ({ volume, name, of, newMib: sizeMib }));
+  const steps = parts.driver.restoreSteps({ ...spec, instanceId: body.hostId, image, key, token, disk, volumes });
+  await parts.volumes.expectCopies(origin.volumes, { hostId: body.hostId, instanceId });
+  const made = await carryThrough(parts, body, { spec, steps, token });
+  await parts.volumes.copiesMade(origin.volumes);
+  return made;
 }
 
 function specOf({ chance }: Parts, { slot }: Body, { template, shape }: { template: string; shape: Shape }): Spec {

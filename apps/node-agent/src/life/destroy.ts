@@ -18,6 +18,7 @@ export async function destroyOnHost(
     if (step.name === killing && error === undefined) dead();
   });
   dead();
+  await parts.volumes.left(body.hostId);
   await parts.journal.forget(body.hostId);
   parts.slots.free(body.slot, body.hostId);
   parts.events.destroyed({ hostId: body.hostId, reason });

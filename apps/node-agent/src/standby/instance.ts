@@ -285,6 +285,19 @@ export class Instance {
     this.#writeHint();
   }
 
+  /** Does something with it while it runs, and nothing else is done to it meanwhile. It wakes for it. */
+  async whileAwake(work: (guest: Guest) => Promise<void>): Promise<void> {
+    const stay = await this.enter('request');
+    try {
+      await this.#line.run(async () => {
+        if (this.#state !== 'running') throw this.#refusal(); // somebody had it sleep in between
+        await work(this.guest);
+      });
+    } finally {
+      stay.leave();
+    }
+  }
+
   setPolicy(idle: IdlePolicy): Promise<void> {
     this.#idle = idle;
     this.#watch?.sleep.nudge();

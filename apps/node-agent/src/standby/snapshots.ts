@@ -4,6 +4,7 @@
  */
 import { explain, Failure } from '@torpor/kernel';
 import type { StandbyState } from '@torpor/policy';
+import { broughtBack } from '../images/restored-volumes.ts';
 import { outlived } from '../images/retention.ts';
 import type { Shelving } from '../images/shelving.ts';
 import { assertRoom, snapshotOnHost, type Snapshotting } from '../images/snapshot.ts';
@@ -84,6 +85,7 @@ export class Snapshots {
   }
 
   async #rewindTo(to: KeptSnapshot, signal: AbortSignal | undefined) {
+    this.#assertHasVolumes(to);
     const gone = await this.#whenItRests(async (state) => {
       if (state === 'stored') return await this.#rewindStored(to);
       if (!(await this.#hasRoom())) return undefined;
@@ -302,6 +304,15 @@ export class Snapshots {
       throw new Failure('conflict', `what the sandbox is now is kept already, as the snapshot "${there.name}"`);
     }
     return await this.#shelving.keep(image, note);
+  }
+
+  /** What it goes back to knows of these. */
+  #assertHasVolumes(to: KeptSnapshot): void {
+    const held = this.#parts.volumes.of(this.#host.sleeper().hostId);
+    const back = broughtBack(to.volumes ?? [], held, { disk: 'as-then', isAsked: true });
+    if (back.kind === 'possible') return;
+    const instead = 'attach it again at the same place, or fork the snapshot: a fork has a copy of it';
+    throw new Failure('conflict', `the snapshot "${nameOf(to)}" cannot be gone back to: ${back.reason}; ${instead}`);
   }
 
   #assertFree(name: string | undefined): void {
