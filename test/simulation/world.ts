@@ -13,7 +13,9 @@ import { Story } from './story.ts';
 import { drawTrouble } from './trouble.ts';
 
 export const SHAPE: Shape = { memoryMib: 512, cpus: 1, diskMib: 1_024, pids: 256 };
-const STEPS = ['create', 'destroy', 'boot', 'store', 'release', 'restore', 'forget'].map((what) => `${what}Steps`);
+const OF_INSTANCES = ['create', 'destroy', 'boot', 'store', 'release', 'restore', 'forget'];
+const OF_VOLUMES = ['volume', 'dropVolume', 'attach', 'detach'];
+const STEPS = [...OF_INSTANCES, ...OF_VOLUMES].map((what) => `${what}Steps`);
 const DRIVER_SYNC = [...STEPS, 'handle', 'guest', 'close', 'covers'];
 const HTTP_MS = 20_000;
 

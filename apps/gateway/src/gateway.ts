@@ -80,7 +80,7 @@ export async function openGateway(parts: GatewayParts): Promise<Gateway> {
   const carrier: Carrier = { nodes, clock, dataKey: secrets.dataKey, timers };
 
   const bodyMs = parts.limits?.controlBodyMs ?? 30_000;
-  const shared = { sandboxes, live, offers, store, audit, clock, chance, publicUrl, keyring, admission };
+  const shared = { wire, sandboxes, live, offers, store, audit, clock, chance, publicUrl, keyring, admission };
   const reception = openReception({
     clock,
     chance,

@@ -1,5 +1,17 @@
 import type { Wire } from '@torpor/bus';
-import { bookUsage, createSandbox, deleteSandbox, forkSandbox, heartbeat, updateSandbox } from '@torpor/contracts';
+import {
+  attachVolume,
+  bookUsage,
+  createSandbox,
+  createVolume,
+  deleteSandbox,
+  deleteVolume,
+  detachVolume,
+  forkSandbox,
+  heartbeat,
+  resizeVolume,
+  updateSandbox,
+} from '@torpor/contracts';
 import { Lifetime, type Chance, type Clock } from '@torpor/kernel';
 import type { Store } from '@torpor/store';
 import type { Telemetry } from '@torpor/telemetry';
@@ -17,6 +29,8 @@ import { TIMES, type Parts, type Times } from './parts.ts';
 import { Repair } from './repair/repair.ts';
 import { Retention } from './retention/retention.ts';
 import { RouteHints } from './routes.ts';
+import { VolumeSettling } from './volumes/settling.ts';
+import { Volumes } from './volumes/volumes.ts';
 
 export interface SchedulerOptions {
   readonly store: Store;
@@ -43,10 +57,12 @@ export async function openScheduler(options: SchedulerOptions): Promise<Schedule
   const hints = new RouteHints(wire, events);
   const endings = new Endings(parts, fleet);
   const births = new Births(parts, fleet, endings);
-  const creation = new Creation(parts, { fleet, births, endings, hints });
+  const volumes = new Volumes(parts, fleet);
+  const creation = new Creation(parts, { fleet, births, endings, hints, volumes });
   const heartbeats = new Heartbeats(parts, fleet, endings);
   const expiry = new ExpiryWatch(parts, { endings, hints });
-  const repair = new Repair(parts, { fleet, creation, endings });
+  const settling = new VolumeSettling(parts, { fleet, volumes });
+  const repair = new Repair(parts, { fleet, creation, endings, settling });
   const retention = new Retention(parts);
 
   const loops = Promise.all([expiry.run(), repair.run(), retention.run()]);
@@ -76,6 +92,11 @@ export async function openScheduler(options: SchedulerOptions): Promise<Schedule
         sandbox: await endSandbox(parts, { endings, hints }, ask),
       })),
     ),
+    wire.serve(createVolume, async (ask) => ({ volume: await volumes.create(ask) })),
+    wire.serve(resizeVolume, async (ask) => ({ volume: await volumes.resize(ask) })),
+    wire.serve(deleteVolume, async (ask) => ({ volume: await volumes.delete(ask) })),
+    wire.serve(attachVolume, async (ask) => ({ volume: await volumes.attach(ask) })),
+    wire.serve(detachVolume, async (ask) => ({ volume: await volumes.detach(ask) })),
     wire.serve(heartbeat, (beat) => heartbeats.hear(beat)),
     wire.serve(bookUsage, async ({ nodeId, intervals }) => {
       const { booked, refused } = await store.usage.book(nodeId, intervals);

@@ -4,10 +4,13 @@
  */
 import type { Action } from '@torpor/policy';
 import type {
+  AttachVolumeInput,
   BySnapshot,
+  ByVolume,
   CallerView,
   CreateKeyInput,
   CreateSandboxInput,
+  CreateVolumeInput,
   EventView,
   ForkInput,
   ForksView,
@@ -18,14 +21,17 @@ import type {
   NodeView,
   ReceiptKeyView,
   ReceiptsView,
+  ResizeVolumeInput,
   ResumeView,
   RestoredView,
   SandboxPageView,
   SandboxView,
   SnapshotView,
+  SnapshotVolumeInput,
   StateView,
   StatsView,
   StoreView,
+  VolumeView,
   WorkspaceView,
 } from './shapes.ts';
 
@@ -52,6 +58,16 @@ export interface Services {
     list(which: Named): Promise<SnapshotView[]>;
     restore(which: BySnapshot): Promise<RestoredView>;
     delete(which: BySnapshot): Promise<SnapshotView>;
+  };
+  readonly volumes: {
+    list(): Promise<VolumeView[]>;
+    get(which: ByVolume): Promise<VolumeView>;
+    create(input: CreateVolumeInput): Promise<VolumeView>;
+    snapshot(input: SnapshotVolumeInput): Promise<VolumeView>;
+    resize(input: ResizeVolumeInput): Promise<VolumeView>;
+    attach(input: AttachVolumeInput): Promise<VolumeView>;
+    detach(which: ByVolume): Promise<VolumeView>;
+    delete(which: ByVolume): Promise<VolumeView>;
   };
   readonly keys: {
     create(input: CreateKeyInput): Promise<NewKeyView>;

@@ -173,7 +173,7 @@ export const Snapshot = z.object({
   bytes: z.number().optional(),
   by: z.string().optional(),
   /** The volumes that it holds, as they were in the same instant. */
-  volumes: z.array(AttachedVolume).optional(),
+  volumes: z.array(AttachedVolume.extend({ sizeMib: z.number() })).optional(),
 });
 export type Snapshot = z.infer<typeof Snapshot>;
 

@@ -10,6 +10,7 @@ import { describePreviews } from './conformance/previews.ts';
 import { describeSandboxes } from './conformance/sandboxes.ts';
 import { describeSecrets } from './conformance/secrets.ts';
 import { describeUsage } from './conformance/usage.ts';
+import { describeVolumes } from './conformance/volumes.ts';
 import { openStage } from './conformance/stage.ts';
 import type { Store } from './store.ts';
 
@@ -25,6 +26,7 @@ export function describeStore(what: string, open: () => Promise<Store>): void {
     describeIdempotency(stage);
     describeAudit(stage);
     describeUsage(stage);
+    describeVolumes(stage);
     describeFleet(stage);
   });
 }

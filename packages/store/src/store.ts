@@ -20,6 +20,9 @@ import type {
   SandboxPhase,
   Shape,
   UsageInterval,
+  Volume,
+  VolumeId,
+  VolumeName,
   WorkspaceName,
 } from '@torpor/contracts';
 import type { ApiKey, NewApiKey, StoredApiKey } from './keys.ts';
@@ -32,6 +35,7 @@ export interface Store {
   readonly publicPreviews: { find(id: string): Promise<PreviewWay | undefined> };
   readonly fleet: Fleet;
   readonly wanted: Wanted;
+  readonly volumes: VolumeBook;
   readonly usage: UsageBook;
   readonly audit: AuditLog;
   /** Rejects when the database does not answer. */
@@ -44,6 +48,7 @@ export interface WorkspaceStore {
   readonly name: WorkspaceName;
   readonly sandboxes: SandboxShelf;
   readonly previews: PreviewShelf;
+  readonly volumes: VolumeShelf;
   readonly keys: {
     list(): Promise<readonly ApiKey[]>;
     create(key: NewApiKey): Promise<ApiKey>;
@@ -168,6 +173,55 @@ export interface PreviewWay {
   readonly tokens: readonly { readonly hash: Uint8Array; readonly expiresAtMs?: number }[];
   /** Undefined while the sandbox is not ready. */
   readonly way: { readonly sandbox: Sandbox; readonly route: Route } | undefined;
+}
+
+// ---------------------------------------------------------------------------------------------------------------- volumes
+
+export interface VolumeShelf {
+  /** By name. */
+  list(): Promise<readonly Volume[]>;
+  get(name: VolumeName): Promise<Volume | undefined>;
+}
+
+/** The scheduler's side of volumes, across tenants. A fenced change answers undefined when the row is no longer as the fence says. */
+export interface VolumeBook {
+  /** `taken`: one of that name is there already, and is answered. */
+  insert(volume: Volume): Promise<{ kind: 'inserted' } | { kind: 'taken'; volume: Volume }>;
+  find(workspace: WorkspaceName, name: VolumeName): Promise<Volume | undefined>;
+  /** creating → ready. */
+  becameReady(id: VolumeId, atMs: number): Promise<Volume | undefined>;
+  resize(id: VolumeId, sizeMib: number, atMs: number): Promise<Volume | undefined>;
+  /** A ready one that is attached nowhere is to be the instance's: the next generation, attaching. Undefined: it is not so. */
+  attach(
+    id: VolumeId,
+    to: Pick<NonNullable<Volume['attachment']>, 'instanceId' | 'sandbox' | 'path'>,
+    atMs: number,
+  ): Promise<Volume | undefined>;
+  /** attaching → attached, of that generation; detaching likewise, when it cannot be. */
+  attached(fence: VolumeFence, atMs: number): Promise<Volume | undefined>;
+  /** All of an instance that came into being with it: ready, and attached. */
+  attachedWith(instanceId: InstanceId, atMs: number): Promise<void>;
+  /** Attached, or on its way there or away → detaching: the next generation. Undefined: it is attached nowhere. */
+  detach(id: VolumeId, atMs: number): Promise<Volume | undefined>;
+  /** detaching → free, of that generation, and nobody's but its own. */
+  detached(fence: VolumeFence, atMs: number): Promise<Volume | undefined>;
+  /** Nothing of the instance can run any more: what it had is free, but for a fork's own, which are to be deleted. Answers both. */
+  release(instanceId: InstanceId, atMs: number): Promise<readonly Volume[]>;
+  /** Free → deleting: the next generation. Undefined: it is attached. */
+  beginDelete(id: VolumeId, atMs: number): Promise<Volume | undefined>;
+  /** deleting → no row. */
+  remove(id: VolumeId): Promise<void>;
+  /** What an instance has, or is to have. */
+  of(instanceId: InstanceId): Promise<readonly Volume[]>;
+  /** All that somebody must do something about, changed before `beforeMs`: being made, deleted, attached or detached, or attached to what has ended. */
+  unsettled(beforeMs: number): Promise<readonly Volume[]>;
+  /** By node, the sizes of its volumes together; snapshots of volumes have none. */
+  promised(): Promise<readonly { readonly nodeId: NodeId; readonly sizeMib: number }[]>;
+}
+
+export interface VolumeFence {
+  readonly id: VolumeId;
+  readonly generation: Generation;
 }
 
 // ---------------------------------------------------------------------------------------------------------------- secrets and idempotency
@@ -353,7 +407,7 @@ export interface Wanted {
   living(workspace: WorkspaceName, name: SandboxName): Promise<Sandbox | undefined>;
   /** creating → ready. */
   becameReady(who: Incarnation, atMs: number): Promise<Sandbox | undefined>;
-  /** `from` → creating as the next incarnation, which is no fork any more, the old one to be ended; `env` replaces the env. */
+  /** `from` → creating as the next incarnation, which is no fork any more, the old one to be ended; `env` replaces the env. It has the old one's volumes. */
   supersede(who: Incarnation, next: Successor): Promise<Sandbox | undefined>;
   /** creating, and never ready → no row at all; the incarnation is to be ended. */
   abandon(who: Incarnation, more: { reason: string; atMs: number }): Promise<boolean>;

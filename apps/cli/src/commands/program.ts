@@ -14,6 +14,7 @@ import { addStackCommands } from './stack.ts';
 import { addStatsCommand } from './stats.ts';
 import { addStoreCommand } from './store.ts';
 import { addTestCommand } from './test.ts';
+import { addVolumeCommands } from './volume.ts';
 
 export function program(): Command {
   const torpor = new Command('torpor').description(
@@ -25,6 +26,7 @@ export function program(): Command {
   addDemoCommand(torpor);
   addStoreCommand(addSandboxCommands(torpor));
   addSnapshotCommands(torpor);
+  addVolumeCommands(torpor);
   addReceiptCommands(torpor);
   addKeyCommands(torpor);
   addNodeCommands(torpor);

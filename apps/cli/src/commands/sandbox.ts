@@ -11,6 +11,7 @@ import { ago, table } from '../client/table.ts';
 import { openTerminal } from '../client/terminal.ts';
 import { nextWake, tierOf } from '../client/tiers.ts';
 import { hintAtUnsentInput } from '../client/unsent-input.ts';
+import { mountOf } from '../client/mounts.ts';
 
 type View = Awaited<ReturnType<Client['api']['sandboxes']['get']['query']>>;
 
@@ -28,6 +29,7 @@ export function addSandboxCommands(torpor: Command): Command {
     .option('--disk <MiB>', 'disk limit', wholeNumber)
     .option('--env <NAME=value>', 'environment of every process; repeatable', collect)
     .option('--label <name=value>', 'label; repeatable', collect)
+    .option('--volume <name:/path>', 'attach a volume there; repeatable', collect)
     .option('--idle <seconds>', 'fall asleep after so long without use; 0: never by itself', wholeNumber)
     .option(...json)
     .action(async (name: string | undefined, options: CreateOptions) => {
@@ -184,6 +186,7 @@ interface CreateOptions {
   readonly disk?: number;
   readonly env?: string[];
   readonly label?: string[];
+  readonly volume?: string[];
   readonly idle?: number;
   readonly json?: boolean;
 }
@@ -204,6 +207,7 @@ function createInput(name: string | undefined, options: CreateOptions) {
         }),
     env: pairs('--env', options.env),
     labels: pairs('--label', options.label),
+    ...(options.volume === undefined ? {} : { volumes: options.volume.map(mountOf) }),
   };
 }
 

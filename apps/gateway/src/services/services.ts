@@ -13,10 +13,13 @@ import type { LiveState, LiveStates } from '../sandboxes/live-states.ts';
 import type { Offers } from '../sandboxes/offer.ts';
 import { pagesOf } from '../sandboxes/pages.ts';
 import type { Sandboxes } from '../sandboxes/sandboxes.ts';
+import type { Wire } from '@torpor/bus';
 import { forksOf } from './forks.ts';
+import { volumeServices } from './volumes.ts';
 import { watchEvents } from './watch-events.ts';
 
 export interface ServicesParts {
+  readonly wire: Wire;
   readonly sandboxes: Sandboxes;
   readonly live: LiveStates;
   readonly offers: Offers;
@@ -149,6 +152,7 @@ function servicesFor(parts: ServicesParts, asked: Asked): Services {
           async () => sandboxes.deleteSnapshot(await sandboxes.living(workspace, name), snapshot, traceparent),
         ),
     },
+    volumes: volumeServices(parts, asked, during),
     keys: {
       create: (input) =>
         during(
@@ -225,6 +229,7 @@ async function askOf(
     expiry: input.expiry,
     terminatedRetentionMs: TERMINATED_RETENTION_MS,
     extra: {},
+    ...(input.volumes ? { volumes: input.volumes } : {}),
     createdBy: caller.key.subject,
   };
 }

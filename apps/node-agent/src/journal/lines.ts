@@ -52,6 +52,7 @@ export const HeldVolume = z.object({
   generation: Generation,
   name: z.string(),
   path: z.string(),
+  sizeMib: z.number(),
 });
 export type HeldVolume = z.infer<typeof HeldVolume>;
 

@@ -3,7 +3,7 @@ import type { Snapshot } from '@torpor/contracts';
 import type { KeptSnapshot, Shelf } from '../journal/index.ts';
 
 export function asSnapshot({ image, name, because, by, atMs, bytes, volumes = [] }: KeptSnapshot): Snapshot {
-  const held = volumes.map(({ volume, generation, path }) => ({ volume, generation, path }));
+  const held = volumes.map(({ volume, generation, path, sizeMib }) => ({ volume, generation, path, sizeMib }));
   const snapshot = { id: image, ...given({ name, by }), because, state: 'ready' as const, atMs, bytes };
   return held.length > 0 ? { ...snapshot, volumes: held } : snapshot;
 }

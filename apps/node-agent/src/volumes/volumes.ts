@@ -69,11 +69,11 @@ export class Volumes {
 
   /** What an instance has, as its images must know it. */
   of(hostId: InstanceId): HeldVolume[] {
-    return [...this.#entries.values()].flatMap(({ volume, holder }) =>
-      holder?.hostId === hostId
-        ? [{ volume, generation: holder.generation, name: holder.name, path: holder.path }]
-        : [],
-    );
+    return [...this.#entries.values()].flatMap(({ volume, sizeMib, holder }) => {
+      if (holder?.hostId !== hostId) return [];
+      const { generation, name, path } = holder;
+      return [{ volume, generation, name, path, sizeMib }];
+    });
   }
 
   /** There is one of this size when it resolves. */
@@ -253,5 +253,4 @@ export class Volumes {
 /** A volume that a fork has of its own, of what its parent's snapshot holds as `of`. */
 export interface Copy extends HeldVolume {
   readonly of: VolumeId;
-  readonly sizeMib: number;
 }

@@ -57,6 +57,7 @@ export class Endings {
     try {
       await wire.ask(stopInstance, { instanceId, generation, reason }, { node: nodeId, signal: closing });
       await store.wanted.ended({ instanceId, generation }, clock.nowMs());
+      await store.volumes.release(instanceId, clock.nowMs());
       return 'ended';
     } catch (error) {
       if (!closing.aborted) events.stopFailed({ instanceId, generation, nodeId, reason: explain(error) });

@@ -3,16 +3,19 @@ import {
   createSandbox,
   ENV_BYTES_MAX,
   envBytes,
+  listSnapshots,
   makeSnapshot,
   newInstanceId,
   type forkSandbox,
   type Sandbox,
+  type Snapshot,
 } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
 import type { z } from 'zod';
 import type { FleetView } from '../fleet/fleet-view.ts';
 import type { Parts } from '../parts.ts';
 import type { RouteHints } from '../routes.ts';
+import { claimCopies } from '../volumes/claims.ts';
 import type { Births } from './births.ts';
 import type { Creation } from './create.ts';
 import { freshName, nextGeneration } from './new-sandbox.ts';
@@ -49,11 +52,12 @@ export async function forkOf(
   if (placement.kind === 'refused') throw refusal(`"${ask.name}" could not be forked`, placement);
 
   const beganAtMs = clock.monotonicMs();
-  const snapshot = ask.snapshot ?? (await snapshotOf(parts, parent, ask.createdBy, traceparent));
+  const { id: snapshot, volumes = [] } = await snapshotOf(parts, parent, ask, traceparent);
   const origin = { instanceId: parent.instanceId, name: parent.name, snapshot };
   const fork = rowOf(parent, { name, origin, env, createdBy: ask.createdBy }, parts);
   const inserted = await store.wanted.insert(fork, env);
   if (inserted.kind === 'taken') throw taken(ask, name);
+  await claimCopies(parts, fork, volumes);
   const untilMs = clock.monotonicMs() + createSandbox.deadlineMs;
   const birth = await creation.bring(fork, { env, untilMs, traceparent });
   const tookMs = clock.monotonicMs() - beganAtMs;
@@ -62,11 +66,23 @@ export async function forkOf(
   return { sandbox: birth.sandbox, route: birth.route, snapshot };
 }
 
-async function snapshotOf({ wire, closing }: Parts, parent: Sandbox, by: string, traceparent: string): Promise<string> {
-  const { instanceId, generation, nodeId } = parent;
-  const ask = { instanceId, generation, because: 'fork' as const, by };
-  const { snapshot } = await wire.ask(makeSnapshot, ask, { node: nodeId, signal: closing, traceparent });
-  return snapshot.id;
+/** The one that is asked for, or one made now. */
+async function snapshotOf(
+  { wire, closing }: Parts,
+  { instanceId, generation, nodeId, name }: Sandbox,
+  { snapshot: which, createdBy: by }: Ask,
+  traceparent: string,
+): Promise<Snapshot> {
+  const options = { node: nodeId, signal: closing, traceparent };
+  if (which === undefined) {
+    const ask = { instanceId, generation, because: 'fork' as const, by };
+    return (await wire.ask(makeSnapshot, ask, options)).snapshot;
+  }
+  const { snapshots } = await wire.ask(listSnapshots, { instanceId, generation }, options);
+  const usable = snapshots.filter(({ state }) => state === 'ready');
+  const found = usable.find(({ id }) => id === which) ?? usable.find((one) => one.name === which);
+  if (!found) throw new Failure('not_found', `the sandbox "${name}" has no snapshot "${which}"`);
+  return found;
 }
 
 /** What made the parent what it is, but for what tells one sandbox from another. Its guest has its parent's generation, and takes only a greater one. */

@@ -9,11 +9,13 @@ import type { Creation } from '../creation/create.ts';
 import type { FleetView } from '../fleet/fleet-view.ts';
 import { Lanes } from '../fleet/lanes.ts';
 import type { Parts } from '../parts.ts';
+import type { VolumeSettling } from '../volumes/settling.ts';
 
 interface Around {
   readonly fleet: FleetView;
   readonly creation: Creation;
   readonly endings: Endings;
+  readonly settling: VolumeSettling;
 }
 
 export class Repair {
@@ -43,6 +45,7 @@ export class Repair {
     await this.#attempt('fleet', () => this.#lookAtFleet());
     await this.#attempt('endings', () => this.#carryOutEndings());
     await this.#attempt('stuck creations', () => this.#unstick());
+    await this.#attempt('volumes', () => this.#around.settling.once());
     await this.#attempt('sweep', () => this.#sweep());
   }
 

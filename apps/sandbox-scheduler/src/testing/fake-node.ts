@@ -2,13 +2,19 @@
 import type { Wire } from '@torpor/bus';
 import {
   describeInstance,
+  dropVolume,
+  giveVolume,
   heartbeat,
+  holdVolume,
+  listSnapshots,
   makeSnapshot,
   NodeId,
   setInstancePolicy,
   startInstance,
   stopInstance,
+  takeVolume,
   type InstanceReport,
+  type Snapshot,
 } from '@torpor/contracts';
 import type { Clock } from '@torpor/kernel';
 import type { VirtualClock } from '@torpor/testkit';
@@ -23,6 +29,12 @@ export class FakeNode {
   readonly stopped: string[] = [];
   /** Of whom snapshots were asked for. */
   readonly snapshots: string[] = [];
+  /** What its instances' snapshots hold. */
+  snapshotVolumes: Snapshot['volumes'];
+  /** What was asked of it about volumes, as `hold <id> <generation>`. */
+  readonly volumeAsks: string[] = [];
+  /** Runs before an ask about a volume takes effect; may wait or throw. */
+  onVolume: (what: string) => Promise<void> = async () => {};
   /** Runs before a start takes effect; may wait or throw. */
   onStart: (start: Start) => Promise<void> = async () => {};
   /** Runs after a start took effect, before the answer; may wait or throw. */
@@ -66,10 +78,20 @@ export class FakeNode {
       async ({ instanceId, because }) => {
         this.snapshots.push(instanceId);
         const id = `of-${instanceId}-${this.snapshots.length}`;
-        return { snapshot: { id, because, state: 'ready' as const, atMs: this.#clock.nowMs() } };
+        return { snapshot: { ...this.#snapshot(id), because } };
       },
       at,
     );
+    await this.#wire.serve(listSnapshots, async () => ({ snapshots: [this.#snapshot('one')] }), at);
+    const about = async (what: string, { volume, generation }: { volume: string; generation: number }) => {
+      this.volumeAsks.push(`${what} ${volume} ${generation}`);
+      await this.onVolume(what);
+      return {};
+    };
+    await this.#wire.serve(holdVolume, (ask) => about('hold', ask), at);
+    await this.#wire.serve(dropVolume, (ask) => about('drop', ask), at);
+    await this.#wire.serve(giveVolume, ({ volume }) => about('give', volume), at);
+    await this.#wire.serve(takeVolume, (ask) => about('take', ask), at);
     await this.#wire.serve(
       setInstancePolicy,
       async ({ instanceId, generation, idle }) => {
@@ -79,6 +101,11 @@ export class FakeNode {
       },
       at,
     );
+  }
+
+  #snapshot(id: string): Snapshot {
+    const volumes = this.snapshotVolumes ? { volumes: this.snapshotVolumes } : {};
+    return { id, because: 'asked', state: 'ready', atMs: this.#clock.nowMs(), ...volumes };
   }
 
   /** Beats until it is told to stop, whether it is answered or not. */

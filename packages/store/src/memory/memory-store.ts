@@ -16,12 +16,17 @@ import type {
 } from '../store.ts';
 import { PreviewRows } from './previews.ts';
 import { SandboxRows } from './sandboxes.ts';
+import { VolumeRows } from './volumes.ts';
 
 /** A store that forgets when the process ends: for tests and the simulator. Each call is one commit; nothing is sealed, as nothing is written down. */
 export function memoryStore(): Store {
   const nodes = new Map<string, NodeRecord>();
   const previews = new PreviewRows();
-  const sandboxes = new SandboxRows(nodes, (workspace, name) => previews.dropOf(workspace, name));
+  const volumes = new VolumeRows((instanceId) => sandboxes.hasEnded(instanceId));
+  const sandboxes: SandboxRows = new SandboxRows(nodes, {
+    gone: (workspace, name) => previews.dropOf(workspace, name),
+    superseded: (from, to, atMs) => volumes.carry(from, to, atMs),
+  });
   const workspaces = new Map<string, Workspace>();
   const keys = keyRows();
   const usage = usageRows(sandboxes);
@@ -33,6 +38,7 @@ export function memoryStore(): Store {
       name,
       sandboxes: sandboxes.shelf(name),
       previews: previews.shelf(name, sandboxes),
+      volumes: volumes.shelf(name),
       keys: keys.shelf(name),
       secrets: pick(secrets, name, secretShelf),
       usage: { sum: async (span) => usage.sum(name, span) },
@@ -63,6 +69,7 @@ export function memoryStore(): Store {
       sweep: async (at: { nowMs: number; endedBeforeMs: number }) =>
         sandboxes.forget(at) + idempotency.forget(at.nowMs),
     }),
+    volumes,
     usage: usage.book,
     audit: audit.log,
     ping: async () => {},

@@ -22,20 +22,34 @@ interface Row {
   wasReady: boolean;
 }
 
+/** What changes in the same commit. */
+interface Others {
+  gone(workspace: WorkspaceName, name: SandboxName): void;
+  superseded(from: InstanceId, to: InstanceId, atMs: number): void;
+}
+
 /** The rows of all sandboxes and endings, and the rules by which they change. Each method runs without a pause, as one commit would. */
 export class SandboxRows implements Omit<Wanted, 'sweep'> {
   readonly #rows = new Map<number, Row>();
   readonly #endings = new Map<string, Ending>();
   readonly #nodes: ReadonlyMap<string, NodeRecord>;
-  readonly #previewsGo: (workspace: WorkspaceName, name: SandboxName) => void;
+  readonly #others: Others;
   #sequence = 0;
 
-  constructor(
-    nodes: ReadonlyMap<string, NodeRecord>,
-    previewsGo: (workspace: WorkspaceName, name: SandboxName) => void,
-  ) {
+  constructor(nodes: ReadonlyMap<string, NodeRecord>, others: Others) {
     this.#nodes = nodes;
-    this.#previewsGo = previewsGo;
+    this.#others = others;
+  }
+
+  /** Nobody wants the instance, and its node has confirmed that it cannot run. */
+  hasEnded(instanceId: InstanceId): boolean {
+    const isWanted = [...this.#rows.values()].some(
+      ({ sandbox }) => sandbox.instanceId === instanceId && sandbox.phase !== 'terminated',
+    );
+    return (
+      !isWanted &&
+      ![...this.#endings.values()].some((one) => one.instanceId === instanceId && one.endedAtMs === undefined)
+    );
   }
 
   shelf(workspace: WorkspaceName): SandboxShelf {
@@ -99,6 +113,7 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
     const { instanceId, generation, nodeId, atMs: updatedAtMs } = next;
     const envNames = next.env ? Object.keys(next.env).sort() : row.sandbox.envNames;
     row.env = next.env ?? row.env;
+    this.#others.superseded(row.sandbox.instanceId, instanceId, updatedAtMs);
     const { origin: _, ...kept } = row.sandbox;
     row.sandbox = { ...kept, instanceId, generation, nodeId, updatedAtMs, envNames, phase: 'creating' };
     return row.sandbox;
@@ -140,7 +155,7 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
     if (!this.#endings.has(keyOf(row.sandbox))) this.#mustEnd(row.sandbox, more.reason, more.atMs);
     const { reason, atMs } = more;
     row.sandbox = { ...row.sandbox, phase: 'terminated', reason, updatedAtMs: atMs, terminatedAtMs: atMs };
-    this.#previewsGo(workspace, name);
+    this.#others.gone(workspace, name);
     return row.sandbox;
   }
 

@@ -65,6 +65,7 @@ describe('with a role of its own for each room', () => {
     return {
       ...gateway,
       wanted: scheduler.wanted,
+      volumes: scheduler.volumes,
       usage: scheduler.usage,
       fleet: { list, get, heard: (node) => scheduler.fleet.heard(node) },
       audit: { ...gateway.audit, prune: (old) => scheduler.audit.prune(old) },

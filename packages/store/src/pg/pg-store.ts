@@ -20,6 +20,7 @@ import { keyOf, nodeOf } from './rows.ts';
 import { pgSandboxShelf } from './sandbox-shelf.ts';
 import type { Tables } from './tables.ts';
 import { pgUsageBook, sumUsage } from './usage.ts';
+import { pgVolumeBook, pgVolumeShelf } from './volumes.ts';
 import { pgWanted } from './wanted.ts';
 
 export interface PgStoreOptions {
@@ -50,6 +51,7 @@ export async function pgStore(options: PgStoreOptions): Promise<Store> {
       name,
       sandboxes: pgSandboxShelf(db, sealing, name),
       previews: pgPreviewShelf(db, sealing, name),
+      volumes: pgVolumeShelf(db, name),
       keys: {
         list: () => listKeys(db, name),
         create: (key) => createKey(db, key, name),
@@ -65,6 +67,7 @@ export async function pgStore(options: PgStoreOptions): Promise<Store> {
     publicPreviews: { find: (id) => findPublicPreview(db, id) },
     fleet: fleet(db),
     wanted: pgWanted(db, sealing),
+    volumes: pgVolumeBook(db),
     usage: pgUsageBook(db),
     audit: pgAuditLog(db),
     ping: async () => void (await sql`select 1`.execute(db)),
