@@ -21,6 +21,15 @@ export interface SnapshotFacts {
   readonly bytes?: number;
 }
 
+export interface VolumeFacts {
+  readonly id: string;
+  readonly name: string;
+  readonly sizeMib: number;
+  readonly usedMib?: number;
+  readonly phase: string;
+  readonly attachment?: { readonly sandbox: string; readonly path: string; readonly state: string };
+}
+
 export interface Api {
   create(input: Record<string, unknown>): Promise<SandboxFacts>;
   get(name: string): Promise<SandboxFacts>;
@@ -35,6 +44,16 @@ export interface Api {
     name: string,
     how: { as: string; count: number; snapshot?: string },
   ): Promise<{ forks: SandboxFacts[]; failed: object[] }>;
+  readonly volumes: {
+    create(name: string, how?: { sizeMib?: number; from?: string }): Promise<VolumeFacts>;
+    snapshot(name: string, as: string): Promise<VolumeFacts>;
+    get(name: string): Promise<VolumeFacts>;
+    list(): Promise<VolumeFacts[]>;
+    resize(name: string, sizeMib: number): Promise<VolumeFacts>;
+    attach(name: string, to: { sandbox: string; path: string }): Promise<VolumeFacts>;
+    detach(name: string): Promise<VolumeFacts>;
+    delete(name: string): Promise<VolumeFacts>;
+  };
   nodes(): Promise<{ id: string; pool: { template: string; ready: number; target: number }[] }[]>;
 }
 
@@ -58,6 +77,16 @@ export function api(stack: Stack): Api {
     restore: (name, snapshot) => mutate('snapshots.restore', { name, snapshot }),
     deleteSnapshot: (name, snapshot) => mutate('snapshots.delete', { name, snapshot }),
     fork: (name, how) => mutate('sandboxes.fork', { name, ...how }),
+    volumes: {
+      create: (name, how) => mutate('volumes.create', { name, ...how }),
+      snapshot: (name, as) => mutate('volumes.snapshot', { name, as }),
+      get: (name) => query('volumes.get', { name }),
+      list: () => query('volumes.list'),
+      resize: (name, sizeMib) => mutate('volumes.resize', { name, sizeMib }),
+      attach: (name, to) => mutate('volumes.attach', { name, ...to }),
+      detach: (name) => mutate('volumes.detach', { name }),
+      delete: (name) => mutate('volumes.delete', { name }),
+    },
     nodes: () => query('nodes.list'),
   };
 }
