@@ -29,6 +29,7 @@ import { TIMES, type Parts, type Times } from './parts.ts';
 import { Repair } from './repair/repair.ts';
 import { Retention } from './retention/retention.ts';
 import { RouteHints } from './routes.ts';
+import { VolumeMetering } from './volumes/metering.ts';
 import { VolumeSettling } from './volumes/settling.ts';
 import { Volumes } from './volumes/volumes.ts';
 
@@ -65,7 +66,8 @@ export async function openScheduler(options: SchedulerOptions): Promise<Schedule
   const repair = new Repair(parts, { fleet, creation, endings, settling });
   const retention = new Retention(parts);
 
-  const loops = Promise.all([expiry.run(), repair.run(), retention.run()]);
+  const metering = new VolumeMetering(parts);
+  const loops = Promise.all([expiry.run(), repair.run(), retention.run(), metering.run()]);
   lifetime.own('loops', () => loops);
   const served = await Promise.all([
     wire.serve(createSandbox, async (ask, { traceparent }) => {

@@ -349,8 +349,8 @@ export const UsageInterval = z.object({
   sequence: z.number().int().min(0),
   fromMs: z.number(),
   toMs: z.number(),
-  /** `stored`: it used disk alone. */
-  tier: z.enum(['running', 'paused', 'stored']),
+  /** `stored`: it used disk alone. `volume`: of a volume, by its id; its files, whoever has it. */
+  tier: z.enum(['running', 'paused', 'stored', 'volume']),
   cpuMs: z.number(),
   memoryMibMs: z.number(),
   egressBytes: z.number(),

@@ -171,7 +171,7 @@ export const takeVolume = defineCall({
   deadlineMs: 45_000,
 });
 
-/** gateway → node: what those of these hold that are there. */
+/** gateway or scheduler → node: what those of these hold that are there. */
 export const describeVolumes = defineCall({
   subject: 'node.{node}.volume.describe.v1',
   request: z.object({ volumes: z.array(VolumeId).max(1000) }),

@@ -215,9 +215,13 @@ export interface VolumeBook {
   of(instanceId: InstanceId): Promise<readonly Volume[]>;
   /** All that somebody must do something about, changed before `beforeMs`: being made, deleted, attached or detached, or attached to what has ended. */
   unsettled(beforeMs: number): Promise<readonly Volume[]>;
+  /** All that are there, snapshots too: what they hold takes room. */
+  metered(): Promise<readonly MeteredVolume[]>;
   /** By node, the sizes of its volumes together; snapshots of volumes have none. */
   promised(): Promise<readonly { readonly nodeId: NodeId; readonly sizeMib: number }[]>;
 }
+
+export type MeteredVolume = Pick<Volume, 'id' | 'workspace' | 'nodeId'>;
 
 export interface VolumeFence {
   readonly id: VolumeId;
@@ -293,7 +297,7 @@ export interface Old {
 
 export interface UsageBook {
   /**
-   * Books each interval once, of incarnations that this node has or had for that workspace; no node can charge for another's. `refused`: the instances
+   * Books each interval once, of incarnations and volumes that this node has or had for that workspace; no node can charge for another's. `refused`: the instances
    * of which that is not known.
    */
   book(

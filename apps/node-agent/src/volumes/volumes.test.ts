@@ -258,10 +258,10 @@ describe('a node-agent that is killed', () => {
   }
 
   const acts = {
-    'being made': (_: Instance) => room.parts.volumes.hold({ volume: V, generation: at(1).generation, sizeMib: 100 }),
+    'being made': () => room.parts.volumes.hold({ volume: V, generation: at(1).generation, sizeMib: 100 }),
     'being given': (instance: Instance) => room.standby.give(instance, at(2)),
-    'being taken': (_: Instance) => room.standby.take(V, at(3).generation),
-    'being dropped': (_: Instance) => room.parts.volumes.drop(V, at(3).generation),
+    'being taken': () => room.standby.take(V, at(3).generation),
+    'being dropped': () => room.parts.volumes.drop(V, at(3).generation),
   };
   const before: Record<keyof typeof acts, (instance: Instance) => Promise<unknown>> = {
     'being made': async () => {},

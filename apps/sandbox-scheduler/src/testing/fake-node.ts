@@ -2,6 +2,7 @@
 import type { Wire } from '@torpor/bus';
 import {
   describeInstance,
+  describeVolumes,
   dropVolume,
   giveVolume,
   heartbeat,
@@ -88,6 +89,11 @@ export class FakeNode {
       await this.onVolume(what);
       return {};
     };
+    await this.#wire.serve(
+      describeVolumes,
+      async ({ volumes }) => ({ volumes: volumes.map((volume) => ({ volume, usedMib: 5, limitMib: 100 })) }),
+      at,
+    );
     await this.#wire.serve(holdVolume, (ask) => about('hold', ask), at);
     await this.#wire.serve(dropVolume, (ask) => about('drop', ask), at);
     await this.#wire.serve(giveVolume, ({ volume }) => about('give', volume), at);

@@ -86,6 +86,19 @@ describe('a volume', () => {
   });
 });
 
+describe('metering', () => {
+  it('books what a volume holds, minute by minute and once, whoever looks', async () => {
+    await make();
+    const from = clock.nowMs();
+    await beatFor(90_000);
+    killRoom();
+    await reviveRoom();
+    await beatFor(90_000);
+    const sums = await store.workspace(workspace).usage.sum({ fromMs: from - 60_000, toMs: clock.nowMs() });
+    expect(sums).toMatchObject([{ tier: 'volume', spanMs: 180_000, diskMibMs: 5 * 180_000 }]);
+  });
+});
+
 describe('attaching', () => {
   let volume: Volume;
   beforeEach(async () => {

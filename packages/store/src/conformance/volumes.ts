@@ -4,6 +4,7 @@ import {
   VolumeId,
   VolumeName,
   Generation,
+  InstanceId,
   type Sandbox,
   type Volume,
   type WorkspaceName,
@@ -153,6 +154,38 @@ export function describeVolumes(stage: Stage): void {
       ]);
       await stage.store.wanted.ended(sandbox, T + 6);
       expect(await book().release(sandbox.instanceId, T + 6)).toEqual([]);
+    });
+
+    it('are metered by their id, for their workspace and on their node alone', async () => {
+      const ws = fresh();
+      const volume = await readyVolume(volumeIn(ws.name));
+      await book().insert(volumeIn(ws.name));
+      expect((await book().metered()).filter(({ workspace }) => workspace === ws.name)).toEqual([
+        { id: volume.id, workspace: ws.name, nodeId: volume.nodeId },
+      ]);
+      const minute = {
+        ...{
+          workspace: ws.name,
+          instanceId: InstanceId.parse(volume.id),
+          generation: Generation.parse(1),
+          sequence: 7,
+        },
+        ...{ fromMs: T, toMs: T + 10, tier: 'volume' as const, cpuMs: 0, memoryMibMs: 0, egressBytes: 0, diskMib: 5 },
+      };
+      const twice = [
+        await stage.store.usage.book(volume.nodeId, [minute]),
+        await stage.store.usage.book(volume.nodeId, [minute]),
+      ];
+      expect(twice.map(({ booked }) => booked)).toEqual([1, 0]);
+      expect(await stage.store.usage.book(NodeId.parse('node-b'), [{ ...minute, sequence: 8 }])).toMatchObject({
+        booked: 0,
+      });
+      expect(
+        await stage.store.usage.book(volume.nodeId, [{ ...minute, sequence: 8, workspace: fresh().name }]),
+      ).toMatchObject({
+        booked: 0,
+      });
+      expect(await ws.usage.sum({ fromMs: T, toMs: T + 1 })).toMatchObject([{ tier: 'volume', diskMibMs: 50 }]);
     });
 
     it('are promised whole on their node, snapshots not', async () => {

@@ -29,7 +29,7 @@ export function memoryStore(): Store {
   });
   const workspaces = new Map<string, Workspace>();
   const keys = keyRows();
-  const usage = usageRows(sandboxes);
+  const usage = usageRows(sandboxes, volumes);
   const audit = auditRows();
   const secrets = new Map<string, SecretShelf>();
   const idempotency = idempotencyRows();
@@ -117,11 +117,14 @@ function keyRows(): { ring: KeyRing; shelf: (workspace: WorkspaceName) => Worksp
 
 const NOTHING_USED = { spanMs: 0, cpuMs: 0, memoryMibMs: 0, egressBytes: 0, diskMibMs: 0, wakes: 0, wakesLost: 0 };
 
-function usageRows(sandboxes: SandboxRows) {
+function usageRows(sandboxes: SandboxRows, volumes: VolumeRows) {
   const rows = new Map<string, UsageInterval>();
   const book: UsageBook = {
     book: async (nodeId, intervals) => {
-      const isLawful = (one: UsageInterval) => sandboxes.ran(one, { nodeId, workspace: one.workspace });
+      const isLawful = (one: UsageInterval) => {
+        const at = { nodeId, workspace: one.workspace };
+        return one.tier === 'volume' ? volumes.isOn(one.instanceId, at) : sandboxes.ran(one, at);
+      };
       const before = rows.size;
       for (const one of intervals.filter(isLawful)) {
         const key = `${one.instanceId}/${one.generation}/${one.sequence}`;

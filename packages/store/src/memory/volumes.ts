@@ -102,6 +102,18 @@ export class VolumeRows implements VolumeBook {
     return found.sort((a, b) => a.updatedAtMs - b.updatedAtMs || (a.id < b.id ? -1 : 1));
   }
 
+  async metered(): ReturnType<VolumeBook['metered']> {
+    const there = [...this.#rows.values()].filter(({ phase }) => phase === 'ready');
+    return there.map(({ id, workspace, nodeId }) => ({ id, workspace, nodeId })).sort((a, b) => (a.id < b.id ? -1 : 1));
+  }
+
+  /** Whether the volume is that workspace's, on that node. */
+  isOn(id: string, at: Pick<Volume, 'nodeId' | 'workspace'>): boolean {
+    return [...this.#rows.values()].some(
+      (volume) => volume.id === id && volume.nodeId === at.nodeId && volume.workspace === at.workspace,
+    );
+  }
+
   async promised(): ReturnType<VolumeBook['promised']> {
     const sums = new Map<Volume['nodeId'], number>();
     for (const { kind, nodeId, sizeMib } of this.#rows.values()) {

@@ -69,7 +69,7 @@ export interface Tables {
     workspace: string;
     from_ms: number;
     to_ms: number;
-    tier: 'running' | 'paused' | 'stored';
+    tier: 'running' | 'paused' | 'stored' | 'volume';
     cpu_ms: number;
     memory_mib_ms: number;
     egress_bytes: number;

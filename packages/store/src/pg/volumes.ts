@@ -1,4 +1,4 @@
-import type { NodeId, Volume, VolumeName, WorkspaceName } from '@torpor/contracts';
+import type { NodeId, Volume, VolumeId, VolumeName, WorkspaceName } from '@torpor/contracts';
 import { sql, type Kysely, type RawBuilder, type Selectable } from 'kysely';
 import type { VolumeBook, VolumeFence, VolumeShelf } from '../store.ts';
 import { volumeOf } from './rows.ts';
@@ -96,6 +96,19 @@ export function pgVolumeBook(db: Kysely<Tables>): VolumeBook {
         select * from volumes where updated_at_ms < ${beforeMs}
           and (phase <> 'ready' or attachment_state in ('attaching', 'detaching') or (instance_id is not null and ${HAS_ENDED}))
         order by updated_at_ms, id`),
+    metered: async () => {
+      const rows = await db
+        .selectFrom('volumes')
+        .select(['id', 'workspace', 'node_id'])
+        .where('phase', '=', sql.lit('ready'))
+        .orderBy('id')
+        .execute();
+      return rows.map(({ id, workspace, node_id }) => ({
+        id: id as VolumeId, // this and the brands below were parsed before they were written
+        workspace: workspace as WorkspaceName,
+        nodeId: node_id as NodeId,
+      }));
+    },
     promised: async () => {
       const rows = await db
         .selectFrom('volumes')
