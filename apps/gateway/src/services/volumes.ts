@@ -33,6 +33,7 @@ export function volumeServices(
   };
 }
 
-function viewOf({ workspace: _, updatedAtMs: __, ...volume }: VolumeNow): VolumeView {
-  return volume;
+function viewOf(volume: VolumeNow): VolumeView {
+  const { workspace: _, updatedAtMs: __, ...rest } = volume;
+  return rest;
 }

@@ -145,6 +145,7 @@ function next(volume: Volume, atMs: number): Volume {
   return { ...volume, generation: Generation.parse(volume.generation + 1), updatedAtMs: atMs };
 }
 
-function free({ attachment: _, ...volume }: Volume): Volume {
-  return volume;
+function free(volume: Volume): Volume {
+  const { attachment: _, ...rest } = volume;
+  return rest;
 }
