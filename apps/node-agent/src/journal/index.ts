@@ -15,4 +15,4 @@ export {
   type Shelf,
 } from './shelf.ts';
 export { MemoryJournalStore, type JournalStore } from './store.ts';
-export { volumeAfter, type Holder, type VolumeAct, type VolumeEntry } from './volume-lines.ts';
+export { volumeAfter, type VolumeAct, type VolumeEntry } from './volume-lines.ts';
