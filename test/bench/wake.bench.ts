@@ -5,6 +5,7 @@
 import { setTimeout as after } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { api } from './lib/api.ts';
+import { censusCost } from './lib/census.ts';
 import { atMost, Figures, median, quantile } from './lib/figures.ts';
 import { isFrozen } from './lib/host.ts';
 import { load } from './lib/load.ts';
@@ -51,6 +52,14 @@ figures.add('wakes seen frozen before and thawed after', {
 });
 for (const { room, p99 } of await eventLoopDelays(stack))
   figures.add(`event-loop delay p99: ${room}`, { value: p99, unit: 'ms' });
+
+for (const processes of [0, 20]) {
+  const { tookMs, cpuMs } = await censusCost(stack, processes);
+  const what = `before each sleep: counting ${processes} processes that listen`;
+  figures.add(`${what}, p50`, { value: median(tookMs), unit: 'ms' });
+  figures.add(`${what}, p99`, { value: quantile(tookMs, 0.99), unit: 'ms' });
+  figures.add(`${what}, CPU`, { value: cpuMs, unit: 'ms' });
+}
 
 const loaded = await load(stack, () => series(stack, 'load'));
 figures.add('under load: asleep: file read p50', {

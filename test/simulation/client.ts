@@ -139,7 +139,9 @@ export class Client {
       if (older) {
         await expectFile(guest, older, (lost) => {
           const isStillTold = this.#ledger.files.get(`${instanceId}/${generation}`)?.includes(older);
-          if (isStillTold) this.#world.story.breaks(`${instanceId} of "${name}" lost ${lost}`);
+          // The late double of its start may make a deleted one anew, empty, until its node hears that nobody wants it.
+          if (isStillTold && !this.#ledger.deletedAtMs.has(instanceId))
+            this.#world.story.breaks(`${instanceId} of "${name}" lost ${lost}`);
         });
       }
       this.#ledger.wrote(`${instanceId}/${generation}`, { path, text }, sinceMs);

@@ -74,8 +74,9 @@ export async function serveCalls(room: {
       const instance = standby.at(instanceId, generation);
       return await timed(instance, instance.pause());
     }),
-    serve(resumeInstance, async ({ instanceId, generation }, { signal }) => {
+    serve(resumeInstance, async ({ instanceId, generation, filesOnly = false }, { signal }) => {
       const instance = standby.at(instanceId, generation);
+      if (filesOnly) await instance.giveUpMemory();
       const slept = isAsleep(instance.state);
       const done = await timed(instance, instance.wake(signal));
       const lost = slept ? instance.past.lastWakeLost?.reason : undefined;

@@ -26,6 +26,7 @@ import {
   ReceiptKeyView,
   ReceiptsView,
   ResizeVolumeInput,
+  ResumeInput,
   ResumeView,
   RestoredView,
   RevokeKeyInput,
@@ -91,7 +92,7 @@ export const apiRouter = t.router({
       .output(StateView)
       .mutation(({ ctx, input }) => ctx.services.sandboxes.pause(input)),
     resume: taking('sandboxes:use')
-      .input(ByName)
+      .input(ResumeInput)
       .output(ResumeView)
       .mutation(({ ctx, input }) => ctx.services.sandboxes.resume(input)),
     store: taking('sandboxes:use')

@@ -22,6 +22,7 @@ import type {
   ReceiptKeyView,
   ReceiptsView,
   ResizeVolumeInput,
+  ResumeInput,
   ResumeView,
   RestoredView,
   SandboxPageView,
@@ -45,7 +46,7 @@ export interface Services {
     list(input: ListInput): Promise<SandboxPageView>;
     delete(which: Named): Promise<SandboxView>;
     pause(which: Named): Promise<StateView>;
-    resume(which: Named): Promise<ResumeView>;
+    resume(input: ResumeInput): Promise<ResumeView>;
     store(which: Named): Promise<StoreView>;
     fork(input: ForkInput): Promise<ForksView>;
   };

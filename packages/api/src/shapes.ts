@@ -144,6 +144,10 @@ export type SandboxPageView = z.infer<typeof SandboxPageView>;
 
 export const ByName = z.object({ name: SandboxName });
 
+/** `filesOnly`: a stored sandbox's memory is given up, and it starts anew with its files. */
+export const ResumeInput = ByName.extend({ filesOnly: z.boolean().optional() });
+export type ResumeInput = z.infer<typeof ResumeInput>;
+
 /** What a pause or resume did. */
 export const StateView = z.object({ state: InstanceState, tookMs: z.number() });
 export type StateView = z.infer<typeof StateView>;

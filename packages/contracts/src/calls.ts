@@ -114,7 +114,8 @@ export const pauseInstance = defineCall({
 });
 export const resumeInstance = defineCall({
   subject: 'node.{node}.instance.resume.v1',
-  request: z.object({ instanceId: InstanceId, generation: Generation }),
+  /** `filesOnly`: its memory is given up, its images are kept unused, and it starts anew with its files, on what sandboxes are made of now. Only of a stored one. */
+  request: z.object({ instanceId: InstanceId, generation: Generation, filesOnly: z.boolean().optional() }),
   /** `lost`: what this wake did not bring back. */
   reply: z.object({ state: InstanceState, tookMs: z.number(), lost: z.string().optional() }),
   deadlineMs: 10_000,
@@ -162,8 +163,11 @@ export const Snapshot = z.object({
   /** Never reused. */
   id: z.string(),
   name: z.string().optional(),
-  /** `fork`, `restore`: made by itself, to make a fork of, or of what a restore replaced; the oldest of these go by themselves. */
-  because: z.enum(['asked', 'fork', 'restore']),
+  /**
+   * `fork`, `restore`, `death`: made by itself, to make a fork of, of what a restore replaced, or the last image of what has died since and went on from
+   * its files; the oldest of these go by themselves.
+   */
+  because: z.enum(['asked', 'fork', 'restore', 'death']),
   /** Only `ready` ones can be used. `failed` ones came to nothing, and are told of for a while. */
   state: z.enum(['making', 'ready', 'failed']),
   reason: z.string().optional(),

@@ -83,6 +83,8 @@ type node struct {
 	exited  chan struct{}
 	client  *client
 	prepare map[string]any
+	// hostd and runsc are the programs that it is made of.
+	hostd, runsc string
 }
 
 var scopes struct {
@@ -102,7 +104,7 @@ func newNode(t *testing.T, change ...func(prepare map[string]any)) *node {
 	number := scopes.used
 	scopes.used = (scopes.used + 1) % 50 // As many as there are subnets below; no test has so many at once.
 	scopes.Unlock()
-	n := &node{t: t, scope: scopeOf(number), subnet: freeSubnet(t, number)}
+	n := &node{t: t, scope: scopeOf(number), subnet: freeSubnet(t, number), hostd: built.hostd, runsc: os.Getenv("RUNSC")}
 	n.dir = filepath.Join(built.dir, n.scope)
 	n.purge() // What an earlier, killed run of the tests left.
 	t.Cleanup(n.end)
@@ -149,7 +151,7 @@ func freeSubnet(t *testing.T, number int) string {
 func (n *node) flags(more ...string) []string {
 	return append([]string{
 		"--scope", n.scope, "--run-dir", filepath.Join(n.dir, "run"), "--pool-dir", filepath.Join(n.dir, "pool"),
-		"--pool-file", filepath.Join(n.dir, "pool.btrfs"), "--runsc", os.Getenv("RUNSC"),
+		"--pool-file", filepath.Join(n.dir, "pool.btrfs"), "--runsc", n.runsc,
 		"--layers", built.template,
 	}, more...)
 }
@@ -159,7 +161,7 @@ func (n *node) start(env ...string) {
 	if err := os.MkdirAll(n.dir, 0o755); err != nil {
 		n.t.Fatal(err)
 	}
-	n.process = exec.Command(built.hostd, n.flags()...)
+	n.process = exec.Command(n.hostd, n.flags()...)
 	n.process.Env = append([]string{"PATH=" + os.Getenv("PATH")}, env...)
 	log, err := os.OpenFile(filepath.Join(n.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {

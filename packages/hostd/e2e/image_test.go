@@ -283,10 +283,12 @@ func (n *node) withScribesStopped(act func()) {
 	for _, pid := range stopped {
 		unix.Kill(pid, unix.SIGSTOP)
 	}
+	defer func() { // Also when the test fails: one that stands still keeps the pool mounted.
+		for _, pid := range stopped {
+			unix.Kill(pid, unix.SIGCONT)
+		}
+	}()
 	act()
-	for _, pid := range stopped {
-		unix.Kill(pid, unix.SIGCONT)
-	}
 }
 
 // saving starts a save in the background and returns once the sandbox is thawed for it.

@@ -7,6 +7,7 @@ import type { InstanceId, VolumeId } from '@torpor/contracts';
 import type { FakeHost, FakeVerb } from './fake/host.ts';
 import { fakeTransport } from './fake/guest.ts';
 import { guestOver } from './guest-calls.ts';
+import { silence } from './guest-health.ts';
 import type {
   InstanceDriver,
   InstanceHandle,
@@ -21,6 +22,7 @@ import type {
 import { assertCovered } from './steps.ts';
 
 const GUEST_PORT = 7070;
+const HEALTH_MS = 20_000;
 
 export function fakeDriver(host: FakeHost, options: { templates?: readonly string[] } = {}): InstanceDriver {
   const templates = options.templates ?? ['base'];
@@ -68,7 +70,12 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
 
   function health(id: InstanceId, token: string, after: string): Step {
     return step('guest.health', id, [after], async () => {
-      await guestOver(fakeTransport(host, id), token).json('GET', '/v1/health');
+      const answer = guestOver(fakeTransport(host, id), token).json('GET', '/v1/health', undefined, {
+        headMs: HEALTH_MS,
+      });
+      await answer.catch((error: unknown) => {
+        throw silence(error);
+      });
     });
   }
 

@@ -2,7 +2,9 @@ import { Failure, withDeadline } from '@torpor/kernel';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { tcpGuest } from './guest-tcp.ts';
 
+/** The shortest try. Each later one is given as long as all before it: a guest that is slow to answer, under a heavy load, is heard in the end. */
 const TRY_MS = 250;
+const TRY_MS_MAX = 5_000;
 const PAUSE_MS = 2;
 const LOOK_EACH_MS = 500;
 
@@ -24,8 +26,9 @@ export async function guestAnswers(guest: StartingGuest): Promise<void> {
   const timer = { name: `first answer of the guest at ${guest.host}`, ms: guest.deadlineMs };
   try {
     await withDeadline(timer, async (signal) => {
-      for (let lookAtMs = performance.now() + LOOK_EACH_MS; ;) {
-        last = await refusal(guest, signal);
+      const sinceMs = performance.now();
+      for (let lookAtMs = sinceMs + LOOK_EACH_MS; ;) {
+        last = await refusal(guest, { headMs: tryMs(performance.now() - sinceMs), signal });
         if (!last) return;
         if (performance.now() >= lookAtMs) {
           if (!(await guest.isAlive())) throw died(guest, last);
@@ -35,16 +38,29 @@ export async function guestAnswers(guest: StartingGuest): Promise<void> {
       }
     });
   } catch (error) {
-    if (!(error instanceof Failure && error.code === 'deadline_exceeded') || !last) throw error;
-    throw new Failure(error.code, error.message, { retryable: true, details: error.details ?? {}, cause: last });
+    throw silence(error, last);
   }
 }
 
+function tryMs(elapsedMs: number): number {
+  return Math.min(Math.max(TRY_MS, elapsedMs), TRY_MS_MAX);
+}
+
+/** What is made of the end of that wait, see `isSilence`; anything else stays what it is. */
+export function silence(error: unknown, last?: Failure): unknown {
+  if (!(error instanceof Failure) || error.code !== 'deadline_exceeded') return error;
+  const { code, message, details } = error;
+  return new Failure(code, message, { retryable: true, details: { ...details, guest: 'silent' }, cause: last });
+}
+
 /** Why it did not answer this time; undefined when it did. */
-async function refusal({ host, port, token }: StartingGuest, signal: AbortSignal): Promise<Failure | undefined> {
+async function refusal(
+  { host, port, token }: StartingGuest,
+  { headMs, signal }: { headMs: number; signal: AbortSignal },
+): Promise<Failure | undefined> {
   const guest = tcpGuest({ host, port }, token);
   try {
-    await guest.json('GET', '/v1/health', undefined, { headMs: TRY_MS, signal });
+    await guest.json('GET', '/v1/health', undefined, { headMs, signal });
     return undefined;
   } catch (error) {
     if (!(error instanceof Failure && error.retryable) || signal.aborted) throw error;

@@ -106,6 +106,46 @@ it('makes an instance by one verb a step, disk and network side by side', async 
   expect(() => driver.createSteps({ ...spec, template: 'unknown' })).toThrow(/no template "unknown"/);
 });
 
+it('makes the place of an image of what that was made of, whatever new ones are made of by now', async () => {
+  const madeOf = {
+    build: { runsc: 'runsc-0', hostd: 'hostd-0' },
+    lower: ['/layer-0', '/base-0'],
+    argv: ['/torpor/guest', '--as-then'],
+    memoryMib: 256,
+    nofile: 1024,
+    volumeDir: true,
+  };
+  const restored = async (manifest: object) => {
+    const { hostd, asked } = scripted({ 'image.read': { manifest } });
+    const shape = { memoryMib: 512, cpus: 1, diskMib: 1024, pids: 256 };
+    const spec = { instanceId: id, slot: 3, template: 'base', shape, bootToken: 'boot' };
+    const disk = { kind: 'as-it-is' } as const;
+    const steps = gvisorDriver(settings, hostd).restoreSteps({
+      ...spec,
+      image: 'i-1',
+      key: new Uint8Array(32),
+      token: 't',
+      disk,
+    });
+    for (const step of steps.slice(0, -1)) await step.run(anyIntent(id));
+    return asked.find(([verb]) => verb === 'sandbox.create')?.[1];
+  };
+  const { build, lower, argv } = madeOf;
+  const limits = { memoryMib: 256, nofile: 1024, cpus: 1, pids: 256 };
+  expect(await restored({ digest: 'd', madeOf })).toMatchObject({
+    id,
+    slot: 3,
+    hostname: id,
+    build,
+    lower,
+    argv,
+    limits,
+  });
+  const ofBefore = await restored({ digest: 'd' }); // of a hostd that knew of no builds
+  expect(ofBefore).toMatchObject({ id, lower: ['/layer', '/base'], limits: { memoryMib: 512 } });
+  expect(ofBefore).not.toHaveProperty('build');
+});
+
 it.each([
   [{ exists: false, runsc: 'absent', frozen: false }, 'absent'],
   [{ exists: true, runsc: 'stopped', frozen: false }, 'absent'],

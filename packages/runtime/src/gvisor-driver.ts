@@ -10,7 +10,7 @@ import { hostAddress, instanceAddress } from './addresses.ts';
 import { guestAnswers } from './guest-health.ts';
 import { tcpGuest } from './guest-tcp.ts';
 import { hostdClient, type HostdClient } from './hostd-client.ts';
-import type { EgressRule, JournaledVerb, VerbArgs, VerbResult } from './hostd-verbs.ts';
+import type { EgressRule, JournaledVerb, MadeOf, VerbArgs, VerbResult } from './hostd-verbs.ts';
 import type {
   Death,
   InstanceDriver,
@@ -84,18 +84,22 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
     ];
   }
 
-  /** Makes the same sandbox of the same spec each time: an image fits only what it was made of. */
   function sandboxOf(spec: InstanceSpec): VerbArgs['sandbox.create'] {
-    const { instanceId: id, slot, shape, bootToken } = spec;
+    const { shape } = spec;
     const template = templates.get(spec.template);
     if (!template) throw new Failure('not_found', `this node has no template "${spec.template}"`);
     const { lower } = template;
     const limits = { memoryMib: shape.memoryMib, cpus: shape.cpus, pids: shape.pids, nofile: OPEN_FILES_MAX };
-    const nameserver = hostAddress(settings.subnet, slot);
     // The same for all: an image is restored only under the argv that it was made with, and in a fork slot and token are others.
     const argv = ['/torpor/guest', '--listen', `0.0.0.0:${settings.guestPort}`];
+    return { ...placeOf(spec), lower, limits, argv, volumeDir: true };
+  }
+
+  /** What is the instance's own, and may differ between a sandbox and one restored from its image. */
+  function placeOf({ instanceId: id, slot, bootToken }: InstanceSpec) {
+    const nameserver = hostAddress(settings.subnet, slot);
     const env = [`PATH=${PATH}`, `TORPOR_BOOT_TOKEN=${bootToken}`, `TORPOR_NAMESERVER=${nameserver}`];
-    return { id, slot, lower, hostname: id, limits, argv, env, volumeDir: true };
+    return { id, slot, hostname: id, env };
   }
 
   function health(spec: InstanceSpec, token: string, after: string): Step {
@@ -179,19 +183,20 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
   function storeSteps(spec: StoreSpec, told: (facts: Partial<StoreFacts>) => void): readonly Step[] {
     const { instanceId: id, image, volumes = [] } = spec;
     const key = base64(spec.key);
-    let digest: string | undefined;
+    let saved: VerbResult<'image.save'> | undefined;
     const snapshot = async (intent: Intent) => {
       const kept = await hostd.change(intent, 'disk.snapshot', { id, image }, MAKE_MS);
       assertSame(kept.volumes, volumes);
     };
     const save = async (intent: Intent) => {
-      const saved = await hostd.change(intent, 'image.save', { id, image, key, compress: 'auto' }, IMAGE_MS);
-      digest = saved.digest;
+      saved = await hostd.change(intent, 'image.save', { id, image, key, compress: 'auto' }, IMAGE_MS);
       told(saved);
     };
     const seal = async (intent: Intent) => {
-      if (digest === undefined) throw new Error('an image is sealed before it was saved');
-      told(await hostd.change(intent, 'image.seal', { image, manifest: { ...spec.manifest, digest } }, IMAGE_MS));
+      if (saved === undefined) throw new Error('an image is sealed before it was saved');
+      const { digest, madeOf } = saved;
+      const manifest = { ...spec.manifest, digest, ...(madeOf ? { madeOf } : {}) };
+      told(await hostd.change(intent, 'image.seal', { image, manifest }, IMAGE_MS));
     };
     return [
       { name: 'image.save', after: [], run: save },
@@ -216,7 +221,7 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
       verb('sandbox.delete', [], { id }, REMOVE_MS),
       ...back,
       verb('net.create', ['sandbox.delete'], { id, slot }, MAKE_MS),
-      verb('sandbox.create', ready, sandboxOf(spec), MAKE_MS),
+      { name: 'sandbox.create', after: ready, run: (intent) => makeShell(intent, spec) },
       verb('sandbox.restore', ['sandbox.create'], { id, image, key: base64(spec.key) }, IMAGE_MS),
       health(spec, token, 'sandbox.restore'),
     ];
@@ -227,6 +232,18 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
     const disk = verb('disk.restore', ['sandbox.delete'], { id, image, ...kept }, MAKE_MS);
     const back = volumesBack(volumes, image, disk.name);
     return [disk, ...back, ...attached(id, volumes, disk.name, ...back.map(({ name }) => name))];
+  }
+
+  /** Of what its image wants, whatever this node makes new ones of by now: another guest's pages, or another gVisor, would not bear its memory. */
+  async function makeShell(intent: Intent, spec: RestoreSpec): Promise<void> {
+    const { madeOf } = (await hostd.ask('image.read', { image: spec.image }, LOOK_MS)).manifest;
+    await hostd.change(intent, 'sandbox.create', madeOf ? shellOf(spec, madeOf) : sandboxOf(spec), MAKE_MS);
+  }
+
+  function shellOf(spec: RestoreSpec, madeOf: MadeOf): VerbArgs['sandbox.create'] {
+    const { build, lower, argv, memoryMib, nofile, volumeDir } = madeOf;
+    const { cpus, pids } = spec.shape;
+    return { ...placeOf(spec), lower, argv, volumeDir, limits: { memoryMib, nofile, cpus, pids }, build };
   }
 
   function forgetSteps(spec: { instanceId: InstanceId; images: readonly string[] }): readonly Step[] {

@@ -7,6 +7,17 @@ export interface EgressRule {
   readonly proto: 'tcp' | 'udp';
 }
 
+/** What an image wants its shell to be made of: it stands in its manifest, as hostd said it. */
+export const MadeOf = z.object({
+  build: z.object({ runsc: z.string(), hostd: z.string() }),
+  lower: z.array(z.string()),
+  argv: z.array(z.string()),
+  memoryMib: z.number(),
+  nofile: z.number(),
+  volumeDir: z.boolean(),
+});
+export type MadeOf = z.infer<typeof MadeOf>;
+
 export interface VerbArgs {
   readonly hello: { readonly protocol: 1 };
   readonly 'node.prepare': {
@@ -40,6 +51,8 @@ export interface VerbArgs {
     /** `NAME=value`. */
     readonly env: readonly string[];
     readonly volumeDir: boolean;
+    /** hostd's own when none is named. */
+    readonly build?: MadeOf['build'];
   };
   readonly 'image.save': {
     readonly id: string;
@@ -51,6 +64,7 @@ export interface VerbArgs {
   readonly 'disk.snapshot': { readonly id: string; readonly image: string };
   readonly 'image.seal': { readonly image: string; readonly manifest: Readonly<Record<string, unknown>> };
   readonly 'image.verify': { readonly image: string; readonly key: string };
+  readonly 'image.read': { readonly image: string };
   readonly 'image.list': Record<string, never>;
   readonly 'image.delete': { readonly image: string };
   readonly 'sandbox.restore': { readonly id: string; readonly image: string; readonly key: string };
@@ -118,6 +132,7 @@ const RESULTS = {
     digest: z.string(),
     stallMs: z.number(),
     saveMs: z.number(),
+    madeOf: MadeOf.optional(),
   }),
   'disk.snapshot': z.object({
     volumes: z
@@ -127,6 +142,7 @@ const RESULTS = {
   }),
   'image.seal': z.object({ fsyncMs: z.number() }),
   'image.verify': z.object({ verifyMs: z.number() }),
+  'image.read': z.object({ manifest: z.looseObject({ madeOf: MadeOf.optional() }) }),
   'image.list': z.object({
     images: z.array(z.object({ image: z.string(), sealed: z.boolean(), bytes: z.number() })),
   }),
@@ -229,6 +245,7 @@ const FREE: ReadonlySet<string> = new Set<FreeVerb>([
   'sandbox.stats',
   'inventory',
   'image.list',
+  'image.read',
   'image.verify',
   'volume.stats',
 ]);

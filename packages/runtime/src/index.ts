@@ -5,7 +5,15 @@ export type { FakeProgram, FakeProgramWorld } from './fake/programs.ts';
 export type { Guest, GuestAnswer, GuestIdentity, GuestRequest } from './guest.ts';
 export { guestFailure } from './guest-failures.ts';
 export { gvisorDriver, type GvisorSettings } from './gvisor-driver.ts';
-export { isDamage, isOfImage, VOLUMES_DIR, type RestoreSpec, type StoreFacts, type StoreSpec } from './port.ts';
+export {
+  isDamage,
+  isOfImage,
+  isSilence,
+  VOLUMES_DIR,
+  type RestoreSpec,
+  type StoreFacts,
+  type StoreSpec,
+} from './port.ts';
 export { tcpGuest } from './guest-tcp.ts';
 export type {
   Death,

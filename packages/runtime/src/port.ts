@@ -102,8 +102,17 @@ export function isDamage(error: unknown): boolean {
   return error instanceof Failure && error.details?.['image'] === 'damaged';
 }
 
-/** Whether a restore failed at the image's own, and not at the place that is made for it beforehand: the host may be in trouble, or the image beyond gVisor. */
+/** Whether an instance runs, and its guest has said nothing for as long as it was waited for: the host may be slow, or the guest never will. */
+export function isSilence(error: unknown): boolean {
+  return error instanceof Failure && error.details?.['guest'] === 'silent';
+}
+
+/**
+ * Whether a restore failed at the image's own, and not at the place that is made for it beforehand: the host may be in trouble, or the image beyond gVisor.
+ * One that ran out of time is not meant: how long it takes is a matter of its size and of the disk.
+ */
 export function isOfImage(error: unknown): boolean {
+  if (isSilence(error)) return true;
   if (!(error instanceof Failure) || error.retryable) return false;
   const verb = error.details?.['verb'];
   return verb === undefined || verb === 'sandbox.restore';

@@ -8,6 +8,8 @@ import type { Stack } from './stack.ts';
 export interface DirectGuest {
   exec(shell: string): Promise<{ tookMs: number }>;
   read(path: string): Promise<{ tookMs: number }>;
+  /** What runs and listens, as it is counted before each sleep. */
+  census(): Promise<{ tookMs: number }>;
   close(): void;
 }
 
@@ -22,6 +24,7 @@ export async function directGuest(stack: Stack, sandbox: Made): Promise<DirectGu
   return {
     exec: (shell) => call(session, token, 'POST', '/v1/processes', JSON.stringify({ shell, waitMs: 30_000 })),
     read: (path) => call(session, token, 'GET', `/v1/files/content?path=${encodeURIComponent(path)}`),
+    census: () => call(session, token, 'GET', '/v1/census'),
     close: () => session.close(),
   };
 }

@@ -58,23 +58,29 @@ export function addSandboxCommands(torpor: Command): Command {
       const view = await using((client) => client.api.sandboxes.get.query({ name: asName(name) }));
       print(options.json, view, () => details(view, Date.now()));
     });
-  for (const [verb, done] of [
-    ['pause', 'sleeps'],
-    ['resume', 'is awake'],
-  ] as const) {
-    sandbox
-      .command(verb)
-      .description(verb === 'pause' ? 'let it sleep now; any use wakes it' : 'wake it')
-      .argument('<name>')
-      .option(...json)
-      .action(async (name: string, options: { json?: boolean }) => {
-        const result = await using((client) => client.api.sandboxes[verb].mutate({ name: asName(name) }));
-        print(options.json, result, () => `${name} ${done} (${result.state}, ${result.tookMs.toFixed(1)} ms)`);
-        if (!('lost' in result)) return;
-        process.stderr.write(`torpor: not all of ${name} came back: ${result.lost}\n`);
-        process.exitCode = LOST_EXIT_CODE;
-      });
-  }
+  sandbox
+    .command('pause')
+    .description('let it sleep now; any use wakes it')
+    .argument('<name>')
+    .option(...json)
+    .action(async (name: string, options: { json?: boolean }) => {
+      const result = await using((client) => client.api.sandboxes.pause.mutate({ name: asName(name) }));
+      print(options.json, result, () => `${name} sleeps (${result.state}, ${result.tookMs.toFixed(1)} ms)`);
+    });
+  sandbox
+    .command('resume')
+    .description('wake it')
+    .argument('<name>')
+    .option('--files-only', 'give the memory of a stored one up, and start it anew with its files')
+    .option(...json)
+    .action(async (name: string, { json: asJson, filesOnly }: { json?: boolean; filesOnly?: boolean }) => {
+      const input = { name: asName(name), ...(filesOnly ? { filesOnly } : {}) };
+      const result = await using((client) => client.api.sandboxes.resume.mutate(input));
+      print(asJson, result, () => `${name} is awake (${result.state}, ${result.tookMs.toFixed(1)} ms)`);
+      if (result.lost === undefined || filesOnly) return;
+      process.stderr.write(`torpor: not all of ${name} came back: ${result.lost}\n`);
+      process.exitCode = LOST_EXIT_CODE;
+    });
   sandbox
     .command('delete')
     .alias('rm')

@@ -123,7 +123,7 @@ function listing(items: readonly SnapshotView[], nowMs: number): string {
   return table(['ID', 'NAME', 'STATE', 'WHY', 'SIZE', 'AGE'], rows);
 }
 
-const WHY = { asked: 'asked for', fork: 'for a fork', restore: 'before a restore' } as const;
+const WHY = { asked: 'asked for', fork: 'for a fork', restore: 'before a restore', death: 'before it died' } as const;
 
 function told(one: SnapshotView, nowMs: number): string {
   const what = one.name === undefined ? one.id : `"${one.name}" (${one.id})`;

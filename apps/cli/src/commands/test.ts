@@ -32,7 +32,10 @@ function tierOf(text: string | undefined): Tier {
 
 async function runTests(tier: Tier, only: readonly string[] | undefined): Promise<void> {
   const began = performance.now();
-  const tools = await ensureSetup({ want: ['test'], out: process.stderr });
+  const tools = await ensureSetup({
+    want: tier === 'full' ? ['test', 'earlier-build'] : ['test'],
+    out: process.stderr,
+  });
   const { go } = tools;
   if (!go) throw new Failure('not_found', 'the tests of guest and hostd need Go, and the set-up found none');
   const { checkout } = thisInstallation();
@@ -46,6 +49,7 @@ async function runTests(tier: Tier, only: readonly string[] | undefined): Promis
     TORPOR_TEST_TIER: tier,
     [BROUGHT_UP_FILE]: broughtUpFile,
     RUNSC: tools.runsc,
+    ...(tier === 'full' ? { EARLIER_RUNSC: tools.earlier.runsc, EARLIER_HOSTD: tools.earlier.hostd } : {}),
     TORPOR_NATS_SERVER: tools.natsServer,
   };
   const chosen = suites({ checkout, go: go.path, env, realHost: realHost(tools) }).filter(

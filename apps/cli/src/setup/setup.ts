@@ -13,6 +13,7 @@ import type { Step } from './step.ts';
 import { systemAccounts } from './steps/accounts.ts';
 import { gvisorSource, guestProgram, hostdProgram, natsServer, runsc } from './steps/binaries.ts';
 import { debianPackages } from './steps/debian.ts';
+import { earlierBuild } from './steps/earlier-build.ts';
 import { goToolchain, usableGo, type UsableGo } from './steps/go.ts';
 import { guestLayer } from './steps/guest-layer.ts';
 import { hostLayer, type HostFacts } from './steps/host-layer.ts';
@@ -21,8 +22,18 @@ import { roomsTree } from './steps/rooms-tree.ts';
 import { roomsNode } from './steps/rooms-node.ts';
 import { template, type Template } from './steps/template.ts';
 
-/** `up`, `demo` and `test` want the whole stack; the rest are parts of it. */
-export const WANTS = ['up', 'demo', 'test', 'runsc', 'nats-server', 'guest', 'hostd', 'templates'] as const;
+/** `up`, `demo` and `test` want the whole stack, `earlier-build` what only tests of an upgrade need; the rest are parts of the stack. */
+export const WANTS = [
+  'up',
+  'demo',
+  'test',
+  'earlier-build',
+  'runsc',
+  'nats-server',
+  'guest',
+  'hostd',
+  'templates',
+] as const;
 export type Want = (typeof WANTS)[number];
 
 export interface Toolchain {
@@ -37,6 +48,8 @@ export interface Toolchain {
   readonly natsServer: string;
   readonly hostd: string;
   readonly guest: string;
+  /** There only when `earlier-build` was wanted. */
+  readonly earlier: { readonly runsc: string; readonly hostd: string };
   /** For the tests of guest and hostd; null unless `test` was wanted or the machine has one. */
   readonly go: UsableGo | null;
   /** An instance's lower layers, top first: `[guestLayerDir, hostLayerDir, templates.<name>.dir]`. */
@@ -86,6 +99,7 @@ async function defineParts(cacheDir: string): Promise<{ steps: Step[]; toolchain
     template(cacheDir, repoDir, 'base'),
   ]);
   const gvisor = runsc(cacheDir, repoDir, source);
+  const earlier = await earlierBuild(cacheDir, repoDir);
   const nats = natsServer(cacheDir);
   const above = guestLayer(cacheDir, guest);
   const host = await hostLayer(cacheDir, base.template);
@@ -105,6 +119,7 @@ async function defineParts(cacheDir: string): Promise<{ steps: Step[]; toolchain
     host.step,
     node.step,
     tree.step,
+    ...earlier.steps,
   ];
   async function toolchain(): Promise<Toolchain> {
     return {
@@ -116,6 +131,7 @@ async function defineParts(cacheDir: string): Promise<{ steps: Step[]; toolchain
       natsServer: nats.path,
       hostd: hostd.path,
       guest: guest.path,
+      earlier: { runsc: earlier.runsc, hostd: earlier.hostd },
       go: await usableGo(cacheDir),
       guestLayerDir: above.dir,
       hostLayerDir: host.layer.dir,
@@ -129,11 +145,13 @@ async function defineParts(cacheDir: string): Promise<{ steps: Step[]; toolchain
 function stepsOf(want: Want, steps: readonly Step[]): string[] {
   switch (want) {
     case 'test':
-      return steps.map((step) => step.id);
+      return idsOf(steps).filter((id) => !isEarlier(id));
     case 'up':
     case 'demo':
       // Go and gVisor's source are means: fetched when something made of them is missing, not for their own sake.
-      return steps.map((step) => step.id).filter((id) => id !== 'go' && id !== 'gvisor-source');
+      return idsOf(steps).filter((id) => !isEarlier(id) && id !== 'go' && id !== 'gvisor-source');
+    case 'earlier-build':
+      return ['runsc-earlier', 'hostd-earlier'];
     case 'templates':
       return ['host-layer', ...templateNames.map((name) => `template-${name}`)];
     case 'runsc':
@@ -142,6 +160,14 @@ function stepsOf(want: Want, steps: readonly Step[]): string[] {
     case 'hostd':
       return [want];
   }
+}
+
+function idsOf(steps: readonly Step[]): string[] {
+  return steps.map(({ id }) => id);
+}
+
+function isEarlier(id: string): boolean {
+  return id.endsWith('-earlier');
 }
 
 async function readFacts(path: string): Promise<HostFacts> {

@@ -17,6 +17,7 @@ import type { Account } from './accounts.ts';
 import { hostdSaysHello, natsGreets, postgresTakesClients, roomIsWell } from './answers.ts';
 import { scopeOf, type Installation } from './installation.ts';
 import type { Keys } from './keys.ts';
+import { layersIn } from './layers.ts';
 import type { Layout } from './layout.ts';
 import type { Places } from './places.ts';
 import { postgresBinary } from './postgres.ts';
@@ -60,7 +61,7 @@ export async function servicesOf(stack: Stack): Promise<Service[]> {
   const services: Service[] = [];
   if (!stack.settings.natsUrl) services.push(await natsService(stack));
   if (!stack.settings.databaseUrl) services.push(postgresService(stack));
-  services.push(hostdService(stack));
+  services.push(await hostdService(stack));
   const base = services.map(({ name }) => name);
   services.push(
     await schedulerService(stack, base),
@@ -115,7 +116,7 @@ function postgresService({ layout, places, installation, toolchain }: Stack): Se
   };
 }
 
-function hostdService({ layout, toolchain, installation }: Stack): Service {
+async function hostdService({ layout, toolchain, installation }: Stack): Promise<Service> {
   const scope = scopeOf(installation.id, NODE_ID);
   return {
     name: 'hostd',
@@ -124,9 +125,7 @@ function hostdService({ layout, toolchain, installation }: Stack): Service {
       ...['--scope', scope, '--run-dir', hostdRunDir(scope), '--socket', hostdSocket(scope)],
       ...['--pool-file', layout.poolFile, '--pool-dir', layout.poolDir, '--runsc', toolchain.runsc],
       ...['--allow-uid', String(layout.accounts.node.uid), '--gid', String(layout.accounts.node.gid)],
-      ...Object.values(toolchain.templates).flatMap((template) =>
-        lowerOf(toolchain, template).flatMap((layer) => ['--layers', layer]),
-      ),
+      ...(await layersIn(toolchain.cacheDir)).flatMap((layer) => ['--layers', layer]),
     ],
     env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', ...failpoints() },
     needs: [],
@@ -136,7 +135,7 @@ function hostdService({ layout, toolchain, installation }: Stack): Service {
   };
 }
 
-/** An instance's read-only layers, top first. hostd takes no others. */
+/** A new instance's read-only layers, top first. */
 function lowerOf(toolchain: Toolchain, template: { readonly dir: string }): string[] {
   return [toolchain.guestLayerDir, toolchain.hostLayerDir, template.dir];
 }

@@ -43,7 +43,11 @@ export interface Sandboxes {
   update(workspace: WorkspaceName, name: SandboxName, change: Change, traceparent: string): Promise<Sandbox>;
   delete(workspace: WorkspaceName, name: SandboxName, traceparent: string): Promise<Sandbox>;
   pause(sandbox: Sandbox, traceparent: string): Promise<{ state: InstanceState; tookMs: number }>;
-  resume(sandbox: Sandbox, traceparent: string): Promise<z.infer<typeof resumeInstance.reply>>;
+  resume(
+    sandbox: Sandbox,
+    traceparent: string,
+    how?: { readonly filesOnly: boolean },
+  ): Promise<z.infer<typeof resumeInstance.reply>>;
   /** Of its last wakes from disk, the oldest first. */
   receipts(sandbox: Sandbox, traceparent: string): Promise<SignedReceipt[]>;
   /** What the node signs them with. */
@@ -114,8 +118,8 @@ export function openSandboxes(parts: {
     },
     pause: ({ instanceId, generation, nodeId }, traceparent) =>
       wire.ask(pauseInstance, { instanceId, generation }, { node: nodeId, traceparent }),
-    resume: ({ instanceId, generation, nodeId }, traceparent) =>
-      wire.ask(resumeInstance, { instanceId, generation }, { node: nodeId, traceparent }),
+    resume: ({ instanceId, generation, nodeId }, traceparent, how) =>
+      wire.ask(resumeInstance, { instanceId, generation, ...how }, { node: nodeId, traceparent }),
     receipts: async ({ instanceId, generation, nodeId }, traceparent) =>
       (await wire.ask(listReceipts, { instanceId, generation }, { node: nodeId, traceparent })).receipts,
     receiptKey: async (nodeId, traceparent) => (await wire.ask(receiptKey, {}, { node: nodeId, traceparent })).key,

@@ -102,11 +102,14 @@ function servicesFor(parts: ServicesParts, asked: Asked): Services {
           () => name,
           async () => sandboxes.pause(await sandboxes.living(workspace, name), traceparent),
         ),
-      resume: ({ name }) =>
+      resume: ({ name, filesOnly = false }) =>
         during(
-          'sandbox.resume',
+          filesOnly ? 'sandbox.resume.files-only' : 'sandbox.resume',
           () => name,
-          async () => sandboxes.resume(await sandboxes.living(workspace, name), traceparent),
+          async () => {
+            const sandbox = await sandboxes.living(workspace, name);
+            return sandboxes.resume(sandbox, traceparent, filesOnly ? { filesOnly } : undefined);
+          },
         ),
       store: ({ name }) =>
         during(

@@ -5,15 +5,18 @@
 import type { Check, Receipt } from '@torpor/contracts';
 import { explain } from '@torpor/kernel';
 import { isShort } from '@torpor/policy';
-import { isDamage, isOfImage, type Guest, type RestoreSpec } from '@torpor/runtime';
+import { isDamage, isOfImage, isSilence, type Guest, type RestoreSpec } from '@torpor/runtime';
 import type { KeptImage, Shelf } from '../journal/index.ts';
 import type { Body, Parts } from '../parts.ts';
 import { checkWake, shortOf } from '../receipts/check.ts';
 import { settleMounts } from '../volumes/mounts.ts';
 import { broughtBack } from './restored-volumes.ts';
 import type { Sleeper } from './store.ts';
+import { freshAnswersAfterMs } from './witness.ts';
 
 const ATTEMPTS = 2;
+/** For a guest of which nothing was heard in all the time that two restores give it. */
+const LAST_WORD_MS = 5_000;
 
 export interface CameBack {
   readonly guest: Guest;
@@ -34,7 +37,8 @@ export async function restoreOnHost(parts: Parts, body: Body, sleeper: Sleeper):
   for (;;) {
     const { images, rests, rewound } = shelving.shelf;
     const image = images.at(-1);
-    if (!image) return { ...(await boot(parts, body, sleeper, keep)), refused };
+    // A wake that was given up may have put the disk aside before.
+    if (!image) return { ...(await boot(parts, body, sleeper, keep ?? shelving.shelf.aside)), refused };
     if (rests === 'elsewhere') keep ??= shelving.shelf.aside ?? diskName(parts, sleeper);
     const isAsked = rewound?.image === image.image; // somebody wants it back, and knows what that means
     const tried = await restoreFrom(parts, body, sleeper, image, { keep, isAsked });
@@ -57,7 +61,7 @@ interface Refused {
 }
 
 /**
- * Throws when it may do another time: under the key that it was sealed with, for one. What comes back as less than it was is tried again, for nobody was
+ * Throws when it may do another time: under the key that it was sealed with, or on a host that is in no trouble. What comes back as less than it was is tried again, for nobody was
  * let in, and then gives way to an older image where there is one; where there is none, nothing better is to be had.
  */
 async function restoreFrom(
@@ -88,7 +92,8 @@ async function restoreFrom(
       if (isDamage(error)) return { kind: 'refused', reason: explain(error), isWhole: false };
       if (attempt < ATTEMPTS && !parts.closing.aborted) continue;
       if (!isOfImage(error) || parts.closing.aborted) throw error;
-      return { kind: 'refused', reason: explain(error), isWhole: true };
+      const blame = await blameOf(parts, body, sleeper, error);
+      if (blame !== undefined) return { kind: 'refused', reason: blame, isWhole: true };
     }
     const guest = guestOf(parts, body, claim.token);
     if (disk.kind === 'as-then' && volumes.length > 0) await settleMounts(guest, parts.volumes.of(body.hostId));
@@ -101,6 +106,31 @@ async function restoreFrom(
     }
     await shelving.done({ operation: 'restore', process: await processOf(parts, body) }, { durable: true });
     return { kind: 'runs', guest, checks };
+  }
+}
+
+/**
+ * Whether it is the image, and not the host, that keeps a restore from ending well: no memory is given up because a machine is loaded or in trouble. A time
+ * limit alone cannot tell, so it is tried whether a fresh sandbox, of the same template and shape, is brought to answer beside it. Throws when that
+ * fails too. `undefined`: the guest has answered at last, it was only slow.
+ */
+async function blameOf(
+  parts: Parts,
+  body: Body,
+  { spec, claim }: Sleeper,
+  error: unknown,
+): Promise<string | undefined> {
+  const tookMs = await freshAnswersAfterMs(parts, spec, error);
+  const witness = `a fresh sandbox beside it answered after ${Math.round(tookMs)} ms`;
+  if (!isSilence(error)) return `${explain(error)}; ${witness}`;
+  const guest = guestOf(parts, body, claim.token);
+  try {
+    await guest.json('GET', '/v1/health', undefined, { headMs: Math.max(LAST_WORD_MS, 2 * tookMs) });
+    return undefined;
+  } catch (last) {
+    return `${explain(error)}, in ${ATTEMPTS} restores; ${witness}, and it still did not: ${explain(last)}`;
+  } finally {
+    guest.close();
   }
 }
 

@@ -82,10 +82,9 @@ export class Shelving {
     return found;
   }
 
-  /** Of a node-agent that was cut short: a release or a restore of it had begun, and the host runs it all the same. */
+  /** Of a node-agent that was cut short: a release of it had begun, and the host runs it all the same. */
   async foundAlive(process: Process): Promise<void> {
-    const { rests, coming } = this.#shelf;
-    if (rests !== 'elsewhere' || coming !== undefined) await this.lives(process);
+    if (this.#shelf.rests !== 'elsewhere') await this.lives(process);
   }
 
   async lives(process?: Process): Promise<void> {
@@ -93,8 +92,8 @@ export class Shelving {
   }
 
   /** Its process is gone: what the newest image holds is all of it no longer. */
-  async died(reason: string): Promise<void> {
-    this.#shelf = shelfAfter(this.#shelf, await this.#parts.journal.died(this.#hostId(), reason));
+  async died(reason: string, ofItself: boolean): Promise<void> {
+    this.#shelf = shelfAfter(this.#shelf, await this.#parts.journal.died(this.#hostId(), reason, ofItself));
   }
 
   /** Removes what need not be kept. `proven`: the image that a wake has just come from. */

@@ -137,8 +137,8 @@ export class Journal {
     return line;
   }
 
-  async died(hostId: InstanceId, reason: string): Promise<Line> {
-    const line = { kind: 'died', atMs: this.#clock.nowMs(), reason } as const;
+  async died(hostId: InstanceId, reason: string, ofItself: boolean): Promise<Line> {
+    const line = { kind: 'died', atMs: this.#clock.nowMs(), reason, ofItself } as const;
     await this.#append(hostId, line, { durable: true, first: false });
     return line;
   }

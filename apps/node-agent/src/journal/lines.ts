@@ -40,8 +40,8 @@ export type Process = z.infer<typeof Process>;
 /** Why a snapshot is kept, and what somebody calls it. */
 export const SnapshotNote = z.object({
   name: z.string().optional(),
-  /** `fork`, `restore`: by itself, to make a fork of, or before a restore replaced what was there. */
-  because: z.enum(['asked', 'fork', 'restore']),
+  /** By itself: to make a `fork` of, before a `restore` replaced what was there, or when a `death` left files that are newer. */
+  because: z.enum(['asked', 'fork', 'restore', 'death']),
   by: z.string().optional(),
 });
 export type SnapshotNote = z.infer<typeof SnapshotNote>;
@@ -136,8 +136,8 @@ export const Line = z.union([
   }),
   /** It lives in RAM after all, although a release or a restore has begun: what the images hold is all of it no longer. `process`: as it was found. */
   z.object({ kind: z.literal('lives'), atMs, process: Process.optional() }),
-  /** Its process is gone, and it falls back to an image, or to its files when it died of being stored. */
-  z.object({ kind: z.literal('died'), atMs, reason: z.string() }),
+  /** Its process is gone, and it falls back to an image, or to its files when it died of being stored, or `ofItself`: by what ran inside. */
+  z.object({ kind: z.literal('died'), atMs, reason: z.string(), ofItself: z.boolean().optional() }),
   z.object({ kind: z.literal('policy'), atMs, idle: IdlePolicy }),
   z.object({ kind: z.literal('failed'), atMs, reason: z.string() }),
 ]);

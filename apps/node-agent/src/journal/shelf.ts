@@ -53,8 +53,8 @@ export interface Shelf {
   readonly rewound: { readonly image: string; readonly rested: Shelf['rests'] } | undefined;
   /** What was begun and not ended when the journal ends. */
   readonly trying: Begun | undefined;
-  /** A wake that was begun and not ended. From an image, what runs is it; from files it may not yet know who it is. */
-  readonly coming: 'from image' | 'from files' | undefined;
+  /** A wake was begun and not ended: whatever runs was let in to by nobody. */
+  readonly isComing: boolean;
   /** The name that this wake has put the disk aside under, which was all of the files that there is. */
   readonly aside: string | undefined;
 }
@@ -70,7 +70,7 @@ export const EMPTY_SHELF: Shelf = {
   rests: 'elsewhere',
   rewound: undefined,
   trying: undefined,
-  coming: undefined,
+  isComing: false,
   aside: undefined,
 };
 
@@ -128,9 +128,9 @@ export function shelfAfter(shelf: Shelf, line: Line): Shelf {
       return { ...refused(shelf, line), rests: isAsBefore ? 'image alone' : 'elsewhere', rewound: undefined };
     }
     case 'died':
-      return { ...shelf, rests: 'elsewhere' };
+      return { ...(line.ofItself ? outlivedByFiles(shelf) : shelf), rests: 'elsewhere' };
     case 'lives':
-      return { ...shelf, rests: 'elsewhere', rewound: undefined, coming: undefined, aside: undefined };
+      return { ...shelf, rests: 'elsewhere', rewound: undefined, isComing: false, aside: undefined };
     default:
       return shelf;
   }
@@ -142,6 +142,14 @@ function refused(shelf: Shelf, { image, isWhole = false }: Extract<Line, { kind:
   if (isWhole && isSnapshot) return { ...shelf, images: shelf.images.filter((one) => one.image !== image) };
   const rest = dropped(shelf, [image]);
   return isWhole ? { ...rest, disks: [...rest.disks, image] } : { ...rest, trash: [...rest.trash, image] };
+}
+
+/** Its files are newer than any image, and it goes on from them; what it was may still be gone back to. */
+function outlivedByFiles(shelf: Shelf): Shelf {
+  const { images, snapshots } = shelf;
+  const fresh = images.filter(({ image }) => snapshots.every((one) => one.image !== image));
+  const kept = fresh.map((image) => ({ ...image, because: 'death' as const }));
+  return { ...shelf, images: [], snapshots: [...snapshots, ...kept], rewound: undefined };
 }
 
 function begun(shelf: Shelf, line: Extract<Line, { kind: 'intent' }>): Shelf {
@@ -162,10 +170,10 @@ function begun(shelf: Shelf, line: Extract<Line, { kind: 'intent' }>): Shelf {
       const disks = line.keep === undefined ? shelf.disks : [...shelf.disks, line.keep];
       const isNewest = line.image === shelf.images.at(-1)?.image;
       const rests = shelf.rests !== 'elsewhere' && isNewest ? 'image alone' : 'elsewhere';
-      return { ...shelf, disks, rests, coming: 'from image', aside: line.keep ?? shelf.aside };
+      return { ...shelf, disks, rests, isComing: true, aside: line.keep ?? shelf.aside };
     }
     case 'boot':
-      return { ...shelf, rests: 'elsewhere', coming: 'from files' };
+      return { ...shelf, rests: 'elsewhere', isComing: true };
     default:
       return shelf;
   }
@@ -187,9 +195,9 @@ function ended(shelf: Shelf, line: Extract<Line, { kind: 'done' }>): Shelf {
       return { ...shelf, making, snapshots: [...shelf.snapshots, { ...rest, ...note, bytes, memoryBytes }] };
     }
     case 'restore':
-      return { ...provenNewest(shelf), rests: 'elsewhere', rewound: undefined, coming: undefined, aside: undefined };
+      return { ...provenNewest(shelf), rests: 'elsewhere', rewound: undefined, isComing: false, aside: undefined };
     case 'boot':
-      return { ...shelf, rests: 'elsewhere', rewound: undefined, coming: undefined, aside: undefined };
+      return { ...shelf, rests: 'elsewhere', rewound: undefined, isComing: false, aside: undefined };
     case 'forget':
       return dropped(shelf, line.images);
     default:

@@ -98,7 +98,7 @@ async function adoptClaimed(adopter: Adopter, claim: Claim, body: Body, { entry,
       instance.foundFailed(`${found.how}, while no node-agent ran; its files are kept`);
       return 'failed';
     case 'stored':
-      instance.adoptStored(spec, found.lost);
+      await instance.adoptStored(spec, { ...found, isComing: shelf.isComing });
       return 'stored';
     default: {
       const guest = parts.driver.guest(parts.driver.handle(wordsOf(body)), claim.token);

@@ -160,7 +160,7 @@ describe.each(Object.entries(stories))('killed during %s', (name, story) => {
 });
 
 describe('killed when a wake from an image was done and not yet written down', () => {
-  it('the process is known by the one after next, too', async () => {
+  it('is begun anew, checked and signed for, and the one after next knows its process', async () => {
     const clock = new StillClock();
     const set = stage(clock);
     const first = rehearse(set);
@@ -180,11 +180,14 @@ describe('killed when a wake from an image was done and not yet written down', (
     await clock.go(100);
     for (let life = 0; life < 2; life++) {
       const next = await restarted(set);
-      const { state, reason } = theOne(next).report();
+      await clock.go(100);
+      const { state, reason, hostId } = theOne(next).report();
       expect([state, reason]).toEqual(['running', undefined]);
+      const receipts = await next.parts.receipts.of(hostId ?? startAsk().instanceId);
+      expect(receipts.map(({ signed }) => signed)).toEqual([expect.stringContaining('"verdict":"')]);
       next.die();
     }
-    expect(set.host.calls.filter(({ verb }) => verb === 'sandbox.restore')).toHaveLength(1);
+    expect(set.host.calls.filter(({ verb }) => verb === 'sandbox.restore')).toHaveLength(2);
   });
 });
 

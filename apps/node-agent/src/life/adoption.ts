@@ -1,7 +1,7 @@
 /** What to do, after a restart, with what a journal and the host say of one instance. Pure. */
 import type { InstanceFacts } from '@torpor/runtime';
 import type { Entry, Process } from '../journal/index.ts';
-import { howItEnded } from '../standby/death.ts';
+import { endedOfItself, howItEnded } from '../standby/death.ts';
 
 /** Why it is destroyed, whatever the host would say of it. `undefined`: it was whole. `build`: what new instances are made of now. */
 export function whyDestroyed(entry: Entry, build: string): string | undefined {
@@ -15,24 +15,25 @@ export function whyDestroyed(entry: Entry, build: string): string | undefined {
 
 export type Found =
   | { readonly kind: 'running' | 'frozen' }
-  /** Nothing of it runs: it wakes from an image, or from its files. `lost`: why not all of it comes back. */
-  | { readonly kind: 'stored'; readonly lost: string | undefined }
+  /** Nothing of it runs: it wakes from an image, or from its files. `lost`: why not all of it comes back; `ofItself`: what ran inside has brought that about just now. */
+  | { readonly kind: 'stored'; readonly lost: string | undefined; readonly ofItself: boolean }
   | { readonly kind: 'gone'; readonly how: string };
 
 /** The process that was journaled may be gone and another have its number. */
 export function foundAs(entry: Entry, facts: InstanceFacts): Found {
   const { shelf } = entry;
   const lives = facts.state === 'running' || facts.state === 'frozen';
-  // A restore that was not written down as done made a process that the journal does not know; one from files may not yet know who it is.
-  const isIt = shelf.coming === undefined ? isSame(entry.process, facts) : shelf.coming === 'from image';
-  if (lives && isIt) return { kind: facts.state };
+  // What a wake has made that was not written down as done was let in to by nobody, and is not checked: that wake is begun anew.
+  if (lives && !shelf.isComing && isSame(entry.process, facts)) return { kind: facts.state };
   const how = howItEnded(facts);
   if (!entry.claim) return { kind: 'gone', how };
-  if (shelf.rests !== 'elsewhere') return { kind: 'stored', lost: undefined };
+  if (shelf.rests !== 'elsewhere') return { kind: 'stored', lost: undefined, ofItself: false };
   const isKept = shelf.images.length > 0 || shelf.snapshots.length > 0;
-  const fallsBack = isKept || shelf.coming !== undefined || entry.died !== undefined;
+  const fallsBack = isKept || shelf.isComing || entry.died !== undefined;
   if (fallsBack || isLostWithHost(facts)) {
-    return { kind: 'stored', lost: entry.died ?? `${how}, while no node-agent ran` };
+    const isNews = entry.died === undefined && !shelf.isComing;
+    const lost = entry.died ?? `${how}, while no node-agent ran`;
+    return { kind: 'stored', lost, ofItself: isNews && endedOfItself(facts) };
   }
   return { kind: 'gone', how };
 }

@@ -2,6 +2,24 @@ import type { InstanceFacts } from '@torpor/runtime';
 
 const WORDS_MAX = 200;
 
+/**
+ * Whether what ran inside has brought its end about. Then its files are what it made of them, and its memory is what it died of: it goes on from the former.
+ */
+export function endedOfItself({ death, oomKills = 0 }: InstanceFacts): boolean {
+  switch (death?.cause) {
+    case 'memory':
+    case 'pids':
+    case 'exited':
+      return true;
+    case 'signalled':
+    case 'killed':
+    case 'crashed':
+      return false;
+    default:
+      return oomKills > 0;
+  }
+}
+
 /** Why an instance that is no more has ended, as far as the host can tell: a reason for people, without a full stop. */
 export function howItEnded({ death, oomKills = 0 }: InstanceFacts): string {
   switch (death?.cause) {

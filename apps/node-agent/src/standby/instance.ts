@@ -95,7 +95,7 @@ export class Instance {
       hostId: () => this.#hostId,
       guest: () => this.guest,
       isRunning: () => this.#state === 'running',
-      died: (reason) => this.#died(reason),
+      died: (reason, ofItself) => this.#died(reason, ofItself),
       uncheckable: (reason) => this.#parts.events.uncheckable({ ...this.#who(), reason }),
     });
     this.#operations = new Operations(options.parts, this.#vitals);
@@ -227,14 +227,23 @@ export class Instance {
     if (this.#visits.held > 0) this.#happen('request-arrived');
   }
 
-  /** Takes it over where the host runs nothing of it. `lost`: why it will not wake as it was. */
-  adoptStored(spec: Spec, lost: string | undefined): void {
+  /**
+   * Takes it over where the host runs nothing of it that can be let in to. `lost`: why it will not wake as it was. `isComing`: a wake of it was cut short,
+   * and is gone on with.
+   */
+  async adoptStored(
+    spec: Spec,
+    { lost, ofItself, isComing }: { lost: string | undefined; ofItself: boolean; isComing: boolean },
+  ): Promise<void> {
+    if (lost !== undefined && ofItself) await this.#shelving.died(lost, ofItself);
+    if (this.#state !== 'creating') return; // ended meanwhile
     this.#spec = spec;
     this.#because = 'idle';
     this.#reason = lost;
     this.#lost = lost;
     this.#happen('found-stored');
-    this.#meetHeld();
+    if (isComing) this.#happen('request-arrived');
+    else this.#meetHeld();
     this.snapshots.clearUp();
   }
 
@@ -261,6 +270,23 @@ export class Instance {
   async wake(signal?: AbortSignal): Promise<void> {
     const stay = await this.enter('request', signal);
     stay.leave();
+  }
+
+  /**
+   * A person's word that it is to go on with its files alone: an image may want a build that is no more, or that nobody should run. Its next wake starts
+   * it anew; its images are kept as what would not do.
+   */
+  async giveUpMemory(): Promise<void> {
+    await this.#line.run(async () => {
+      if (this.#state !== 'stored') {
+        const message = `only a stored sandbox gives its memory up, this one is ${this.state}: store it first`;
+        throw new Failure('conflict', message);
+      }
+      const reason = 'somebody asked for its files alone';
+      for (const { image } of this.#shelving.shelf.images.toReversed())
+        await this.#shelving.damaged(image, { reason, isWhole: true });
+      this.#lost = reason;
+    });
   }
 
   /** A person's pause, in use or not: asleep when it resolves, unless a request came in between. */
@@ -607,23 +633,27 @@ export class Instance {
     }
   }
 
-  #died(reason: string): void {
+  #died(reason: string, ofItself: boolean): void {
     if (this.#state === 'creating' || !isInRam(this.#state) || this.#storing.isUnderWay) return;
     this.#parts.events.died({ ...this.#who(), reason });
     const { images, snapshots } = this.#shelving.shelf;
     // One that dies of being stored does so by our doing. Without an image it goes on from its files; snapshots stay to be gone back to.
-    const fallsBack = images.length > 0 || snapshots.length > 0 || this.state === 'storing';
-    if (fallsBack) this.#fallBack(reason);
-    else this.#die(reason);
-    const written = fallsBack ? this.#shelving.died(reason) : this.#parts.journal.failed(this.#hostId, reason);
+    if (images.length > 0 || snapshots.length > 0 || this.state === 'storing') {
+      return this.#fallBack(reason, ofItself && isAtWork(this.state));
+    }
+    this.#die(reason);
+    const written = this.#parts.journal.failed(this.#hostId, reason);
     written.catch((error: unknown) => this.#parts.events.bug({ where: 'journal of a death', reason: explain(error) }));
   }
 
-  #fallBack(reason: string): void {
+  /** Whoever dies of itself goes on from its files as they were then: an older image would take them back with it, and is kept as a snapshot. */
+  #fallBack(reason: string, ofItself: boolean): void {
     const { images, snapshots } = this.#shelving.shelf;
-    const toFiles = snapshots.length > 0 ? 'goes back to its files; its snapshots are kept' : 'has its files only';
-    this.#reason = `${reason}; its next wake ${images.length > 0 ? 'goes back to its last image' : toFiles}`;
+    const isKept = snapshots.length > 0 || (ofItself && images.length > 0);
+    const toFiles = isKept ? 'goes back to its files; its snapshots are kept' : 'has its files only';
+    this.#reason = `${reason}; its next wake ${images.length > 0 && !ofItself ? 'goes back to its last image' : toFiles}`;
     this.#lost = reason;
+    this.#start(() => this.#shelving.died(reason, ofItself)); // before a wake that waits for it
     this.#happen('died-with-image');
   }
 
@@ -716,4 +746,9 @@ export class Instance {
     const { instanceId, generation, workspace, name } = this.claim;
     return { instanceId, generation, workspace, name, ...(this.#body ? { hostId: this.#body.hostId } : {}) };
   }
+}
+
+/** What ran inside has run since anybody put it to sleep. */
+function isAtWork(state: InstanceState): boolean {
+  return state === 'running' || state === 'pausing' || state === 'waking';
 }

@@ -6,7 +6,7 @@ import type { InstanceId } from '@torpor/contracts';
 import { explain, Failure, withDeadline } from '@torpor/kernel';
 import type { Guest } from '@torpor/runtime';
 import type { Parts } from '../parts.ts';
-import { howItEnded } from './death.ts';
+import { endedOfItself, howItEnded } from './death.ts';
 
 const LOOK_MS = 5_000;
 const GUEST_MS = 5_000;
@@ -19,7 +19,8 @@ export interface Patient {
   guest(): Guest;
   /** Only a guest that should run can be asked. */
   isRunning(): boolean;
-  died(reason: string): void;
+  /** `ofItself`: what ran inside has brought it about. */
+  died(reason: string, ofItself: boolean): void;
   uncheckable(reason: string): void;
 }
 
@@ -77,7 +78,7 @@ export class Vitals {
     const hostId = this.#patient.hostId();
     const facts = await withDeadline({ name: 'look at an instance', ms: LOOK_MS, clock }, () => driver.inspect(hostId));
     if (facts.state !== 'absent') return false;
-    this.#patient.died(howItEnded(facts));
+    this.#patient.died(howItEnded(facts), endedOfItself(facts));
     return true;
   }
 
@@ -90,7 +91,7 @@ export class Vitals {
       if (!(error instanceof Failure) || error.code !== 'unavailable' || !this.#patient.isRunning()) return;
       this.#refusals++;
       if (this.#refusals >= GUEST_REFUSALS)
-        this.#patient.died(`its guest is gone: it refused ${this.#refusals} connections in a row`);
+        this.#patient.died(`its guest is gone: it refused ${this.#refusals} connections in a row`, true);
     }
   }
 }

@@ -44,6 +44,12 @@ func TestTheMemoryLimitHoldsWithSwap(t *testing.T) {
 		if err := step.set(mib); err != nil {
 			t.Fatalf("a limit of %d MiB: %v", mib, err)
 		}
+		if err := group.LimitMemory(2 * mib); err != nil {
+			t.Fatalf("a limit of %d MiB made twice that: %v", mib, err)
+		}
+		if err := group.LimitMemory(mib); err != nil {
+			t.Fatalf("back to a limit of %d MiB: %v", mib, err)
+		}
 		limit := strconv.FormatInt(mib<<20, 10)
 		want := map[string]string{"memory.limit_in_bytes": limit, "memory.memsw.limit_in_bytes": limit}
 		if h.v2 {

@@ -68,11 +68,12 @@ type saveArgs struct {
 }
 
 type saved struct {
-	Bytes       int64   `json:"bytes"`
-	MemoryBytes int64   `json:"memoryBytes"`
-	Digest      string  `json:"digest"`
-	StallMs     float64 `json:"stallMs"`
-	SaveMs      float64 `json:"saveMs"`
+	Bytes       int64           `json:"bytes"`
+	MemoryBytes int64           `json:"memoryBytes"`
+	Digest      string          `json:"digest"`
+	StallMs     float64         `json:"stallMs"`
+	SaveMs      float64         `json:"saveMs"`
+	MadeOf      *sandbox.MadeOf `json:"madeOf,omitempty"`
 }
 
 func (h *Host) saveImage(ctx context.Context, args saveArgs) (any, error) {
@@ -86,6 +87,9 @@ func (h *Host) saveImage(ctx context.Context, args saveArgs) (any, error) {
 			return err
 		}
 		job.Compress = args.Compress
+		if out.MadeOf, err = h.sandboxes.MadeOf(id); err != nil {
+			return err
+		}
 		usage, err := h.sandboxes.Usage(id)
 		if err != nil {
 			return err
@@ -316,6 +320,9 @@ func (h *Host) readImage(_ context.Context, args imageArgs) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !json.Valid(manifest) {
+		return nil, wire.Errorf(wire.Refused, "the manifest of image %s cannot be read", name)
+	}
 	bytes, err := pool.ImageBytes(name)
 	return map[string]any{"manifest": json.RawMessage(manifest), "bytes": bytes}, err
 }
@@ -377,7 +384,7 @@ func (h *Host) restore(ctx context.Context, id names.ID, job scribe.Job, files [
 	if err != nil {
 		return nil, err
 	}
-	restored, err := h.sandboxes.Restore(ctx, id, sandbox.Image{Socket: task.Sentry, Background: background, Why: func() error { return refusedBy(task, job) }})
+	restored, err := h.sandboxes.Restore(ctx, id, sandbox.Image{Socket: task.Sentry, Lock: held.File, Background: background, Why: func() error { return refusedBy(task, job) }})
 	if err != nil || !background {
 		task.Close()
 		return restored, err

@@ -18,6 +18,7 @@ type sandboxArgs struct {
 	Argv      []string       `json:"argv"`
 	Env       []string       `json:"env"`
 	VolumeDir bool           `json:"volumeDir"`
+	Build     sandbox.Build  `json:"build"`
 }
 
 func (h *Host) createSandbox(ctx context.Context, args sandboxArgs) (any, error) {
@@ -27,7 +28,7 @@ func (h *Host) createSandbox(ctx context.Context, args sandboxArgs) (any, error)
 		}
 		ask := sandbox.Ask{
 			ID: at.id, Slot: at.slot, Lower: args.Lower, Hostname: args.Hostname, Limits: args.Limits,
-			Argv: args.Argv, Env: args.Env, VolumeDir: args.VolumeDir,
+			Argv: args.Argv, Env: args.Env, VolumeDir: args.VolumeDir, Build: args.Build,
 		}
 		return h.sandboxes.Create(ctx, ask, at.net.NetnsPath(at.slot), at.instance.File)
 	})

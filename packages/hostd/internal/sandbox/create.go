@@ -19,6 +19,12 @@ func (s *Sandboxes) Create(ctx context.Context, ask Ask, netns string, lock *os.
 	if err := checkAsk(ask); err != nil {
 		return Process{}, err
 	}
+	if ask.Build == (Build{}) {
+		ask.Build = s.builds.own
+		if made, err := s.asked(ask.ID); err == nil && s.Has(ask.ID) { // By an earlier hostd, maybe.
+			ask.Build = made.Build
+		}
+	}
 	wanted, err := json.Marshal(ask)
 	if err != nil {
 		return Process{}, err
@@ -78,6 +84,10 @@ func (s *Sandboxes) create(ctx context.Context, ask Ask, netns string, wanted []
 	if err != nil {
 		return Process{}, err
 	}
+	spawners, err := s.spawnersOf(ask.Build)
+	if err != nil {
+		return Process{}, err
+	}
 	if _, err := os.Stat(netns); err != nil {
 		return Process{}, wire.Errorf(wire.NotFound, "sandbox %s has no network namespace at %s; ask net.create first", ask.ID, netns)
 	}
@@ -109,7 +119,7 @@ func (s *Sandboxes) create(ctx context.Context, ask Ask, netns string, wanted []
 	}
 	bounded, cancel := context.WithTimeout(ctx, spawnDeadline)
 	defer cancel()
-	made, err := s.spawners.Spawn(bounded, string(ask.ID), bundle, lock)
+	made, err := spawners.Spawn(bounded, birth{ID: string(ask.ID), Bundle: bundle}, lock)
 	if err != nil {
 		return Process{}, s.withLastWords(ask.ID, err)
 	}

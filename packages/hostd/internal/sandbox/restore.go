@@ -28,6 +28,8 @@ type Restored struct {
 // Image is where a sandbox is restored from.
 type Image struct {
 	Socket *os.File
+	// Lock is held by whoever restores it.
+	Lock *os.File
 	// Background has the sandbox run before all its memory is there: what it touches comes first.
 	Background bool
 	// Why is asked what went wrong, before what is left is killed; it may know better than the sentry, or nothing.
@@ -45,6 +47,10 @@ func (s *Sandboxes) Restore(ctx context.Context, id names.ID, image Image) (Rest
 	if !alive || loaded.Status != container.Created {
 		return Restored{}, wire.Errorf(wire.AlreadyExists, "sandbox %s has been started or has stopped; an image wants one that was only created", id)
 	}
+	ask, err := s.asked(id)
+	if err != nil {
+		return Restored{}, err
+	}
 	tighten, err := s.giveHeadroom(id)
 	if err != nil {
 		return Restored{}, err
@@ -52,7 +58,7 @@ func (s *Sandboxes) Restore(ctx context.Context, id names.ID, image Image) (Rest
 	defer tighten()
 	begin := time.Now()
 	select {
-	case err = <-s.beginStart(id, func() error { return s.restore(loaded, image) }):
+	case err = <-s.beginStart(id, func() error { return s.restoreBy(ctx, ask.Build, loaded, image) }):
 	case <-ctx.Done():
 		err = wire.Errorf(wire.Deadline, "sandbox %s was not restored in time", id)
 	}
@@ -81,10 +87,23 @@ func (s *Sandboxes) ended(id names.ID, cause error) error {
 	return s.withLastWords(id, fmt.Errorf("restoring sandbox %s: %w; delete it", id, cause))
 }
 
+// restoreBy has it done by who made the shell. One without a build is an earlier hostd's, which had none but ours.
+func (s *Sandboxes) restoreBy(ctx context.Context, build Build, loaded *container.Container, image Image) error {
+	if build == s.builds.own || build == (Build{}) {
+		return restore(loaded, s.conf, image)
+	}
+	spawners, err := s.spawnersOf(build)
+	if err != nil {
+		return err
+	}
+	_, err = spawners.Spawn(ctx, birth{ID: loaded.ID, Restore: true, Background: image.Background}, image.Lock, image.Socket)
+	return err
+}
+
 // restore is what container.Restore does, but for where the image comes from: that one opens files by path, which for us
 // would have to lie there in plain text.
-func (s *Sandboxes) restore(loaded *container.Container, image Image) error {
-	return runscStart(loaded, s.conf, "restore", func(conf *config.Config, _ *specs.Spec) error {
+func restore(loaded *container.Container, conf *config.Config, image Image) error {
+	return runscStart(loaded, conf, "restore", func(conf *config.Config, _ *specs.Spec) error {
 		sentry, err := client.ConnectTo(loaded.Sandbox.ControlSocketPath)
 		if err != nil {
 			return fmt.Errorf("connecting to the sandbox's control socket: %w", err)

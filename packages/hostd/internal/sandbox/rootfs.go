@@ -51,14 +51,17 @@ func amongLayers(lower, layers []string) ([]string, error) {
 	return resolved, nil
 }
 
+// liesIn looks at the names first: there may be hundreds of layers, and each is asked for by its real name but by a test.
 func liesIn(directory string, layers []string) bool {
-	for _, layer := range layers {
-		real, err := filepath.EvalSymlinks(layer)
-		if err == nil && (directory == real || strings.HasPrefix(directory, strings.TrimSuffix(real, "/")+"/")) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(layers, func(layer string) bool { return isBelow(directory, layer) }) ||
+		slices.ContainsFunc(layers, func(layer string) bool {
+			real, err := filepath.EvalSymlinks(layer)
+			return err == nil && isBelow(directory, real)
+		})
+}
+
+func isBelow(directory, layer string) bool {
+	return directory == layer || strings.HasPrefix(directory, strings.TrimSuffix(layer, "/")+"/")
 }
 
 // pageSize is the most that the kernel takes as mount options.

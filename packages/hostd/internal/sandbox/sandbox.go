@@ -25,9 +25,12 @@ type Sandboxes struct {
 	groups   cgroup.Hierarchy
 	conf     *config.Config
 	spawners *Spawners
-	layers   []string
-	mutex    sync.Mutex
-	handles  map[names.ID]*handle
+	builds   builds
+	// elders make and restore sandboxes of other builds than ours.
+	elders  map[Build]*Spawners
+	layers  []string
+	mutex   sync.Mutex
+	handles map[names.ID]*handle
 	// starts that are under way; the channel closes with the start.
 	starts map[names.ID]chan struct{}
 	births births
@@ -40,9 +43,13 @@ func New(scope names.Scope, paths names.Paths, groups cgroup.Hierarchy, binary s
 	if err != nil {
 		return nil, err
 	}
+	known, err := buildsBeside(binary)
+	if err != nil {
+		return nil, err
+	}
 	return &Sandboxes{
-		scope: scope, paths: paths, groups: groups, conf: conf,
-		spawners: NewSpawners(runsc, spawners), layers: layers, handles: map[names.ID]*handle{}, starts: map[names.ID]chan struct{}{},
+		scope: scope, paths: paths, groups: groups, conf: conf, builds: known, elders: map[Build]*Spawners{},
+		spawners: NewSpawners("/proc/self/exe", runsc, spawners), layers: layers, handles: map[names.ID]*handle{}, starts: map[names.ID]chan struct{}{},
 	}, nil
 }
 

@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -97,13 +96,9 @@ const headroomMib = 96
 // giveHeadroom raises a sandbox's memory limit until tighten is called. What is then above the limit stays, if the kernel
 // finds nothing to reclaim, and is the last that it gets.
 func (s *Sandboxes) giveHeadroom(id names.ID) (tighten func(), err error) {
-	var ask Ask
-	made, err := os.ReadFile(s.askFile(id))
+	ask, err := s.asked(id)
 	if err != nil {
-		return nil, fmt.Errorf("reading the limits of sandbox %s: %w", id, err)
-	}
-	if err := json.Unmarshal(made, &ask); err != nil {
-		return nil, fmt.Errorf("reading the limits of sandbox %s: %w", id, err)
+		return nil, err
 	}
 	group := s.group(id)
 	if err := group.LimitMemory(ask.Limits.MemoryMib + headroomMib); err != nil {

@@ -18,6 +18,8 @@ import (
 	"gvisor.dev/gvisor/runsc/container"
 	"gvisor.dev/gvisor/runsc/specutils"
 
+	"torpor.dev/hostd/internal/names"
+	"torpor.dev/hostd/internal/thread"
 	"torpor.dev/hostd/internal/wire"
 )
 
@@ -26,10 +28,14 @@ import (
 // a tenant's group, nor can it be in two at once. It holds the instance's file lock while it works, so that a hostd
 // that comes after a killed one waits for it. When its socket closes it ends.
 
-// birth is what a spawner is asked for, and life what it answers.
+// birth is what a spawner is asked for, and life what it answers. A spawner may be of an earlier hostd than the one that asks: fields are only added, and
+// what an earlier one does not know is asked of none.
 type birth struct {
 	ID     string `json:"id"`
 	Bundle string `json:"bundle"`
+	// Restore has it bring a shell back instead, from the socket that comes with the request.
+	Restore    bool `json:"restore,omitempty"`
+	Background bool `json:"background,omitempty"`
 }
 
 type life struct {
@@ -46,6 +52,7 @@ const birthsMax = 64
 
 // Spawners keeps a few ready.
 type Spawners struct {
+	hostd string
 	runsc Runsc
 	ready chan *spawner
 }
@@ -57,9 +64,9 @@ type spawner struct {
 	births  int
 }
 
-// NewSpawners starts count spawners in the background.
-func NewSpawners(runsc Runsc, count int) *Spawners {
-	s := &Spawners{runsc: runsc, ready: make(chan *spawner, count)}
+// NewSpawners starts count spawners of a hostd in the background.
+func NewSpawners(hostd string, runsc Runsc, count int) *Spawners {
+	s := &Spawners{hostd: hostd, runsc: runsc, ready: make(chan *spawner, count)}
 	for range count {
 		go s.replace(nil)
 	}
@@ -90,7 +97,7 @@ func (s *Spawners) start() (*spawner, error) {
 	if err != nil {
 		return nil, fmt.Errorf("using a spawner's socket: %w", err)
 	}
-	process := exec.Command("/proc/self/exe", "spawn", s.runsc.Binary, s.runsc.Root, s.runsc.Bundles)
+	process := exec.Command(s.hostd, "spawn", s.runsc.Binary, s.runsc.Root, s.runsc.Bundles)
 	process.ExtraFiles = []*os.File{theirs}
 	// Sandboxes inherit what a spawner has: nothing of the host's environment, and no terminal.
 	process.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -121,15 +128,16 @@ func (w *spawner) kill() {
 	}
 }
 
-// Spawn has a sandbox made from the bundle; the lock is held by whoever makes it.
-func (s *Spawners) Spawn(ctx context.Context, id, bundle string, lock *os.File) (life, error) {
+// Spawn has a sandbox made or restored; the lock, the first of the files, is held by whoever does it.
+func (s *Spawners) Spawn(ctx context.Context, asked birth, files ...*os.File) (life, error) {
+	id := asked.ID
 	var chosen *spawner
 	select {
 	case chosen = <-s.ready:
 	case <-ctx.Done():
-		return life{}, wire.Errorf(wire.Busy, "no spawner became free in time to create sandbox %s", id)
+		return life{}, wire.Errorf(wire.Busy, "no spawner became free in time for sandbox %s", id)
 	}
-	made, err := s.askWith(ctx, chosen, birth{ID: id, Bundle: bundle}, lock)
+	made, err := s.askWith(ctx, chosen, asked, files)
 	if err != nil {
 		chosen.kill() // Else it could go on making what the caller now cleans up.
 	}
@@ -142,15 +150,15 @@ func (s *Spawners) Spawn(ctx context.Context, id, bundle string, lock *os.File) 
 		return life{}, fmt.Errorf("asking a spawner for sandbox %s: %w", id, err)
 	}
 	if made.Err != "" {
-		return life{}, fmt.Errorf("creating sandbox %s: runsc says: %s", id, made.Err)
+		return life{}, fmt.Errorf("making sandbox %s: runsc says: %s", id, made.Err)
 	}
 	return made, nil
 }
 
 // askWith fills an empty place first, and a place whose spawner has died meanwhile: such a one was asked nothing yet.
-func (s *Spawners) askWith(ctx context.Context, chosen *spawner, ask birth, lock *os.File) (life, error) {
+func (s *Spawners) askWith(ctx context.Context, chosen *spawner, ask birth, files []*os.File) (life, error) {
 	if chosen.process != nil {
-		made, err := chosen.ask(ctx, ask, lock)
+		made, err := chosen.ask(ctx, ask, files)
 		if !errors.Is(err, unix.EPIPE) {
 			return made, err
 		}
@@ -161,10 +169,10 @@ func (s *Spawners) askWith(ctx context.Context, chosen *spawner, ask birth, lock
 		return life{}, err
 	}
 	*chosen = *fresh
-	return chosen.ask(ctx, ask, lock)
+	return chosen.ask(ctx, ask, files)
 }
 
-func (w *spawner) ask(ctx context.Context, ask birth, lock *os.File) (life, error) {
+func (w *spawner) ask(ctx context.Context, ask birth, files []*os.File) (life, error) {
 	message, err := json.Marshal(ask)
 	if err != nil {
 		return life{}, err
@@ -172,7 +180,11 @@ func (w *spawner) ask(ctx context.Context, ask birth, lock *os.File) (life, erro
 	if deadline, ok := ctx.Deadline(); ok {
 		w.socket.SetDeadline(deadline)
 	}
-	if _, _, err := w.socket.WriteMsgUnix(message, unix.UnixRights(int(lock.Fd())), nil); err != nil {
+	rights := make([]int, len(files))
+	for at, file := range files {
+		rights[at] = int(file.Fd())
+	}
+	if _, _, err := w.socket.WriteMsgUnix(message, unix.UnixRights(rights...), nil); err != nil {
 		return life{}, err
 	}
 	buffer := make([]byte, 64<<10)
@@ -204,15 +216,22 @@ func RunSpawner(runsc Runsc) error {
 	var births births
 	go reapAll(&busy, &births)
 	for {
-		ask, lock, err := receive(socket)
+		ask, files, err := receive(socket)
 		if err != nil {
 			return nil // hostd is gone or has no more use for us.
 		}
 		busy.Lock()
-		made := bear(conf, ask)
-		births.remember(made.Pid, ask.Bundle)
+		var made life
+		if ask.Restore {
+			made = comeBack(conf, ask, files)
+		} else {
+			made = bear(conf, ask)
+			births.remember(made.Pid, ask.Bundle)
+		}
 		busy.Unlock()
-		unix.Close(lock)
+		for _, file := range files {
+			file.Close()
+		}
 		answer, err := json.Marshal(made)
 		if err != nil {
 			return err
@@ -223,26 +242,33 @@ func RunSpawner(runsc Runsc) error {
 	}
 }
 
-func receive(socket *net.UnixConn) (birth, int, error) {
-	message, rights := make([]byte, 8<<10), make([]byte, unix.CmsgSpace(4))
+// filesMax come with a request: the lock, and where a restore reads from.
+const filesMax = 2
+
+func receive(socket *net.UnixConn) (birth, []*os.File, error) {
+	message, rights := make([]byte, 8<<10), make([]byte, unix.CmsgSpace(4*filesMax))
 	n, rn, _, _, err := socket.ReadMsgUnix(message, rights)
 	if err != nil || n == 0 {
-		return birth{}, -1, net.ErrClosed
+		return birth{}, nil, net.ErrClosed
 	}
 	var ask birth
 	if err := json.Unmarshal(message[:n], &ask); err != nil {
-		return birth{}, -1, err
+		return birth{}, nil, err
 	}
 	headers, err := unix.ParseSocketControlMessage(rights[:rn])
 	if err != nil || len(headers) != 1 {
-		return birth{}, -1, errors.New("no lock came with the request")
+		return birth{}, nil, errors.New("no lock came with the request")
 	}
-	files, err := unix.ParseUnixRights(&headers[0])
-	if err != nil || len(files) != 1 {
-		return birth{}, -1, errors.New("no lock came with the request")
+	numbers, err := unix.ParseUnixRights(&headers[0])
+	if err != nil || len(numbers) == 0 {
+		return birth{}, nil, errors.New("no lock came with the request")
 	}
-	unix.CloseOnExec(files[0])
-	return ask, files[0], nil
+	files := make([]*os.File, len(numbers))
+	for at, number := range numbers {
+		unix.CloseOnExec(number)
+		files[at] = os.NewFile(uintptr(number), "from hostd")
+	}
+	return ask, files, nil
 }
 
 func bear(conf *config.Config, ask birth) life {
@@ -255,6 +281,20 @@ func bear(conf *config.Config, ask birth) life {
 		return life{Err: err.Error()}
 	}
 	return life{Pid: made.SandboxPid(), GoferPid: made.GoferPid.Load()}
+}
+
+func comeBack(conf *config.Config, ask birth, files []*os.File) life {
+	if len(files) != filesMax {
+		return life{Err: "no socket came with the request to restore"}
+	}
+	loaded, err := container.Load(conf.RootDir, fullID(names.ID(ask.ID)), container.LoadOpts{Exact: true, SkipCheck: true})
+	if err == nil {
+		err = thread.Alone(func() error { return restore(loaded, conf, Image{Socket: files[1], Background: ask.Background}) })
+	}
+	if err != nil {
+		return life{Err: err.Error()}
+	}
+	return life{Pid: loaded.SandboxPid()}
 }
 
 // reapAll collects sandboxes that end while their spawner lives; busy keeps it from a child that runsc itself waits for.

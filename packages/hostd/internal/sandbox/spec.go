@@ -19,6 +19,8 @@ type Ask struct {
 	Env      []string
 	// VolumeDir mounts the instance's vol/ at /torpor/vol.
 	VolumeDir bool
+	// Build is hostd's own unless another is asked for.
+	Build Build `json:",omitzero"`
 }
 
 // Limits of one sandbox; none may be left out. Cpus may be a fraction.
@@ -47,7 +49,8 @@ type places struct {
 	keepTmp                        bool
 }
 
-// spec is the OCI runtime's description of an ask.
+// spec is the OCI runtime's description of an ask. An image is restored only into a shell of the very description that it was saved in, so that what
+// stands here may not change for what an earlier hostd has made.
 func spec(ask Ask, at places) *specs.Spec {
 	return &specs.Spec{
 		Version: "1.1.0",

@@ -34,6 +34,7 @@ export function fakeTransport(host: FakeHost, instanceId: InstanceId): GuestTran
     const sandbox = reach();
     const { machine, gate } = sandbox;
     await gate.passed();
+    if (sandbox.isSilent) await new Promise(() => {}); // until the caller gives up
     signal.throwIfAborted(); // the caller left while it was frozen: its stream is closed before the guest looks at it
     const call = await readCall(request);
     sandbox.cpuUsageNs += CALL_CPU_NS;

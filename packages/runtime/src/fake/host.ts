@@ -68,6 +68,8 @@ interface FakeSandbox {
   readonly memoryMib: number;
   readonly gate: Gate;
   machine: FakeMachine;
+  /** Its guest answers nothing, and all the rest of it goes on. */
+  isSilent: boolean;
   started: boolean;
   cpuUsageNs: number;
   oomKills: number;
@@ -92,6 +94,8 @@ export class FakeHost {
   readonly calls: { verb: FakeVerb; instanceId?: InstanceId }[] = [];
   /** How those ended that a test had end in a particular way. */
   readonly #deaths = new Map<InstanceId, Death>();
+  readonly #silent = new Set<string>();
+  #isSilent = false;
   #pids = 1000;
   /** What its isolation, guest and templates are called; an upgrade changes it. */
   build = 'fake-1';
@@ -166,6 +170,7 @@ export class FakeHost {
       memoryMib,
       gate,
       machine,
+      isSilent: this.#isSilent,
       started: false,
       cpuUsageNs: 0,
       oomKills: 0,
@@ -190,6 +195,7 @@ export class FakeHost {
     }
     const { inside } = sandbox.machine;
     sandbox.machine = new FakeMachine(inside, sandbox.machine.files, memory, this.#programs());
+    sandbox.isSilent ||= this.#silent.has(name);
     sandbox.started = true;
   }
 
@@ -263,6 +269,16 @@ export class FakeHost {
     if (before?.manifest !== undefined) throw new Failure('conflict', `image ${name} is sealed`);
     const nothing = { key: '', memory: undefined, files: undefined, manifest: undefined, isDamaged: false };
     this.images.set(name, { ...nothing, ...before, ...part });
+  }
+
+  /** Guests that come from that image will not answer. */
+  silence(name: string): void {
+    this.#silent.add(name);
+  }
+
+  /** Whether guests that start from now on answer: the host is too slow for them. */
+  stall(isSilent: boolean): void {
+    this.#isSilent = isSilent;
   }
 
   /** Somebody flips a byte of it. */

@@ -23,13 +23,36 @@ const smaller = ['-trimpath', '-ldflags=-s -w'];
  * is read-only: a copy is changed.
  */
 export async function gvisorSource(cacheDir: string, repoDir: string): Promise<Built> {
-  const patch = join(repoDir, 'infra', 'gvisor', 'freezer.patch');
   const hostd = join(repoDir, 'packages', 'hostd');
   const goMod = await readFile(join(hostd, 'go.mod'), 'utf8');
   const goSum = await readFile(join(hostd, 'go.sum'), 'utf8');
-  const key = contentKey([goMod, goSum, await readFile(patch, 'utf8')]);
-  const id = 'gvisor-source';
-  const directory = join(cacheDir, `${id}-${key}`);
+  return gvisorSourceOf(cacheDir, repoDir, {
+    id: 'gvisor-source',
+    title: "gVisor's source",
+    goMod,
+    goSum,
+    patches: ['freezer.patch'],
+  });
+}
+
+interface GvisorSource {
+  readonly id: string;
+  readonly title: string;
+  readonly goMod: string;
+  readonly goSum: string;
+  /** In `infra/gvisor`. */
+  readonly patches: readonly string[];
+}
+
+export async function gvisorSourceOf(
+  cacheDir: string,
+  repoDir: string,
+  { id, title, goMod, goSum, patches }: GvisorSource,
+): Promise<Built> {
+  const hostd = join(repoDir, 'packages', 'hostd');
+  const paths = patches.map((name) => join(repoDir, 'infra', 'gvisor', name));
+  const key = contentKey([goMod, goSum, ...(await Promise.all(paths.map((path) => readFile(path, 'utf8'))))]);
+  const directory = join(cacheDir, `gvisor-source-${key}`);
   const path = join(directory, 'go.mod');
 
   async function build(aside: string, place: Workplace): Promise<void> {
@@ -42,7 +65,7 @@ export async function gvisorSource(cacheDir: string, repoDir: string): Promise<B
     const { Dir } = z.object({ Dir: z.string() }).parse(lastObject(await readFile(logPath, 'utf8')));
     const source = join(aside, 'module');
     await runLogged(logPath, ['cp', '-r', '--no-preserve=mode', Dir, source], { deadlineMs: 120_000, signal });
-    await runLogged(logPath, ['git', '-C', source, 'apply', patch], {
+    await runLogged(logPath, ['git', '-C', source, 'apply', ...paths], {
       env: { GIT_CEILING_DIRECTORIES: aside }, // a repository above would make git pass the files over in silence
       deadlineMs: 30_000,
       signal,
@@ -52,7 +75,7 @@ export async function gvisorSource(cacheDir: string, repoDir: string): Promise<B
 
   const step: Step = {
     id,
-    title: "gVisor's source",
+    title,
     key,
     needs: ['go'],
     after: [],
