@@ -13,7 +13,9 @@ import { Story } from './story.ts';
 import { drawTrouble } from './trouble.ts';
 
 export const SHAPE: Shape = { memoryMib: 512, cpus: 1, diskMib: 1_024, pids: 256 };
-const STEPS = ['create', 'destroy', 'boot', 'store', 'release', 'restore', 'forget'].map((what) => `${what}Steps`);
+const OF_INSTANCES = ['create', 'destroy', 'boot', 'store', 'release', 'restore', 'forget'];
+const OF_VOLUMES = ['volume', 'dropVolume', 'attach', 'detach'];
+const STEPS = [...OF_INSTANCES, ...OF_VOLUMES].map((what) => `${what}Steps`);
 const DRIVER_SYNC = [...STEPS, 'handle', 'guest', 'close', 'covers'];
 const HTTP_MS = 20_000;
 
@@ -117,7 +119,7 @@ export class World implements Stage {
       'sandbox.restore': [50, 200],
     } as const;
     const host = new FakeHost({ clock: this.clock, chance: latency, latencyMs });
-    const journal = new MemoryJournalStore();
+    const [journal, volumeJournal] = [new MemoryJournalStore(), new MemoryJournalStore()];
     const notes = { lease: memoryNote(), metering: memoryNote() };
     const base = this.chance.fraction() * 2 ** 31;
     const agent = new Room<NodeAgent>(id, this, ({ lend, wire, clock, number }) =>
@@ -141,6 +143,7 @@ export class World implements Stage {
         driver: lend(fakeDriver(host), { sync: DRIVER_SYNC }),
         telemetry: silentTelemetry(),
         journalStore: lend(journal),
+        volumeStore: lend(volumeJournal),
         notes: { lease: lend(notes.lease), metering: lend(notes.metering) },
       }),
     );

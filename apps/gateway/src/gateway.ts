@@ -83,6 +83,7 @@ export async function openGateway(parts: GatewayParts): Promise<Gateway> {
   const bodyMs = parts.limits?.controlBodyMs ?? 30_000;
   const operated = openNodes({ store, wire });
   const shared = {
+    wire,
     sandboxes,
     nodes: operated,
     live,

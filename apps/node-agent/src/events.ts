@@ -135,6 +135,13 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
       fallBacks.add(1, { to: who.to });
       log.error('instance came back without its last state', who);
     },
+    volumeHeld: (volume: { volume: string; generation: number; sizeMib: number }) =>
+      log.info('volume is there', volume),
+    volumeDropped: (volume: { volume: string }) => log.info('volume is gone', volume),
+    volumeGiven: (volume: { volume: string; generation: number; instanceId: string; path: string }) =>
+      log.info('volume attached', volume),
+    volumeTaken: (volume: { volume: string; generation: number; instanceId: string }) =>
+      log.info('volume detached', volume),
     untidy: (who: Who & { reason: string }) => log.warn('images not removed yet', who),
     busyUnknown: (who: Who & { reason: string }) => log.warn('guest would not say whether it is busy', who),
     uncounted: (who: Who & { reason: string }) => log.debug('guest would not say what runs', who),

@@ -58,6 +58,7 @@ async function open(): Promise<NodeAgent> {
     driver: fakeDriver(set.host),
     telemetry: silentTelemetry(),
     journalStore: set.store,
+    volumeStore: set.volumeStore,
     notes,
   });
 }

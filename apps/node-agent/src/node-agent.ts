@@ -28,6 +28,8 @@ import { relieveHost } from './standby/relief.ts';
 import { makeRounds } from './standby/rounds.ts';
 import { Standby } from './standby/standby.ts';
 import { tellChange } from './standby/tell.ts';
+import { serveVolumes } from './volumes/calls.ts';
+import { Volumes } from './volumes/volumes.ts';
 
 export interface NodeAgentOptions {
   readonly nodeId: NodeId;
@@ -62,6 +64,8 @@ export interface NodeAgentOptions {
   readonly sourceOf?: (from: Origin) => ParcelSource;
   readonly telemetry: Telemetry;
   readonly journalStore: JournalStore;
+  /** Of volumes: their journals lie apart. */
+  readonly volumeStore: JournalStore;
   /** What outlives the process besides the journal. */
   readonly notes: { readonly lease: Note; readonly metering: Note };
   readonly failpoints?: Failpoints;
@@ -93,6 +97,16 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     clock,
     ...(options.failpoints ? { failpoints: options.failpoints } : {}),
   });
+  const volumes = new Volumes({
+    driver,
+    journal: new Journal({
+      store: options.volumeStore,
+      clock,
+      ...(options.failpoints ? { failpoints: options.failpoints } : {}),
+    }),
+    clock,
+    events,
+  });
   const admission = new Admission({ driver, clock, watermarks: options.watermarks ?? WATERMARKS });
   const parts: Parts = {
     driver,
@@ -103,6 +117,7 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     slots: new Slots(),
     admission,
     nodeKey: options.nodeKey,
+    volumes,
     receipts: new Receipts({ nodeId, signer: new Signer(options.nodeKey.signing()), store: options.journalStore }),
     leanAfterMs: options.leanAfterMs,
     swap: options.swap,
@@ -170,6 +185,7 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
   await driver.prepare();
   await admission.look();
   await meter.recall();
+  await volumes.recall();
   await standby.adopt();
   meter.takenOver(standby.all());
   await lease.recall();
@@ -213,6 +229,9 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
     storesAtOnce: options.storesAtOnce ?? STORES_AT_ONCE,
   });
   inBackground('pressure', pressure.watch());
+  const volumeCalls = await serveVolumes({ wire, nodeId, standby, volumes, telemetry });
+  lifetime.own('the calls about volumes', () => volumeCalls.close());
+  inBackground('volumes', volumes.settle());
   inBackground('pools', pools.keepFull());
   inBackground('heartbeat', heartbeat.beat());
   inBackground('lease', lease.watch());

@@ -9,6 +9,7 @@ import type { SnapshotPolicy } from './images/retention.ts';
 import type { Slots } from './life/slots.ts';
 import type { Admission } from './pools/admission.ts';
 import type { Receipts } from './receipts/receipts.ts';
+import type { Volumes } from './volumes/volumes.ts';
 
 /** How a sandbox of a template begins: part of its identity. */
 export interface Recipe {
@@ -33,6 +34,7 @@ export interface Parts {
   /** How long an instance sleeps in RAM before it is paged out; 0: only when that is asked for, or the host wants the RAM. */
   readonly leanAfterMs: number;
   readonly swap: SwapKind;
+  readonly volumes: Volumes;
   /** How long an instance sleeps in RAM before it is stored; 0: for ever. */
   readonly storeAfterMs: number;
   readonly prices: Prices;

@@ -25,6 +25,7 @@ import type { Instance } from './standby/instance.ts';
 import { Receipts } from './receipts/receipts.ts';
 import { Signer } from './receipts/signer.ts';
 import { Standby, type StartAsk } from './standby/standby.ts';
+import { Volumes } from './volumes/volumes.ts';
 
 export const SHAPE: Shape = { memoryMib: 512, cpus: 1, diskMib: 1024, pids: 256 };
 
@@ -89,14 +90,16 @@ export interface Stage {
   readonly clock: Clock;
   readonly host: FakeHost;
   readonly store: MemoryJournalStore;
+  readonly volumeStore: MemoryJournalStore;
 }
 
 export function stage(clock: Clock = new StillClock(), options: ConstructorParameters<typeof FakeHost>[0] = {}): Stage {
-  return { clock, host: new FakeHost({ ...options, clock }), store: new MemoryJournalStore() };
+  const host = new FakeHost({ ...options, clock });
+  return { clock, host, store: new MemoryJournalStore(), volumeStore: new MemoryJournalStore() };
 }
 
 export function rehearse(
-  { clock, host, store }: Stage,
+  { clock, host, store, volumeStore }: Stage,
   options: {
     targets?: readonly PoolTarget[];
     failpoints?: Failpoints;
@@ -116,19 +119,23 @@ export function rehearse(
     clock,
     watermarks: options.watermarks ?? { memoryFreeMib: 256, diskFreeMib: 256 },
   });
+  const events = nodeEvents(silentTelemetry());
+  const failpoints = options.failpoints ? { failpoints: options.failpoints } : {};
+  const volumeJournal = new Journal({ store: mortal(volumeStore, life), clock, ...failpoints });
   const parts: Parts = {
     driver,
     journal: new Journal({
       store: mortal(store, life),
       clock,
-      ...(options.failpoints ? { failpoints: options.failpoints } : {}),
+      ...failpoints,
     }),
     clock,
     chance: seededChance(options.seed ?? Math.floor(clock.nowMs()) + host.calls.length),
-    events: nodeEvents(silentTelemetry()),
+    events,
     slots: new Slots(),
     admission,
     nodeKey,
+    volumes: new Volumes({ driver, journal: volumeJournal, clock, events }),
     receipts: new Receipts({
       nodeId: NodeId.parse('n1'),
       signer: new Signer(nodeKey.signing()),

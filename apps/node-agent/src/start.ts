@@ -66,6 +66,7 @@ export async function startRoom(
     snapshotPolicy: config.snapshots,
     telemetry,
     journalStore: await fileJournalStore(join(stateDir, 'journal')),
+    volumeStore: await fileJournalStore(join(stateDir, 'volumes')),
     notes: { lease: note('lease'), metering: note('metering.json') },
     failpoints: failpointsFrom(env['TORPOR_FAILPOINTS']),
   });

@@ -1,5 +1,6 @@
 /** Everything this room tells of itself: the metric, the log line and their attributes together. */
-import type { Sandbox } from '@torpor/contracts';
+import type { Sandbox, Volume } from '@torpor/contracts';
+import { explain } from '@torpor/kernel';
 import type { Incarnation, Move } from '@torpor/store';
 import type { Telemetry } from '@torpor/telemetry';
 
@@ -52,6 +53,14 @@ export function schedulerEvents({ log, counter, histogram, gauge }: Telemetry) {
     stopFailed: (at: Incarnation & { nodeId: string; reason: string }) => {
       stops.add();
       log.warn('instance not ended yet', { instanceId: at.instanceId, nodeId: at.nodeId, reason: at.reason });
+    },
+    volume: (
+      what: 'made' | 'resized' | 'attached' | 'detached' | 'deleted',
+      { id, workspace, name, nodeId, generation }: Volume,
+    ) => log.info(`volume ${what}`, { volume: id, workspace, name, nodeId, generation }),
+    volumeTrouble: ({ id, workspace, name }: Volume, error: unknown) => {
+      troubles.add(1, { where: 'volumes' });
+      log.warn('volume not settled yet', { volume: id, workspace, name, reason: explain(error) });
     },
     repaired: (what: 'stuck create' | 'interrupted restart' | 'instance ended' | 'policy', at: object) => {
       repairs.add(1, { what });

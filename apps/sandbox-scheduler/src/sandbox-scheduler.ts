@@ -1,14 +1,19 @@
 import type { Wire } from '@torpor/bus';
 import {
+  attachVolume,
   bookUsage,
   createSandbox,
+  createVolume,
   deleteSandbox,
+  deleteVolume,
+  detachVolume,
   drainNode,
   drainProgress,
   dropSnapshot,
   forkSandbox,
   heartbeat,
   moveSandbox,
+  resizeVolume,
   restoreSandbox,
   snapshotSandbox,
   updateSandbox,
@@ -34,6 +39,9 @@ import { TIMES, type Parts, type Times } from './parts.ts';
 import { Repair } from './repair/repair.ts';
 import { Retention } from './retention/retention.ts';
 import { RouteHints } from './routes.ts';
+import { VolumeMetering } from './volumes/metering.ts';
+import { VolumeSettling } from './volumes/settling.ts';
+import { Volumes } from './volumes/volumes.ts';
 
 export interface SchedulerOptions {
   readonly store: Store;
@@ -60,15 +68,18 @@ export async function openScheduler(options: SchedulerOptions): Promise<Schedule
   const hints = new RouteHints(wire, events);
   const endings = new Endings(parts, fleet);
   const births = new Births(parts, fleet, endings);
-  const creation = new Creation(parts, { fleet, births, endings, hints });
+  const volumes = new Volumes(parts, fleet);
+  const creation = new Creation(parts, { fleet, births, endings, hints, volumes });
   const heartbeats = new Heartbeats(parts, fleet, endings);
   const expiry = new ExpiryWatch(parts, { endings, hints });
   const mover = new Mover(parts, { fleet, births, endings, hints });
   const drains = new Drains(parts, { fleet, mover });
-  const repair = new Repair(parts, { fleet, creation, endings, mover });
+  const settling = new VolumeSettling(parts, { fleet, volumes });
+  const repair = new Repair(parts, { fleet, creation, endings, mover, settling });
   const retention = new Retention(parts);
 
-  const loops = Promise.all([expiry.run(), repair.run(), retention.run(), drains.run()]);
+  const metering = new VolumeMetering(parts);
+  const loops = Promise.all([expiry.run(), repair.run(), retention.run(), drains.run(), metering.run()]);
   lifetime.own('loops', () => loops);
   const served = await Promise.all([
     wire.serve(createSandbox, async (ask, { traceparent }) => {
@@ -122,6 +133,11 @@ export async function openScheduler(options: SchedulerOptions): Promise<Schedule
       return {};
     }),
     wire.serve(drainProgress, ({ nodeId }) => drains.progress(nodeId)),
+    wire.serve(createVolume, async (ask) => ({ volume: await volumes.create(ask) })),
+    wire.serve(resizeVolume, async (ask) => ({ volume: await volumes.resize(ask) })),
+    wire.serve(deleteVolume, async (ask) => ({ volume: await volumes.delete(ask) })),
+    wire.serve(attachVolume, async (ask) => ({ volume: await volumes.attach(ask) })),
+    wire.serve(detachVolume, async (ask) => ({ volume: await volumes.detach(ask) })),
     wire.serve(heartbeat, (beat) => heartbeats.hear(beat)),
     wire.serve(bookUsage, async ({ nodeId, intervals }) => {
       const { booked, refused } = await store.usage.book(nodeId, intervals);

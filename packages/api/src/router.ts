@@ -6,13 +6,16 @@ import { z } from 'zod';
 import { toTrpcError, viewOf } from './failures.ts';
 import type { ApiContext } from './services.ts';
 import {
+  AttachVolumeInput,
   ByName,
   ByNode,
   AnySnapshot,
   BySnapshot,
+  ByVolume,
   CallerView,
   CreateKeyInput,
   CreateSandboxInput,
+  CreateVolumeInput,
   EventView,
   DeleteSandboxInput,
   ForkInput,
@@ -29,6 +32,7 @@ import {
   NodeView,
   ReceiptKeyView,
   ReceiptsView,
+  ResizeVolumeInput,
   ResumeInput,
   ResumeView,
   RestoredView,
@@ -36,11 +40,13 @@ import {
   SandboxPageView,
   SandboxView,
   SnapshotView,
+  SnapshotVolumeInput,
   StateView,
   StatsInput,
   StatsView,
   DeepenView,
   UpdateSandboxInput,
+  VolumeView,
   WorkspaceBudgetInput,
   WorkspaceView,
 } from './shapes.ts';
@@ -150,6 +156,39 @@ export const apiRouter = t.router({
       .input(AnySnapshot)
       .output(SnapshotView)
       .mutation(({ ctx, input }) => ctx.services.snapshots.delete(input)),
+  }),
+  volumes: t.router({
+    list: taking('volumes:read')
+      .output(z.array(VolumeView))
+      .query(({ ctx }) => ctx.services.volumes.list()),
+    get: taking('volumes:read')
+      .input(ByVolume)
+      .output(VolumeView)
+      .query(({ ctx, input }) => ctx.services.volumes.get(input)),
+    create: taking('volumes:write')
+      .input(CreateVolumeInput)
+      .output(VolumeView)
+      .mutation(({ ctx, input }) => ctx.services.volumes.create(input)),
+    snapshot: taking('volumes:write')
+      .input(SnapshotVolumeInput)
+      .output(VolumeView)
+      .mutation(({ ctx, input }) => ctx.services.volumes.snapshot(input)),
+    resize: taking('volumes:write')
+      .input(ResizeVolumeInput)
+      .output(VolumeView)
+      .mutation(({ ctx, input }) => ctx.services.volumes.resize(input)),
+    attach: taking('volumes:write')
+      .input(AttachVolumeInput)
+      .output(VolumeView)
+      .mutation(({ ctx, input }) => ctx.services.volumes.attach(input)),
+    detach: taking('volumes:write')
+      .input(ByVolume)
+      .output(VolumeView)
+      .mutation(({ ctx, input }) => ctx.services.volumes.detach(input)),
+    delete: taking('volumes:write')
+      .input(ByVolume)
+      .output(VolumeView)
+      .mutation(({ ctx, input }) => ctx.services.volumes.delete(input)),
   }),
   keys: t.router({
     create: taking('keys:write')

@@ -5,10 +5,13 @@
 import type { Action } from '@torpor/policy';
 import type {
   AnySnapshot,
+  AttachVolumeInput,
   BySnapshot,
+  ByVolume,
   CallerView,
   CreateKeyInput,
   CreateSandboxInput,
+  CreateVolumeInput,
   EventView,
   DeleteSandboxInput,
   ForkInput,
@@ -25,16 +28,19 @@ import type {
   NodeView,
   ReceiptKeyView,
   ReceiptsView,
+  ResizeVolumeInput,
   ResumeInput,
   ResumeView,
   RestoredView,
   SandboxPageView,
   SandboxView,
   SnapshotView,
+  SnapshotVolumeInput,
   StateView,
   StatsView,
   DeepenView,
   UpdateSandboxInput,
+  VolumeView,
   WorkspaceBudgetInput,
   WorkspaceView,
 } from './shapes.ts';
@@ -67,6 +73,16 @@ export interface Services {
     list(which: ListSnapshotsInput): Promise<SnapshotView[]>;
     restore(which: BySnapshot): Promise<RestoredView>;
     delete(which: AnySnapshot): Promise<SnapshotView>;
+  };
+  readonly volumes: {
+    list(): Promise<VolumeView[]>;
+    get(which: ByVolume): Promise<VolumeView>;
+    create(input: CreateVolumeInput): Promise<VolumeView>;
+    snapshot(input: SnapshotVolumeInput): Promise<VolumeView>;
+    resize(input: ResizeVolumeInput): Promise<VolumeView>;
+    attach(input: AttachVolumeInput): Promise<VolumeView>;
+    detach(which: ByVolume): Promise<VolumeView>;
+    delete(which: ByVolume): Promise<VolumeView>;
   };
   readonly keys: {
     create(input: CreateKeyInput): Promise<NewKeyView>;

@@ -23,6 +23,11 @@ import {
   Snapshot,
   SnapshotLimits,
   SnapshotName,
+  MountPath,
+  Volume,
+  VolumeMounts,
+  VolumeName,
+  VolumeSize,
   WorkspaceName,
 } from '@torpor/contracts';
 import { readScope } from '@torpor/policy';
@@ -63,6 +68,8 @@ export const CreateSandboxInput = z.object({
   snapshotLimits: SnapshotLimits.optional(),
   wakeBudget: WakeBudget.optional(),
   expiry: Expiry.default({}),
+  /** Attached before it is answered. */
+  volumes: VolumeMounts.optional(),
   /** The same key and input give the same sandbox, however often they are sent. */
   idempotencyKey: z
     .string()
@@ -263,6 +270,30 @@ export const ForksView = z.object({
   failed: z.array(z.object({ name: z.string().optional(), code: z.string(), message: z.string() })),
 });
 export type ForksView = z.infer<typeof ForksView>;
+
+export const CreateVolumeInput = z.object({
+  name: VolumeName,
+  /** Absent: 1024, or as large as what it is made from. */
+  sizeMib: VolumeSize.optional(),
+  /** A volume, or a snapshot of one: it begins with what that holds now. */
+  from: VolumeName.optional(),
+});
+export type CreateVolumeInput = z.infer<typeof CreateVolumeInput>;
+
+export const ByVolume = z.object({ name: VolumeName });
+export type ByVolume = z.infer<typeof ByVolume>;
+export const SnapshotVolumeInput = z.object({ name: VolumeName, as: VolumeName });
+export type SnapshotVolumeInput = z.infer<typeof SnapshotVolumeInput>;
+export const ResizeVolumeInput = z.object({ name: VolumeName, sizeMib: VolumeSize });
+export type ResizeVolumeInput = z.infer<typeof ResizeVolumeInput>;
+export const AttachVolumeInput = z.object({ name: VolumeName, sandbox: SandboxName, path: MountPath });
+export type AttachVolumeInput = z.infer<typeof AttachVolumeInput>;
+
+/** `usedMib`: absent when its node does not say. */
+export const VolumeView = Volume.omit({ workspace: true, updatedAtMs: true }).extend({
+  usedMib: z.number().optional(),
+});
+export type VolumeView = z.infer<typeof VolumeView>;
 
 export const CreateKeyInput = z.object({
   name: text(100).min(1),

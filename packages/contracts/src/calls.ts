@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { defineCall, defineFact } from './call.ts';
-import { Generation, InstanceId, NodeId, SandboxName, WorkspaceName } from './ids.ts';
+import { Generation, InstanceId, NodeId, SandboxName, VolumeId, WorkspaceName } from './ids.ts';
 import { SignedReceipt, WakeTier } from './receipt.ts';
 import {
   Expiry,
@@ -16,6 +16,7 @@ import {
   WakeBudget,
 } from './sandbox.ts';
 import { NodeSwap } from './swap.ts';
+import { AttachedVolume, VolumeMounts, VolumeSize } from './volume.ts';
 
 const Env = z.record(z.string(), z.string());
 
@@ -40,6 +41,8 @@ export const SandboxAsk = z.object({
   expiry: Expiry,
   terminatedRetentionMs: z.number().int(),
   extra: z.record(z.string(), z.unknown()),
+  /** Attached before it is answered; all on one node. Absent: none. */
+  volumes: VolumeMounts.optional(),
   createdBy: z.string(),
 });
 export type SandboxAsk = z.infer<typeof SandboxAsk>;
@@ -104,6 +107,10 @@ export const startInstance = defineCall({
     wakeBudget: WakeBudget.optional(),
     /** Makes it a fork: of this snapshot of an instance that is on the same node. Template and shape are its parent's, the generation is a greater one. */
     from: z.object({ instanceId: InstanceId, snapshot: z.string() }).optional(),
+    /** Attached and mounted before it is answered. A fork's are copies of what the snapshot holds. */
+    volumes: z
+      .array(AttachedVolume.extend({ copy: z.object({ of: VolumeId, sizeMib: VolumeSize }).optional() }))
+      .optional(),
   }),
   reply: z.object({ from: z.enum(['pool', 'cold', 'fork', 'existing']), isolation: Isolation, tookMs: z.number() }),
   deadlineMs: 45_000,
@@ -220,6 +227,8 @@ export const Snapshot = z.object({
   /** What its memory takes on disk. */
   bytes: z.number().optional(),
   by: z.string().optional(),
+  /** The volumes that it holds, as they were in the same instant. */
+  volumes: z.array(AttachedVolume.extend({ sizeMib: z.number() })).optional(),
 });
 export type Snapshot = z.infer<typeof Snapshot>;
 
@@ -509,8 +518,10 @@ export const UsageInterval = z.object({
   sequence: z.number().int().min(0),
   fromMs: z.number(),
   toMs: z.number(),
-  /** `lean`: what it used of RAM is what was left there. `stored`: it used disk alone. */
-  tier: z.enum(['running', 'paused', 'lean', 'stored']),
+  /**
+   * `lean`: what it used of RAM is what was left there. `stored`: it used disk alone. `volume`: of a volume, by its id; its files, whoever has it.
+   */
+  tier: z.enum(['running', 'paused', 'lean', 'stored', 'volume']),
   cpuMs: z.number(),
   memoryMibMs: z.number(),
   egressBytes: z.number(),

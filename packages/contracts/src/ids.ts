@@ -8,6 +8,10 @@ export type SandboxName = Branded<string, 'SandboxName'>;
 /** One incarnation of a workload: 16 signs of a–z2–9. Never reused. */
 export type InstanceId = Branded<string, 'InstanceId'>;
 export type NodeId = Branded<string, 'NodeId'>;
+/** A volume's name, unique in its workspace; the alphabet of sandboxes' names. */
+export type VolumeName = Branded<string, 'VolumeName'>;
+/** One volume under whatever name, here and on its host: `v` and 15 signs of a–z2–9. Never reused. */
+export type VolumeId = Branded<string, 'VolumeId'>;
 /** Grows each time an instance's placement or image changes: the fence of every lease, route and image. */
 export type Generation = Branded<number, 'Generation'>;
 
@@ -28,6 +32,11 @@ export const NodeId = z
   .string()
   .regex(/^[a-z0-9][a-z0-9-]{0,31}$/)
   .transform((s) => s as NodeId);
+export const VolumeName = name.transform((s) => s as VolumeName);
+export const VolumeId = z
+  .string()
+  .regex(/^v[a-z0-9]{7,23}$/)
+  .transform((s) => s as VolumeId);
 export const Generation = z
   .number()
   .int()
@@ -36,4 +45,8 @@ export const Generation = z
 
 export function newInstanceId(chance: Chance): InstanceId {
   return `i${randomWord(chance, 15)}` as InstanceId; // made of the same alphabet that InstanceId parses
+}
+
+export function newVolumeId(chance: Chance): VolumeId {
+  return `v${randomWord(chance, 15)}` as VolumeId; // made of the same alphabet that VolumeId parses
 }

@@ -10,3 +10,4 @@ export * from './receipt.ts';
 export * from './route-hint.ts';
 export * from './sandbox.ts';
 export * from './swap.ts';
+export * from './volume.ts';

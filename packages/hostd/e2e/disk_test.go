@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -195,12 +196,87 @@ func TestAVolumeComesAndGoesBeneathARunningSandbox(t *testing.T) {
 	n.must("volume.delete", args{"volume": "vol-1"})
 }
 
+// Its images must find a volume where they knew it, so its guest, root or not, leaves it there.
+func TestAGuestCannotMoveAVolumeNorTakeAName(t *testing.T) {
+	n := newNode(t)
+	i := n.up(0)
+	for _, volume := range []string{"one", "two"} {
+		n.must("volume.create", args{"volume": volume, "sizeMib": 50})
+		n.must("volume.attach", args{"id": i.id, "volume": volume, "name": volume})
+	}
+	for to, why := range map[string]string{"/torpor/vol/away": "rename away", "/torpor/vol/two/inside": "rename into another"} {
+		if said, err := i.get("/rename", map[string]string{"from": "/torpor/vol/one", "to": to}); err == nil {
+			t.Errorf("%s: the guest was told %q, want a refusal", why, said)
+		}
+	}
+	if said, err := i.get("/write", map[string]string{"path": "/torpor/vol/mine", "text": "x"}); err == nil {
+		t.Errorf("a file beside the volumes: the guest was told %q, want a refusal", said)
+	}
+	i.mustGet("/write", map[string]string{"path": "/torpor/vol/one/letter", "text": "dear"})
+	n.must("sandbox.pause", i.ref())
+	i.store("image-one")
+	kept := n.must("disk.snapshot", args{"id": i.id, "image": "image-one"})
+	if volumes, _ := json.Marshal(kept); string(volumes) != `{"volumes":[{"name":"one","volume":"one"},{"name":"two","volume":"two"}]}` {
+		t.Errorf("kept %s", volumes)
+	}
+}
+
+func TestAVolumeIsTakenBackToWhatAnImageHoldsOfIt(t *testing.T) {
+	n := newNode(t)
+	i := n.up(0)
+	n.must("volume.create", args{"volume": "data", "sizeMib": 50})
+	at := args{"id": i.id, "volume": "data", "name": "data"}
+	n.must("volume.attach", at)
+	i.mustGet("/write", map[string]string{"path": "/torpor/vol/data/letter", "text": "then"})
+	n.must("sandbox.pause", i.ref())
+	i.store("image-one")
+	n.must("sandbox.resume", i.ref())
+	i.mustGet("/write", map[string]string{"path": "/torpor/vol/data/letter", "text": "now"})
+	n.must("volume.create", args{"volume": "data", "sizeMib": 70})
+	back := args{"volume": "data", "image": "image-one", "from": "data"}
+	n.refused("busy", "volume.restore", back)
+	n.must("sandbox.delete", i.ref())
+	n.must("net.delete", i.slotArgs())
+	n.must("disk.restore", args{"id": i.id, "image": "image-one", "keep": "kept-before"})
+	n.refused("not_found", "volume.restore", args{"volume": "data", "image": "image-one", "from": "other"})
+	n.must("volume.restore", back)
+	n.must("volume.restore", back)
+	n.must("volume.attach", at)
+	i.restore("image-one")
+	if text := i.mustGet("/read", map[string]string{"path": "/torpor/vol/data/letter"}); text != "then" {
+		t.Errorf("after it was taken back the volume reads %q", text)
+	}
+	stats := n.must("volume.stats", args{"volumes": []args{{"volume": "data", "id": i.id, "name": "data"}, {"volume": "nosuch"}}})
+	if len(stats) != 1 || stats["data"].(map[string]any)["limitMib"].(float64) != 70 {
+		t.Errorf("usage of several at once: %v", stats)
+	}
+	n.must("volume.create", args{"volume": "put-aside", "sizeMib": 70, "from": "data", "image": "kept-before"})
+	n.must("volume.attach", args{"id": i.id, "volume": "put-aside", "name": "aside"})
+	if text := i.mustGet("/read", map[string]string{"path": "/torpor/vol/aside/letter"}); text != "now" {
+		t.Errorf("what it was before reads %q", text)
+	}
+}
+
+// asBefore makes an instance's vol/ what it was on disks that an older hostd made: its guest may change what lies in it.
+func (n *node) asBefore(i instance) {
+	n.t.Helper()
+	directory, err := os.Open(filepath.Join(n.dir, "pool", "i", i.id, "vol"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer directory.Close()
+	if err := unix.IoctlSetPointerInt(int(directory.Fd()), unix.FS_IOC_SETFLAGS, 0); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
 // A guest that hides an attached volume in a directory of its own cannot keep it, nor keep its instance from being deleted.
 func TestAVolumeThatTheGuestMovedIsFound(t *testing.T) {
 	n := newNode(t)
 	i := n.up(0)
 	n.must("volume.create", args{"volume": "vol-2", "sizeMib": 50})
 	n.must("volume.attach", args{"id": i.id, "volume": "vol-2", "name": "data"})
+	n.asBefore(i)
 	vol := filepath.Join(n.dir, "pool", "i", i.id, "vol")
 	if err := os.MkdirAll(filepath.Join(vol, "deep", "er"), 0o755); err != nil {
 		t.Fatal(err)
@@ -224,6 +300,7 @@ func TestAVolumeAtTheBottomOfATreeDeeperThanAnyPathIsFound(t *testing.T) {
 		n.must("volume.create", args{"volume": volume, "sizeMib": 50})
 		n.must("volume.attach", args{"id": i.id, "volume": volume, "name": "data"})
 		i.mustGet("/write", map[string]string{"path": "/torpor/vol/data/letter", "text": "dear"})
+		n.asBefore(i)
 		i.mustGet("/dig", map[string]string{"top": "/torpor/vol", "move": "/torpor/vol/data"})
 	}
 	volume := args{"volume": "of-" + detached.id}
@@ -254,6 +331,7 @@ func TestAVolumeInsideAnotherComesBackWithIt(t *testing.T) {
 			n.must("volume.create", args{"volume": volume, "sizeMib": 50})
 			n.must("volume.attach", args{"id": i.id, "volume": volume, "name": volume})
 		}
+		n.asBefore(i)
 		i.mustGet("/rename", map[string]string{"from": "/torpor/vol/inner", "to": "/torpor/vol/outer/hidden"})
 		n.refused("busy", "volume.delete", args{"volume": "inner"})
 	}

@@ -13,3 +13,4 @@ export {
 export * from './standby/index.ts';
 export * from './placement/index.ts';
 export * from './receipts/index.ts';
+export * from './volumes/index.ts';

@@ -2,18 +2,20 @@
  * What every driver promises, told once: run against the fake, and against real isolation where the host allows it. The commands used inside are
  * those that both a real shell and the fake one know.
  */
-import { newInstanceId, type InstanceId, type Shape } from '@torpor/contracts';
+import { InstanceId, newInstanceId, newVolumeId, type Shape } from '@torpor/contracts';
 import { Failure, systemChance, systemClock, withDeadline } from '@torpor/kernel';
 import { text } from 'node:stream/consumers';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { Guest, GuestIdentity } from './guest.ts';
 import {
   isDamage,
+  VOLUMES_DIR,
   type InstanceDriver,
   type InstanceHandle,
   type InstanceSpec,
   type Intent,
   type RestoreSpec,
+  type Step,
   type StoreFacts,
 } from './port.ts';
 import { runSteps } from './steps.ts';
@@ -476,6 +478,60 @@ export function describeInstanceDriver(name: string, openHost: () => Promise<Con
       expect(await known()).toEqual([second]);
       await runSteps(driver.destroySteps({ instanceId: id, slot, images }), anyIntent(id));
       expect(await known()).toEqual([]);
+    }, 60_000);
+
+    it('gives a running instance a volume, which its images hold, and takes it away again', async () => {
+      const instance = await startClaimed();
+      const { id, spec } = instance;
+      const [volume, copy] = [newVolumeId(systemChance), newVolumeId(systemChance)];
+      const about = (which: string, steps: readonly Step[]) => runSteps(steps, anyIntent(InstanceId.parse(which)));
+      const place = { volume, name: volume };
+      const at = { ...place, instanceId: id };
+      await about(volume, driver.volumeSteps({ volume, sizeMib: 64 }));
+      await about(volume, driver.attachSteps(at));
+      const mount = () =>
+        instance.guest.json('POST', '/v1/mounts', { source: `${VOLUMES_DIR}/${volume}`, target: '/data' });
+      await mount();
+      await mount();
+      await run(instance.guest, 'echo then > /data/file');
+      await driver.pause(id);
+      const image = `${id}-1`;
+      instance.images.push(image);
+      const what = { instanceId: id, image, key: KEY, manifest: {} };
+      await expect(
+        runSteps(
+          driver.storeSteps(what, () => {}),
+          anyIntent(id),
+        ),
+      ).rejects.toThrow(/volumes/);
+      await runSteps(driver.forgetSteps({ instanceId: id, images: [image] }), anyIntent(id));
+      await runSteps(
+        driver.storeSteps({ ...what, volumes: [place] }, () => {}),
+        anyIntent(id),
+      );
+      await driver.resume(id);
+      await run(instance.guest, 'echo now > /data/file');
+      await about(copy, driver.volumeSteps({ volume: copy, sizeMib: 64, from: volume }));
+      expect(
+        (await driver.volumeUsage([{ volume, at: { instanceId: id, name: volume } }, { volume: copy }])).size,
+      ).toBe(2);
+      await release(instance);
+      const back = { image, key: KEY, token: identity(1).token, disk: { kind: 'as-then' as const } };
+      instance.guest.close();
+      await runSteps(driver.restoreSteps({ ...spec, ...back, volumes: [{ ...place, of: volume }] }), anyIntent(id));
+      instance.guest = driver.guest(instance.handle, identity(1).token);
+      expect((await run(instance.guest, 'cat /data/file')).stdout).toBe('then\n');
+      await instance.guest.json('DELETE', '/v1/mounts?target=/data');
+      await about(volume, driver.detachSteps(at));
+      await about(copy, driver.attachSteps({ ...at, volume: copy, name: volume }));
+      await mount();
+      expect((await run(instance.guest, 'cat /data/file')).stdout).toBe('now\n');
+      await expect(about(copy, driver.dropVolumeSteps({ volume: copy }))).rejects.toMatchObject({
+        code: 'unavailable',
+      });
+      await runSteps(driver.destroySteps({ instanceId: id, slot: instance.slot, images: [image] }), anyIntent(id));
+      for (const gone of [volume, copy]) await about(gone, driver.dropVolumeSteps({ volume: gone }));
+      expect((await driver.volumeUsage([{ volume }, { volume: copy }])).size).toBe(0);
     }, 60_000);
 
     it('meters CPU, memory, disk and traffic', async () => {

@@ -3,7 +3,7 @@
  * It passes the same conformance suite as the real ones.
  */
 import { Failure } from '@torpor/kernel';
-import type { InstanceId } from '@torpor/contracts';
+import type { InstanceId, VolumeId } from '@torpor/contracts';
 import type { FakeHost, FakeVerb } from './fake/host.ts';
 import { fakeTransport } from './fake/guest.ts';
 import { guestOver } from './guest-calls.ts';
@@ -13,7 +13,9 @@ import type {
   InstanceDriver,
   InstanceHandle,
   InstanceSpec,
+  KeptVolume,
   PackSpec,
+  PlacedVolume,
   RestoreSpec,
   Step,
   StoreFacts,
@@ -80,15 +82,37 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
     });
   }
 
-  function bootSteps(spec: InstanceSpec, { from }: { from?: string } = {}): readonly Step[] {
-    const ready = from === undefined ? 'sandbox.delete' : 'disk.restore';
-    const making = createSteps(spec).map((one) => (one.after.length > 0 ? one : { ...one, after: [ready] }));
-    if (from === undefined) return [...releaseSteps(spec), ...making];
-    const back = step('disk.restore', spec.instanceId, ['sandbox.delete'], () => {
-      const kept = host.images.get(from)?.files;
-      if (kept) host.disks.set(spec.instanceId, { ...disk(spec.instanceId), files: kept.copy() });
+  function bootSteps(
+    spec: InstanceSpec,
+    { from, volumes = [] }: { from?: string; volumes?: readonly PlacedVolume[] } = {},
+  ): readonly Step[] {
+    const { instanceId: id } = spec;
+    const before = [...releaseSteps(spec), ...(from === undefined ? [] : [diskPutBack(id, from, volumes)])];
+    if (volumes.length > 0) before.push(attach(id, volumes, [before.at(-1)?.name ?? '']));
+    const after = before.slice(-1).map(({ name }) => name);
+    return [...before, ...createSteps(spec).map((one) => (one.after.length > 0 ? one : { ...one, after }))];
+  }
+
+  function diskPutBack(id: InstanceId, from: string, volumes: readonly PlacedVolume[]): Step {
+    return step('disk.restore', id, ['sandbox.delete'], () => {
+      const kept = host.images.get(from);
+      if (!kept?.files) return;
+      host.detachAll(id);
+      host.disks.set(id, { ...disk(id), files: kept.files.copy() });
+      for (const { volume } of volumes) {
+        if (kept.volumes?.some((one) => one.volume === volume)) volumeBack(volume, from, volume);
+      }
     });
-    return [...releaseSteps(spec), back, ...making];
+  }
+
+  function volumeBack(volume: string, image: string, of: string): void {
+    host.volumes.set(volume, { ...host.volume(volume), files: host.keptVolume(image, of).copy() });
+  }
+
+  function attach(id: InstanceId, volumes: readonly PlacedVolume[], after: readonly string[]): Step {
+    return step('volume.attach', id, after, () => {
+      for (const { volume, name } of volumes) host.attachVolume(volume, { instanceId: id, name });
+    });
   }
 
   function storeSteps(spec: StoreSpec, told: (facts: Partial<StoreFacts>) => void): readonly Step[] {
@@ -105,7 +129,17 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
         const memoryMib = host.usage(id)?.memoryMib ?? 0;
         told({ bytes: 1 << 20, memoryBytes: memoryMib * 2 ** 20, digest: `fake-${image}`, stallMs: 0, saveMs: 0 });
       }),
-      step('disk.snapshot', id, ['image.save'], () => host.addToImage(image, { files: disk(id).files.copy() })),
+      step('disk.snapshot', id, ['image.save'], () => {
+        const found = host.disksOf(id);
+        const list = (all: readonly { volume: string; name: string }[]) =>
+          all
+            .map(({ volume, name }) => `${volume}/${name}`)
+            .sort()
+            .join();
+        if (list(found.volumes) !== list(spec.volumes ?? []))
+          throw new Failure('internal', 'other volumes are attached than the journal knows of', { retryable: true });
+        host.addToImage(image, found);
+      }),
       step('image.seal', id, ['disk.snapshot'], () => {
         host.addToImage(image, { manifest: JSON.stringify(spec.manifest) });
         told({ fsyncMs: 0 });
@@ -126,7 +160,7 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
     const key = keyText(spec.key);
     const [, net, sandbox] = createSteps(spec);
     if (!net || !sandbox) throw new Error('the fake driver has lost its creating steps');
-    const back = spec.disk.kind === 'as-then' ? [diskBack(spec, spec.disk.keep)] : [];
+    const back = spec.disk.kind === 'as-then' ? diskBack(spec, spec.disk.keep) : [];
     return [
       ...releaseSteps(spec),
       ...back,
@@ -137,14 +171,29 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
     ];
   }
 
-  function diskBack({ instanceId: id, image, key, shape }: RestoreSpec, keep: string | undefined): Step {
-    return step('disk.restore', id, ['sandbox.delete'], () => {
+  function diskBack(
+    { instanceId: id, image, key, shape, volumes = [] }: RestoreSpec,
+    keep: string | undefined,
+  ): Step[] {
+    const whole = step('disk.restore', id, ['sandbox.delete'], () => {
       const then = host.readImage(image, keyText(key)).files;
       if (!host.disks.has(id)) host.createDisk(id, shape.diskMib); // a fork's
       const now = disk(id);
-      if (keep !== undefined && !host.images.has(keep)) host.addToImage(keep, { files: now.files.copy() });
+      if (keep !== undefined && !host.images.has(keep)) host.addToImage(keep, host.disksOf(id));
+      host.detachAll(id);
       host.disks.set(id, { ...now, files: then.copy() });
     });
+    if (volumes.length === 0) return [whole];
+    const back = step('volume.restore', id, ['disk.restore'], () => {
+      for (const one of volumes) bringBack(one, image);
+    });
+    return [whole, back, attach(id, volumes, ['volume.restore'])];
+  }
+
+  function bringBack({ volume, of, newMib }: KeptVolume, image: string): void {
+    if (of === undefined) return;
+    if (newMib === undefined) volumeBack(volume, image, of);
+    else host.holdVolume(volume, newMib, host.keptVolume(image, of));
   }
 
   function forgetSteps(spec: { instanceId: InstanceId; images: readonly string[] }): readonly Step[] {
@@ -201,9 +250,24 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
     return [
       step('sandbox.delete', id, [], () => host.kill(id)),
       step('net.delete', id, ['sandbox.delete'], () => void host.nets.delete(id)),
-      step('disk.delete', id, ['sandbox.delete'], () => void host.disks.delete(id)),
+      step('disk.delete', id, ['sandbox.delete'], () => {
+        host.detachAll(id);
+        host.disks.delete(id);
+      }),
       ...(images.length > 0 ? [forget(id, images, ['sandbox.delete'])] : []),
     ];
+  }
+
+  /** A step whose intent is a volume's own. */
+  function volumeStep(name: FakeVerb, volume: VolumeId, work: () => void): Step {
+    return {
+      name,
+      after: [],
+      async run(intent) {
+        assertCovered(intent, name, volume);
+        await host.act(name, undefined, work);
+      },
+    };
   }
 
   async function timed(verb: FakeVerb, instanceId: InstanceId, work: () => void): Promise<{ tookMs: number }> {
@@ -235,6 +299,35 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
     unpackSteps,
     unpackedSteps,
     parcels: host.parcels,
+    volumeSteps: ({ volume, sizeMib, from }) => [
+      volumeStep('volume.create', volume, () =>
+        host.holdVolume(volume, sizeMib, from === undefined ? undefined : host.volume(from).files),
+      ),
+    ],
+    dropVolumeSteps: ({ volume }) => [
+      volumeStep('volume.delete', volume, () => {
+        const at = host.volumes.get(volume)?.at;
+        if (at) throw new Failure('unavailable', `volume ${volume} is attached to instance ${at.instanceId}`);
+        host.volumes.delete(volume);
+      }),
+    ],
+    attachSteps: ({ instanceId, volume, name }) => [
+      volumeStep('volume.attach', volume, () => {
+        disk(instanceId);
+        host.attachVolume(volume, { instanceId, name });
+      }),
+    ],
+    detachSteps: ({ volume }) => [volumeStep('volume.detach', volume, () => host.detachVolume(volume))],
+    volumeUsage: (all) =>
+      host.act('volume.stats', undefined, () => {
+        const found = all.flatMap(({ volume }) => {
+          const there = host.volumes.get(volume);
+          return there
+            ? [[volume, { usedMib: Math.ceil(there.files.usedBytes / 2 ** 20), limitMib: there.mib }] as const]
+            : [];
+        });
+        return new Map(found);
+      }),
     images: () =>
       host.act('image.list', undefined, () =>
         [...host.images]

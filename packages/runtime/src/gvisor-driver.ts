@@ -2,7 +2,7 @@
  * Instances in gVisor, by way of hostd. Each step is one verb of hostd, and the last waits for the guest. The driver remembers nothing: what is, is
  * asked of the host each time.
  */
-import type { InstanceId, Make } from '@torpor/contracts';
+import type { InstanceId, Make, VolumeId } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
 import { createHash } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
@@ -20,7 +20,9 @@ import type {
   InstanceSpec,
   InstanceUsage,
   Intent,
+  KeptVolume,
   PackSpec,
+  PlacedVolume,
   RestoreSpec,
   Step,
   StoreFacts,
@@ -132,12 +134,54 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
     };
   }
 
-  function bootSteps(spec: InstanceSpec, { from }: { from?: string } = {}): readonly Step[] {
+  function bootSteps(
+    spec: InstanceSpec,
+    { from, volumes = [] }: { from?: string; volumes?: readonly PlacedVolume[] } = {},
+  ): readonly Step[] {
     const { instanceId: id } = spec;
-    const ready = from === undefined ? 'sandbox.delete' : 'disk.restore';
-    const making = createSteps(spec).map((step) => (step.after.length > 0 ? step : { ...step, after: [ready] }));
     const gone = verb('sandbox.delete', [], { id }, REMOVE_MS);
-    return from === undefined ? [gone, ...making] : [gone, diskPutBack(id, from), ...making];
+    const back = from === undefined ? [] : [diskPutBack(id, from), ...volumesPutBack(volumes, from)];
+    const before = [gone, ...back];
+    const ready = [...before, ...attached(id, volumes, before.at(-1)?.name ?? gone.name)];
+    const after = ready.slice(-1).map(({ name }) => name);
+    return [...ready, ...createSteps(spec).map((step) => (step.after.length > 0 ? step : { ...step, after }))];
+  }
+
+  /** Volumes that were not kept with the disk are what they were. */
+  function volumesPutBack(volumes: readonly PlacedVolume[], image: string): Step[] {
+    if (volumes.length === 0) return [];
+    const kept = volumes.map((one) => ({ ...one, of: one.volume }));
+    const back = volumesBack(kept, image, 'disk.restore');
+    return back.map((step) => ({ ...step, run: (intent) => step.run(intent).catch(passNotFound) }));
+  }
+
+  /** One after another: the host takes back what is attached when the disk is replaced, so they follow that. */
+  function volumesBack(volumes: readonly KeptVolume[], image: string, after: string): Step[] {
+    const held = volumes.flatMap(({ of: from, ...one }) => (from === undefined ? [] : [{ ...one, from }]));
+    const fresh = held.flatMap(({ newMib, ...one }) => (newMib === undefined ? [] : [{ ...one, sizeMib: newMib }]));
+    const there = held.filter(({ newMib }) => newMib === undefined);
+    return [
+      ...each('volume.create', [after], fresh, ({ volume, sizeMib, from }) => ({ volume, sizeMib, from, image })),
+      ...each('volume.restore', [after], there, ({ volume, from }) => ({ volume, image, from })),
+    ];
+  }
+
+  function attached(id: InstanceId, volumes: readonly PlacedVolume[], ...after: string[]): Step[] {
+    return each('volume.attach', after, volumes, ({ volume, name }) => ({ id, volume, name }));
+  }
+
+  /** The same verb for each of several; no step where there are none. */
+  function each<V extends JournaledVerb, T>(
+    name: V,
+    after: readonly string[],
+    all: readonly T[],
+    args: (one: T) => VerbArgs[V],
+  ): Step[] {
+    if (all.length === 0) return [];
+    const run = async (intent: Intent) => {
+      for (const one of all) await hostd.change(intent, name, args(one), MAKE_MS);
+    };
+    return [{ name, after, run }];
   }
 
   /** A name that is not there was never needed: the disk was not replaced. */
@@ -145,17 +189,18 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
     const restore = verb('disk.restore', ['sandbox.delete'], { id, image }, MAKE_MS);
     return {
       ...restore,
-      run: (intent) =>
-        restore.run(intent).catch((error: unknown) => {
-          if (!(error instanceof Failure) || error.code !== 'not_found') throw error;
-        }),
+      run: (intent) => restore.run(intent).catch(passNotFound),
     };
   }
 
   function storeSteps(spec: StoreSpec, told: (facts: Partial<StoreFacts>) => void): readonly Step[] {
-    const { instanceId: id, image } = spec;
+    const { instanceId: id, image, volumes = [] } = spec;
     const key = base64(spec.key);
     let saved: VerbResult<'image.save'> | undefined;
+    const snapshot = async (intent: Intent) => {
+      const kept = await hostd.change(intent, 'disk.snapshot', { id, image }, MAKE_MS);
+      assertSame(kept.volumes, volumes);
+    };
     const save = async (intent: Intent) => {
       saved = await hostd.change(intent, 'image.save', { id, image, key, compress: 'auto' }, IMAGE_MS);
       told(saved);
@@ -168,7 +213,7 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
     };
     return [
       { name: 'image.save', after: [], run: save },
-      verb('disk.snapshot', ['image.save'], { id, image }, MAKE_MS),
+      { name: 'disk.snapshot', after: ['image.save'], run: snapshot },
       { name: 'image.seal', after: ['disk.snapshot'], run: seal },
       {
         name: 'image.verify',
@@ -183,9 +228,7 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
 
   function restoreSteps(spec: RestoreSpec): readonly Step[] {
     const { instanceId: id, slot, image, disk, token } = spec;
-    const keep = disk.kind === 'as-then' && disk.keep ? { keep: disk.keep } : {};
-    const back =
-      disk.kind === 'as-then' ? [verb('disk.restore', ['sandbox.delete'], { id, image, ...keep }, MAKE_MS)] : [];
+    const back = disk.kind === 'as-then' ? diskBack(spec, disk.keep) : [];
     const ready = ['net.create', ...back.map(({ name }) => name)];
     return [
       verb('sandbox.delete', [], { id }, REMOVE_MS),
@@ -195,6 +238,13 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
       verb('sandbox.restore', ['sandbox.create'], { id, image, key: base64(spec.key) }, IMAGE_MS),
       health(spec, token, 'sandbox.restore'),
     ];
+  }
+
+  function diskBack({ instanceId: id, image, volumes = [] }: RestoreSpec, keep: string | undefined): Step[] {
+    const kept = keep === undefined ? {} : { keep };
+    const disk = verb('disk.restore', ['sandbox.delete'], { id, image, ...kept }, MAKE_MS);
+    const back = volumesBack(volumes, image, disk.name);
+    return [disk, ...back, ...attached(id, volumes, disk.name, ...back.map(({ name }) => name))];
   }
 
   /** Of what its image wants, whatever this node makes new ones of by now: another guest's pages, or another gVisor, would not bear its memory. */
@@ -381,6 +431,17 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
         return path;
       },
     }),
+    volumeSteps: ({ volume, sizeMib, from }) => [
+      verb('volume.create', [], { volume, sizeMib, ...(from === undefined ? {} : { from }) }, MAKE_MS),
+    ],
+    dropVolumeSteps: ({ volume }) => [verb('volume.delete', [], { volume }, REMOVE_MS)],
+    attachSteps: ({ instanceId: id, volume, name }) => [verb('volume.attach', [], { id, volume, name }, MAKE_MS)],
+    detachSteps: ({ instanceId: id, volume, name }) => [verb('volume.detach', [], { id, volume, name }, MAKE_MS)],
+    async volumeUsage(all) {
+      const volumes = all.map(({ volume, at }) => ({ volume, ...(at ? { id: at.instanceId, name: at.name } : {}) }));
+      const found = await hostd.ask('volume.stats', { volumes }, LOOK_MS);
+      return new Map(Object.entries(found) as [VolumeId, { usedMib: number; limitMib: number }][]); // hostd answers only those that it was asked for
+    },
     images: async () => (await hostd.ask('image.list', {}, LOOK_MS)).images,
     handle,
     pause: (id) => rest('sandbox.pause', id),
@@ -416,6 +477,21 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
     guest: (at, token) => tcpGuest(at, token),
     close: () => hostd.close(),
   };
+}
+
+function passNotFound(error: unknown): void {
+  if (!(error instanceof Failure) || error.code !== 'not_found') throw error;
+}
+
+/** An image that held other volumes than its journal says would be restored without them. */
+function assertSame(found: readonly { volume: string; name: string }[], known: readonly PlacedVolume[]): void {
+  const list = (all: readonly { volume: string; name: string }[]) =>
+    all.map(({ volume, name }) => `${volume} at ${name}`).sort();
+  const [here, written] = [list(found).join(', '), list(known).join(', ')];
+  if (here === written) return;
+  throw new Failure('internal', `the volumes attached are "${here}", and the journal knows of "${written}"`, {
+    retryable: true,
+  });
 }
 
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';

@@ -58,8 +58,7 @@ export function hostdClient(options: {
       }
     },
     async change(intent, verb, args, deadlineMs) {
-      // The verbs of an image name no instance; the intent knows whose it is.
-      assertCovered(intent, verb, 'id' in args ? args.id : intent.instanceId);
+      assertCovered(intent, verb, ownerIn(args, intent));
       return await call(verb, args, deadlineMs);
     },
     close() {
@@ -111,6 +110,12 @@ export function hostdClient(options: {
     const message = `hostd does not answer at ${options.socket}, so "${verb}" was not asked; see whether hostd runs`;
     return new Failure('unavailable', message, { retryable: !(cause instanceof WrongHostd), cause });
   }
+}
+
+/** What the intent must be for. A volume has intents of its own besides its instance's; the verbs of an image name no instance: the intent knows whose it is. */
+function ownerIn(args: VerbArgs[JournaledVerb], intent: Intent): string {
+  if (!('id' in args)) return intent.instanceId;
+  return 'volume' in args && args.volume === intent.instanceId ? args.volume : args.id;
 }
 
 function msUntil(untilMs: number): number {

@@ -20,8 +20,7 @@ const CODES: Readonly<Record<string, FailureCode>> = {
 
 /** An image that hostd refuses is damaged; one that it does not find where the journal knows it is as good as that. */
 function ofImage(verb: string, code: string): { image: 'damaged' } | undefined {
-  const reads =
-    verb === 'sandbox.restore' || verb === 'image.read' || verb === 'image.verify' || verb === 'disk.restore';
+  const reads = ['sandbox.restore', 'image.read', 'image.verify', 'disk.restore', 'volume.restore'].includes(verb);
   return reads && (code === 'refused' || code === 'not_found') ? { image: 'damaged' } : undefined;
 }
 

@@ -82,6 +82,20 @@ export interface VerbArgs {
     readonly diskUsedMib: number;
   };
   readonly 'parcel.delete': { readonly image: string };
+  readonly 'volume.create': {
+    readonly volume: string;
+    readonly sizeMib: number;
+    /** A volume to copy; with `image`, as that image holds it. */
+    readonly from?: string;
+    readonly image?: string;
+  };
+  readonly 'volume.delete': { readonly volume: string };
+  readonly 'volume.attach': { readonly id: string; readonly volume: string; readonly name: string };
+  readonly 'volume.detach': { readonly id: string; readonly volume: string; readonly name: string };
+  readonly 'volume.restore': { readonly volume: string; readonly image: string; readonly from: string };
+  readonly 'volume.stats': {
+    readonly volumes: readonly { readonly volume: string; readonly id?: string; readonly name?: string }[];
+  };
   readonly 'sandbox.start': { readonly id: string };
   readonly 'sandbox.pause': { readonly id: string };
   readonly 'sandbox.resume': { readonly id: string };
@@ -140,7 +154,12 @@ const RESULTS = {
     saveMs: z.number(),
     madeOf: MadeOf.optional(),
   }),
-  'disk.snapshot': nothing,
+  'disk.snapshot': z.object({
+    volumes: z
+      .array(z.object({ volume: z.string(), name: z.string() }))
+      .nullish()
+      .transform((list) => list ?? []),
+  }),
   'image.seal': z.object({ fsyncMs: z.number() }),
   'image.verify': z.object({ verifyMs: z.number() }),
   'image.read': z.object({ manifest: z.looseObject({ madeOf: MadeOf.optional() }) }),
@@ -154,6 +173,12 @@ const RESULTS = {
   'parcel.open': z.object({ path: z.string() }),
   'parcel.unpack': nothing,
   'parcel.delete': nothing,
+  'volume.create': nothing,
+  'volume.delete': nothing,
+  'volume.attach': nothing,
+  'volume.detach': nothing,
+  'volume.restore': nothing,
+  'volume.stats': z.record(z.string(), z.object({ usedMib: z.number(), limitMib: z.number() })),
   'sandbox.start': nothing,
   'sandbox.pause': z.object({ frozen: z.literal(true), cpuUsageNs: z.number(), tookUs: z.number() }),
   'sandbox.resume': z.object({
@@ -234,7 +259,12 @@ export type JournaledVerb =
   | 'sandbox.restore'
   | 'parcel.pack'
   | 'parcel.unpack'
-  | 'parcel.delete';
+  | 'parcel.delete'
+  | 'volume.create'
+  | 'volume.delete'
+  | 'volume.attach'
+  | 'volume.detach'
+  | 'volume.restore';
 
 /**
  * The others: they read, or they bring the node (no instance of it) to what its configuration says, or they are pause, page-out and wake.
@@ -259,6 +289,7 @@ const FREE: ReadonlySet<string> = new Set<FreeVerb>([
   'image.verify',
   // What is left of it is found and removed with its image.
   'parcel.open',
+  'volume.stats',
 ]);
 
 /** Whatever is not known to be free needs an intent, also a verb that a later hostd brings. */

@@ -5,7 +5,15 @@ export type { FakeProgram, FakeProgramWorld } from './fake/programs.ts';
 export type { Guest, GuestAnswer, GuestIdentity, GuestRequest } from './guest.ts';
 export { guestFailure } from './guest-failures.ts';
 export { gvisorDriver, type GvisorSettings } from './gvisor-driver.ts';
-export { isDamage, isOfImage, isSilence, type RestoreSpec, type StoreFacts, type StoreSpec } from './port.ts';
+export {
+  isDamage,
+  isOfImage,
+  isSilence,
+  VOLUMES_DIR,
+  type RestoreSpec,
+  type StoreFacts,
+  type StoreSpec,
+} from './port.ts';
 export { letterKey, openLetter, publicText, sealLetter, type Between } from './letters.ts';
 export { Parcel, type ParcelFiles } from './parcels.ts';
 export { tcpGuest } from './guest-tcp.ts';
@@ -19,6 +27,9 @@ export type {
   InstanceUsage,
   LeanFacts,
   Intent,
+  KeptVolume,
+  PlacedVolume,
   Step,
+  VolumeUsage,
 } from './port.ts';
 export { assertCovered, runSteps } from './steps.ts';

@@ -4,7 +4,7 @@
  * A driver is mechanism. It offers *steps*, each one verb of hostd or one call to the runtime; the engine decides their order, journals the intent
  * before they run, and carries them out. Creating steps are idempotent, and so are destroying ones: an absent thing is destroyed already.
  */
-import type { InstanceId, Isolation, Make, Shape, SwapArea } from '@torpor/contracts';
+import type { InstanceId, Isolation, Make, Shape, SwapArea, VolumeId } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
 import type { Guest } from './guest.ts';
 import type { Parcel, ParcelFiles } from './parcels.ts';
@@ -43,8 +43,24 @@ export interface ImageRef {
   readonly key: Uint8Array;
 }
 
+/** A volume, and the name under which it lies in its instance's directory of volumes. Images know it by that name. */
+export interface PlacedVolume {
+  readonly volume: VolumeId;
+  readonly name: string;
+}
+
+/** A volume of an instance that is brought back. */
+export interface KeptVolume extends PlacedVolume {
+  /** What the image calls it, which it becomes again. Absent: the image does not hold it, and it stays as it is. */
+  readonly of?: string;
+  /** It is made of what the image holds, with this size; absent: it is there already. */
+  readonly newMib?: number;
+}
+
 export interface StoreSpec extends ImageRef {
   readonly instanceId: InstanceId;
+  /** What it has attached: the image holds them, too. The host finding anything else attached fails the store. */
+  readonly volumes?: readonly PlacedVolume[];
   /** Bound to the image besides its digest and the host's own facts; JSON. */
   readonly manifest: Readonly<Record<string, unknown>>;
 }
@@ -68,6 +84,8 @@ export interface RestoreSpec extends ImageRef, InstanceSpec {
    * the snapshot `keep`, when that is given. So is a fork's, which has none yet.
    */
   readonly disk: { readonly kind: 'as-it-is' } | { readonly kind: 'as-then'; readonly keep?: string };
+  /** Attached again, and back to what they were, unless the disk is as it is. What they are now is kept with the disk. */
+  readonly volumes?: readonly KeptVolume[];
 }
 
 export interface PackSpec {
@@ -157,6 +175,14 @@ export interface InstanceUsage {
   readonly diskMib?: number;
 }
 
+export interface VolumeUsage {
+  readonly usedMib: number;
+  readonly limitMib: number;
+}
+
+/** Where the instances' directory of volumes is inside. */
+export const VOLUMES_DIR = '/torpor/vol';
+
 export interface DriverCapacity {
   readonly memoryMib: number;
   readonly memoryFreeMib: number;
@@ -193,7 +219,10 @@ export interface InstanceDriver {
   /** The steps that make it run again from an image; after the last one its guest answers. What a failed try left goes first. See `isDamage`. */
   restoreSteps(spec: RestoreSpec): readonly Step[];
   /** As `createSteps`, on the disk that it has: what ran is gone, its files stay. `from`: on the one that a `restoreSteps` has put aside under this name. */
-  bootSteps(spec: InstanceSpec, disk?: { readonly from?: string }): readonly Step[];
+  bootSteps(
+    spec: InstanceSpec,
+    disk?: { readonly from?: string; readonly volumes?: readonly PlacedVolume[] },
+  ): readonly Step[];
   /** The step that removes images, sealed or not, and snapshots kept under such names. Absent ones are removed already. */
   forgetSteps(spec: { instanceId: InstanceId; images: readonly string[] }): readonly Step[];
   /** The step that makes parcels of sealed images; `told` hears of each. One that is there is left alone. */
@@ -203,6 +232,21 @@ export interface InstanceDriver {
   /** The step that removes parcels, whole or not. */
   unpackedSteps(spec: { instanceId: InstanceId; images: readonly string[] }): readonly Step[];
   readonly parcels: ParcelFiles;
+  /** The steps that make a volume, or give the one that there is this size. `from`: what a new one is a copy of. */
+  volumeSteps(spec: { readonly volume: VolumeId; readonly sizeMib: number; readonly from?: VolumeId }): readonly Step[];
+  /** The steps that leave nothing of a volume that is attached nowhere. */
+  dropVolumeSteps(spec: { readonly volume: VolumeId }): readonly Step[];
+  /** The steps that make a volume appear in an instance's directory of volumes, running or not. */
+  attachSteps(spec: PlacedVolume & { readonly instanceId: InstanceId }): readonly Step[];
+  /** And disappear. Nothing inside may use it. */
+  detachSteps(spec: PlacedVolume & { readonly instanceId: InstanceId }): readonly Step[];
+  /** Of each that exists. `at`: where the caller knows it to be attached. */
+  volumeUsage(
+    volumes: readonly {
+      readonly volume: VolumeId;
+      readonly at?: { readonly instanceId: InstanceId; readonly name: string } | undefined;
+    }[],
+  ): Promise<ReadonlyMap<VolumeId, VolumeUsage>>;
   /** All images on the host. */
   images(): Promise<readonly { readonly image: string; readonly sealed: boolean; readonly bytes: number }[]>;
   handle(spec: { instanceId: InstanceId; slot: number }): InstanceHandle;

@@ -12,6 +12,7 @@ import { describeSandboxes } from './conformance/sandboxes.ts';
 import { describeSecrets } from './conformance/secrets.ts';
 import { describeSnapshots } from './conformance/snapshots.ts';
 import { describeUsage } from './conformance/usage.ts';
+import { describeVolumes } from './conformance/volumes.ts';
 import { openStage } from './conformance/stage.ts';
 import type { Store } from './store.ts';
 
@@ -28,6 +29,7 @@ export function describeStore(what: string, open: () => Promise<Store>): void {
     describeAudit(stage);
     describeSnapshots(stage);
     describeUsage(stage);
+    describeVolumes(stage);
     describeFleet(stage);
     describeMoves(stage);
   });

@@ -22,6 +22,9 @@ import type {
   Shape,
   SnapshotLimits,
   UsageInterval,
+  Volume,
+  VolumeId,
+  VolumeName,
   WakeBudget,
   WorkspaceName,
 } from '@torpor/contracts';
@@ -37,6 +40,7 @@ export interface Store {
   readonly wanted: Wanted;
   readonly snapshots: SnapshotBook;
   readonly moves: Moves;
+  readonly volumes: VolumeBook;
   readonly usage: UsageBook;
   readonly audit: AuditLog;
   /** Rejects when the database does not answer. */
@@ -49,6 +53,7 @@ export interface WorkspaceStore {
   readonly name: WorkspaceName;
   readonly sandboxes: SandboxShelf;
   readonly previews: PreviewShelf;
+  readonly volumes: VolumeShelf;
   readonly keys: {
     list(): Promise<readonly ApiKey[]>;
     create(key: NewApiKey): Promise<ApiKey>;
@@ -187,6 +192,59 @@ export interface PreviewWay {
   readonly way: { readonly sandbox: Sandbox; readonly route: Route } | undefined;
 }
 
+// ---------------------------------------------------------------------------------------------------------------- volumes
+
+export interface VolumeShelf {
+  /** By name. */
+  list(): Promise<readonly Volume[]>;
+  get(name: VolumeName): Promise<Volume | undefined>;
+}
+
+/** The scheduler's side of volumes, across tenants. A fenced change answers undefined when the row is no longer as the fence says. */
+export interface VolumeBook {
+  /** `taken`: one of that name is there already, and is answered. */
+  insert(volume: Volume): Promise<{ kind: 'inserted' } | { kind: 'taken'; volume: Volume }>;
+  find(workspace: WorkspaceName, name: VolumeName): Promise<Volume | undefined>;
+  /** creating → ready. */
+  becameReady(id: VolumeId, atMs: number): Promise<Volume | undefined>;
+  resize(id: VolumeId, sizeMib: number, atMs: number): Promise<Volume | undefined>;
+  /** A ready one that is attached nowhere is to be the instance's: the next generation, attaching. Undefined: it is not so. */
+  attach(
+    id: VolumeId,
+    to: Pick<NonNullable<Volume['attachment']>, 'instanceId' | 'sandbox' | 'path'>,
+    atMs: number,
+  ): Promise<Volume | undefined>;
+  /** attaching → attached, of that generation; detaching likewise, when it cannot be. */
+  attached(fence: VolumeFence, atMs: number): Promise<Volume | undefined>;
+  /** All of an instance that came into being with it: ready, and attached. */
+  attachedWith(instanceId: InstanceId, atMs: number): Promise<void>;
+  /** Attached, or on its way there or away → detaching: the next generation. Undefined: it is attached nowhere. */
+  detach(id: VolumeId, atMs: number): Promise<Volume | undefined>;
+  /** detaching → free, of that generation, and nobody's but its own. */
+  detached(fence: VolumeFence, atMs: number): Promise<Volume | undefined>;
+  /** Nothing of the instance can run any more: what it had is free, but for a fork's own, which are to be deleted. Answers both. */
+  release(instanceId: InstanceId, atMs: number): Promise<readonly Volume[]>;
+  /** Free → deleting: the next generation. Undefined: it is attached. */
+  beginDelete(id: VolumeId, atMs: number): Promise<Volume | undefined>;
+  /** deleting → no row. */
+  remove(id: VolumeId): Promise<void>;
+  /** What an instance has, or is to have. */
+  of(instanceId: InstanceId): Promise<readonly Volume[]>;
+  /** All that somebody must do something about, changed before `beforeMs`: being made, deleted, attached or detached, or attached to what has ended. */
+  unsettled(beforeMs: number): Promise<readonly Volume[]>;
+  /** All that are there, snapshots too: what they hold takes room. */
+  metered(): Promise<readonly MeteredVolume[]>;
+  /** By node, the sizes of its volumes together; snapshots of volumes have none. */
+  promised(): Promise<readonly { readonly nodeId: NodeId; readonly sizeMib: number }[]>;
+}
+
+export type MeteredVolume = Pick<Volume, 'id' | 'workspace' | 'nodeId'>;
+
+export interface VolumeFence {
+  readonly id: VolumeId;
+  readonly generation: Generation;
+}
+
 // ---------------------------------------------------------------------------------------------------------------- secrets and idempotency
 
 export interface SecretShelf {
@@ -256,7 +314,7 @@ export interface Old {
 
 export interface UsageBook {
   /**
-   * Books each interval once, of incarnations that this node has or had for that workspace; no node can charge for another's. `refused`: the instances
+   * Books each interval once, of incarnations and volumes that this node has or had for that workspace; no node can charge for another's. `refused`: the instances
    * of which that is not known.
    */
   book(
@@ -387,7 +445,7 @@ export interface Wanted {
    * whose older generations are no more. Not of one that is on its way to another node.
    */
   raise(who: Incarnation, more: { generation: Generation; atMs: number }): Promise<Sandbox | undefined>;
-  /** `from` → creating as the next incarnation, which is no fork any more, the old one to be ended; `env` replaces the env. */
+  /** `from` → creating as the next incarnation, which is no fork any more, the old one to be ended; `env` replaces the env. It has the old one's volumes. */
   supersede(who: Incarnation, next: Successor): Promise<Sandbox | undefined>;
   /** creating, and never ready → no row at all; the incarnation is to be ended. */
   abandon(who: Incarnation, more: { reason: string; atMs: number }): Promise<boolean>;
@@ -479,7 +537,7 @@ export interface Move extends Incarnation {
 
 /** Each change is one commit. Until one of them says otherwise a sandbox lives where its row says, whatever nodes hold of it. */
 export interface Moves {
-  /** `undefined`: the sandbox is not ready, or another incarnation. `there`: one has begun already. */
+  /** `undefined`: the sandbox is not ready, another incarnation, or has volumes, which do not travel. `there`: one has begun already. */
   begin(
     who: Incarnation,
     more: { to: NodeId; reason: string; atMs: number },

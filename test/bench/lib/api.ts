@@ -21,6 +21,15 @@ export interface SnapshotFacts {
   readonly bytes?: number;
 }
 
+export interface VolumeFacts {
+  readonly id: string;
+  readonly name: string;
+  readonly sizeMib: number;
+  readonly usedMib?: number;
+  readonly phase: string;
+  readonly attachment?: { readonly sandbox: string; readonly path: string; readonly state: string };
+}
+
 export interface Api {
   create(input: Record<string, unknown>): Promise<SandboxFacts>;
   get(name: string): Promise<SandboxFacts>;
@@ -41,6 +50,16 @@ export interface Api {
   ): Promise<{ forks: SandboxFacts[]; failed: object[]; snapshot: string }>;
   /** The oldest first, as the node signed them. */
   receipts(name: string): Promise<{ signed: string }[]>;
+  readonly volumes: {
+    create(name: string, how?: { sizeMib?: number; from?: string }): Promise<VolumeFacts>;
+    snapshot(name: string, as: string): Promise<VolumeFacts>;
+    get(name: string): Promise<VolumeFacts>;
+    list(): Promise<VolumeFacts[]>;
+    resize(name: string, sizeMib: number): Promise<VolumeFacts>;
+    attach(name: string, to: { sandbox: string; path: string }): Promise<VolumeFacts>;
+    detach(name: string): Promise<VolumeFacts>;
+    delete(name: string): Promise<VolumeFacts>;
+  };
   nodes(): Promise<{ id: string; pool: { template: string; ready: number; target: number }[] }[]>;
 }
 
@@ -68,6 +87,16 @@ export function api(stack: Stack): Api {
     deleteSnapshot: (name, snapshot) => mutate('snapshots.delete', { name, snapshot }),
     fork: (name, how) => mutate('sandboxes.fork', { name, ...how }),
     receipts: (name) => query('receipts.list', { name }),
+    volumes: {
+      create: (name, how) => mutate('volumes.create', { name, ...how }),
+      snapshot: (name, as) => mutate('volumes.snapshot', { name, as }),
+      get: (name) => query('volumes.get', { name }),
+      list: () => query('volumes.list'),
+      resize: (name, sizeMib) => mutate('volumes.resize', { name, sizeMib }),
+      attach: (name, to) => mutate('volumes.attach', { name, ...to }),
+      detach: (name) => mutate('volumes.detach', { name }),
+      delete: (name) => mutate('volumes.delete', { name }),
+    },
     nodes: () => query('nodes.list'),
   };
 }

@@ -17,6 +17,7 @@ import { addStatsCommand } from './stats.ts';
 import { addMoveCommand } from './move.ts';
 import { addStoreCommand } from './store.ts';
 import { addTestCommand } from './test.ts';
+import { addVolumeCommands } from './volume.ts';
 
 export function program(): Command {
   const torpor = new Command('torpor').description(
@@ -31,6 +32,7 @@ export function program(): Command {
   addStoreCommand(sandbox);
   addMoveCommand(sandbox);
   addSnapshotCommands(torpor);
+  addVolumeCommands(torpor);
   addReceiptCommands(torpor);
   addKeyCommands(torpor);
   addNodeCommands(torpor);

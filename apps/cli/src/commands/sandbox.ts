@@ -13,6 +13,7 @@ import { ago, table } from '../client/table.ts';
 import { openTerminal } from '../client/terminal.ts';
 import { nextWake, tierOf } from '../client/tiers.ts';
 import { hintAtUnsentInput } from '../client/unsent-input.ts';
+import { mountOf } from '../client/mounts.ts';
 
 type View = Awaited<ReturnType<Client['api']['sandboxes']['get']['query']>>;
 
@@ -36,6 +37,7 @@ export function addSandboxCommands(torpor: Command): Command {
     .option('--snapshots-days <n>', '… and none that is older', wholeNumber)
     .option('--snapshots-size <MiB>', '… and no more of them than take this of the disk', wholeNumber)
     .option('--keep-stores <n>', 'keep so many of the images that it slept in, to go back to', wholeNumber)
+    .option('--volume <name:/path>', 'attach a volume there; repeatable', collect)
     .option('--idle <seconds>', IDLE, wholeNumber)
     .option('--wake-budget <budget>', WAKE_BUDGET, wakeBudget)
     .option(...json)
@@ -226,6 +228,7 @@ interface CreateOptions {
   readonly disk?: number;
   readonly env?: string[];
   readonly label?: string[];
+  readonly volume?: string[];
   readonly idle?: number;
   readonly snapshotsMax?: number;
   readonly snapshotsDays?: number;
@@ -257,6 +260,7 @@ function createInput(name: string | undefined, options: CreateOptions) {
     ...limitsOf(options),
     env: pairs('--env', options.env),
     labels: pairs('--label', options.label),
+    ...(options.volume === undefined ? {} : { volumes: options.volume.map(mountOf) }),
   };
 }
 

@@ -20,12 +20,15 @@ import type { LiveState, LiveStates } from '../sandboxes/live-states.ts';
 import type { Offers } from '../sandboxes/offer.ts';
 import { pagesOf } from '../sandboxes/pages.ts';
 import type { Sandboxes } from '../sandboxes/sandboxes.ts';
+import type { Wire } from '@torpor/bus';
 import { forksOf } from './forks.ts';
 import { historyOf } from './history.ts';
 import type { Nodes } from './nodes.ts';
+import { volumeServices } from './volumes.ts';
 import { watchEvents } from './watch-events.ts';
 
 export interface ServicesParts {
+  readonly wire: Wire;
   readonly sandboxes: Sandboxes;
   readonly nodes: Nodes;
   readonly live: LiveStates;
@@ -208,6 +211,7 @@ function servicesFor(parts: ServicesParts, asked: Asked): Services {
           },
         ),
     },
+    volumes: volumeServices(parts, asked, during),
     keys: {
       create: (input) =>
         during(
@@ -300,6 +304,7 @@ async function askOf(
     expiry: input.expiry,
     terminatedRetentionMs: TERMINATED_RETENTION_MS,
     extra: {},
+    ...(input.volumes ? { volumes: input.volumes } : {}),
     createdBy: caller.key.subject,
   };
 }

@@ -10,6 +10,8 @@ import type { KeptImage, Shelf } from '../journal/index.ts';
 import { resolverFiles } from '../life/create.ts';
 import type { Body, Parts } from '../parts.ts';
 import { checkWake, shortOf } from '../receipts/check.ts';
+import { settleMounts } from '../volumes/mounts.ts';
+import { broughtBack } from './restored-volumes.ts';
 import type { Sleeper } from './store.ts';
 import { freshAnswersAfterMs } from './witness.ts';
 
@@ -41,9 +43,9 @@ export async function restoreOnHost(parts: Parts, body: Body, sleeper: Sleeper):
     // A wake that was given up may have put the disk aside before.
     if (!image) return { ...(await boot(parts, body, sleeper, keep ?? shelving.shelf.aside)), refused };
     if (rests === 'elsewhere') keep ??= shelving.shelf.aside ?? diskName(parts, sleeper);
-    const tried = await restoreFrom(parts, body, sleeper, image, keep);
+    const isAsked = rewound?.image === image.image; // somebody wants it back, and knows what that means
+    const tried = await restoreFrom(parts, body, sleeper, image, { keep, isAsked });
     if (tried.kind === 'runs') {
-      const isAsked = rewound?.image === image.image; // somebody wants it back, and knows what that means
       const lostSinceMs = rests === 'elsewhere' && !isAsked ? image.atMs : undefined;
       return { guest: tried.guest, from: 'image', image, isAsked, lostSinceMs, checks: tried.checks, refused };
     }
@@ -69,15 +71,19 @@ async function restoreFrom(
   parts: Parts,
   body: Body,
   sleeper: Sleeper,
-  { image, sealedKey, census, generation }: KeptImage,
-  keep: string | undefined,
+  { image, sealedKey, census, generation, volumes: bound = [] }: KeptImage,
+  { keep, isAsked }: { keep: string | undefined; isAsked: boolean },
 ): Promise<Refused | { readonly kind: 'runs'; readonly guest: Guest; readonly checks: readonly Check[] }> {
   const { spec, claim, shelving } = sleeper;
   const key = parts.nodeKey.open(claim.workspace, image, sealedKey);
   for (let attempt = 1; ; attempt++) {
     // One that failed half-way may have run for a moment, so the disk is as it was only before the first.
     const disk = diskFor(shelving.shelf.rests, keep);
-    const steps = parts.driver.restoreSteps({ ...spec, instanceId: body.hostId, image, key, token: claim.token, disk });
+    const back = broughtBack(bound, parts.volumes.of(body.hostId), { disk: disk.kind, isAsked });
+    if (back.kind === 'refused') return { kind: 'refused', reason: back.reason, isWhole: true };
+    const { volumes } = back;
+    const from = { image, key, token: claim.token, disk, volumes };
+    const steps = parts.driver.restoreSteps({ ...spec, instanceId: body.hostId, ...from });
     const { intent } = await shelving.intend(
       { operation: 'restore', image, ...(keep === undefined || isOn(sleeper, keep) ? {} : { keep }) },
       steps,
@@ -102,6 +108,7 @@ async function restoreFrom(
         throw error;
       }
     }
+    if (disk.kind === 'as-then' && volumes.length > 0) await settleMounts(guest, parts.volumes.of(body.hostId));
     const about = { clock: parts.clock, before: census, generation: claim.generation, restoredAtMs };
     const checks = await checkWake(guest, about);
     if (isShort(checks) && !parts.closing.aborted && (attempt < ATTEMPTS || hasOlder(sleeper))) {
@@ -156,12 +163,15 @@ async function boot(
   keep: string | undefined,
 ): Promise<Omit<CameBack, 'refused'>> {
   const { spec, claim, shelving } = sleeper;
-  const steps = parts.driver.bootSteps({ ...spec, instanceId: body.hostId }, keep === undefined ? {} : { from: keep });
+  const volumes = parts.volumes.of(body.hostId);
+  const from = keep === undefined ? {} : { from: keep };
+  const steps = parts.driver.bootSteps({ ...spec, instanceId: body.hostId }, { ...from, volumes });
   const { intent } = await shelving.intend({ operation: 'boot' }, steps);
   await parts.journal.carryOut(intent, steps);
   const fresh = guestOf(parts, body, spec.bootToken);
   try {
     await fresh.claim(identityOf(parts, sleeper));
+    if (volumes.length > 0) await settleMounts(fresh, volumes);
   } finally {
     fresh.close();
   }

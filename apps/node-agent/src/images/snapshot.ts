@@ -31,9 +31,9 @@ async function make(
   { note, ends, saved }: { note: SnapshotNote; ends: AbortSignal; saved: () => void },
 ) {
   const { shelving } = sleeper;
-  const { image, sealedKey, steps, facts } = nextImage(parts, sleeper);
+  const { image, sealedKey, volumes, steps, facts } = nextImage(parts, sleeper);
   const { intent } = await shelving.intend(
-    { operation: 'snapshot', image, sealedKey, note, census: sleeper.census },
+    { operation: 'snapshot', image, sealedKey, note, census: sleeper.census, volumes },
     steps,
   );
   try {

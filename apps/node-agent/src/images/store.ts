@@ -24,8 +24,9 @@ export interface Sleeper {
 /** Resolves when the image is whole. Throws GaveWay when `giveWay` aborts, as soon as the sandbox may be touched again. */
 export async function storeOnHost(parts: Parts, sleeper: Sleeper, giveWay: AbortSignal): Promise<Partial<StoreFacts>> {
   const { shelving } = sleeper;
-  const { image, sealedKey, steps, facts } = nextImage(parts, sleeper);
-  const { intent } = await shelving.intend({ operation: 'store', image, sealedKey, census: sleeper.census }, steps);
+  const { image, sealedKey, volumes, steps, facts } = nextImage(parts, sleeper);
+  const what = { operation: 'store', image, sealedKey, census: sleeper.census, volumes } as const;
+  const { intent } = await shelving.intend(what, steps);
   await parts.journal.carryOut(
     intent,
     steps.map((step) => yielding(step, giveWay)),
@@ -42,11 +43,13 @@ export function nextImage(parts: Parts, { hostId, claim, spec, shelving }: Sleep
   const sealedKey = parts.nodeKey.seal(claim.workspace, image, key);
   const { instanceId, generation } = claim;
   const { template, shape } = spec;
-  const manifest = { version: 1, instanceId, generation, hostId, template, shape, savedAtMs: parts.clock.nowMs() };
+  const volumes = parts.volumes.of(hostId);
+  const savedAtMs = parts.clock.nowMs();
+  const manifest = { version: 1, instanceId, generation, hostId, template, shape, savedAtMs, volumes };
   const facts: Partial<StoreFacts> = {};
   const told = (found: Partial<StoreFacts>) => void Object.assign(facts, found);
-  const steps = parts.driver.storeSteps({ instanceId: hostId, image, key, manifest }, told);
-  return { image, sealedKey, steps, facts };
+  const steps = parts.driver.storeSteps({ instanceId: hostId, image, key, manifest, volumes }, told);
+  return { image, sealedKey, volumes, steps, facts };
 }
 
 /** False when somebody came before anything was let go. */

@@ -2,15 +2,17 @@
  * The node's record of what is (DESIGN §2): every change on the host is *intended* here and fsynced, then done, then written as done.
  * Pause and wake are not journaled: the kernel can be asked. This file is the only place that makes an `Intent`.
  */
-import type { Generation, InstanceEvent, InstanceId } from '@torpor/contracts';
+import { InstanceId, VolumeId, type Generation, type InstanceEvent } from '@torpor/contracts';
 import type { Clock } from '@torpor/kernel';
 import { runSteps, type Intent, type Step } from '@torpor/runtime';
 import { fold, type Entry } from './entry.ts';
+import { foldVolume, VolumeLine, type VolumeAct, type VolumeEntry } from './volume-lines.ts';
 import { noFailpoints, type Failpoints } from './failpoints.ts';
 import { historyOf } from './history.ts';
 import { readHint, type Hint } from './hint.ts';
 import {
   readLines,
+  readRows,
   type Claim,
   type DoneLine,
   type IntentLine,
@@ -235,6 +237,47 @@ export class Journal {
     });
   }
 
+  /** Of a journal of volumes. The line is what the volume's entry is to be told. */
+  async intendVolume(
+    volume: VolumeId,
+    act: VolumeAct,
+    steps: readonly Step[],
+  ): Promise<{ intent: Intent; line: VolumeLine }> {
+    const line = { kind: 'intent', atMs: this.#clock.nowMs(), steps: names(steps), act } as const;
+    const { operation } = act;
+    await this.#failpoints.hit(`journal:${operation}:before-fsync`);
+    await this.#append(keyOf(volume), line, { durable: true, first: true });
+    await this.#failpoints.hit(`journal:${operation}:after-fsync`);
+    return { intent: new JournaledIntent(keyOf(volume), operation, line.steps), line };
+  }
+
+  /** `operation`: what has ended. */
+  async volumeSettled(volume: VolumeId, kind: 'done' | 'left', operation: string): Promise<VolumeLine> {
+    const line: VolumeLine = { kind, atMs: this.#clock.nowMs() };
+    await this.#failpoints.hit(`journal:${operation}:done:before-fsync`);
+    await this.#append(keyOf(volume), line, { durable: true, first: false });
+    await this.#failpoints.hit(`journal:${operation}:done:after-fsync`);
+    return line;
+  }
+
+  forgetVolume(volume: VolumeId): Promise<void> {
+    return this.#store.remove(keyOf(volume));
+  }
+
+  async readVolumes(): Promise<readonly VolumeEntry[]> {
+    const journals = await this.#store.readAll();
+    return journals.flatMap(({ hostId, text }) => {
+      try {
+        const lines = readRows(text).map((row) => VolumeLine.parse(row));
+        return foldVolume(VolumeId.parse(hostId), lines) ?? [];
+      } catch (cause) {
+        throw new Error(`reading the journal of volume ${hostId}; look at it by hand before starting the node-agent`, {
+          cause,
+        });
+      }
+    });
+  }
+
   async #intend(hostId: InstanceId, line: IntentLine, first: boolean): Promise<Intent> {
     await this.#failpoints.hit(`journal:${line.operation}:before-fsync`);
     await this.#append(hostId, line, { durable: true, first });
@@ -248,9 +291,14 @@ export class Journal {
     await this.#failpoints.hit(`journal:${line.operation}:done:after-fsync`);
   }
 
-  #append(hostId: InstanceId, line: Line, options: { durable: boolean; first: boolean }): Promise<void> {
+  #append(hostId: InstanceId, line: Line | VolumeLine, options: { durable: boolean; first: boolean }): Promise<void> {
     return this.#store.append(hostId, `${JSON.stringify(line)}\n`, options);
   }
+}
+
+/** Journals are kept by ids of one alphabet; those of volumes lie apart from those of instances. */
+function keyOf(volume: VolumeId): InstanceId {
+  return InstanceId.parse(volume);
 }
 
 function names(steps: readonly Step[]): string[] {

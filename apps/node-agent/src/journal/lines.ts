@@ -10,6 +10,7 @@ import {
   SandboxName,
   Shape,
   SnapshotLimits,
+  VolumeId,
   WakeBudget,
   WorkspaceName,
 } from '@torpor/contracts';
@@ -68,6 +69,17 @@ export const SnapshotNote = z.object({
 });
 export type SnapshotNote = z.infer<typeof SnapshotNote>;
 
+/** A volume that an image holds, as it was attached then. */
+export const HeldVolume = z.object({
+  volume: VolumeId,
+  generation: Generation,
+  name: z.string(),
+  path: z.string(),
+  sizeMib: z.number(),
+});
+export type HeldVolume = z.infer<typeof HeldVolume>;
+
+const volumes = z.array(HeldVolume).optional();
 const steps = z.array(z.string());
 const atMs = z.number();
 
@@ -106,6 +118,7 @@ export const Line = z.union([
     sealedKey: z.string(),
     /** What ran and listened when it fell asleep. */
     census: CensusShape.optional(),
+    volumes,
   }),
   z.object({
     kind: z.literal('intent'),
@@ -117,6 +130,7 @@ export const Line = z.union([
     note: SnapshotNote,
     /** What ran and listened when it fell asleep. */
     census: CensusShape.optional(),
+    volumes,
   }),
   z.object({ kind: z.literal('intent'), operation: z.literal('release'), atMs, steps }),
   z.object({
@@ -213,8 +227,12 @@ export type IntentLine = Extract<Line, { kind: 'intent' }>;
 
 /** Reads a journal's text. What follows the last newline was torn by a crash: it was never acted upon. Any other bad line is damage, and thrown. */
 export function readLines(text: string): Line[] {
+  return readRows(text).map((row) => Line.parse(row));
+}
+
+export function readRows(text: string): unknown[] {
   const rows = text.slice(0, wholeLength(text)).split('\n');
-  return rows.filter((row) => row !== '').map((row, index) => Line.parse(json(row, index)));
+  return rows.filter((row) => row !== '').map(json);
 }
 
 /** How much of a text is whole lines. */

@@ -4,7 +4,7 @@
  */
 import type { Census } from '@torpor/policy';
 import type { NodeId } from '@torpor/contracts';
-import type { Line, SnapshotNote } from './lines.ts';
+import type { HeldVolume, Line, SnapshotNote } from './lines.ts';
 
 export interface KeptImage {
   readonly image: string;
@@ -19,6 +19,8 @@ export interface KeptImage {
   readonly census?: Census | undefined;
   /** Of one that came from another node: the generation that its guest believes in. */
   readonly generation?: number | undefined;
+  /** The volumes that it holds. */
+  readonly volumes?: readonly HeldVolume[] | undefined;
 }
 
 export interface KeptSnapshot extends KeptImage, SnapshotNote {}
@@ -171,13 +173,14 @@ function outlivedByFiles(shelf: Shelf): Shelf {
 function begun(shelf: Shelf, line: Extract<Line, { kind: 'intent' }>): Shelf {
   switch (line.operation) {
     case 'store': {
-      const { image, sealedKey, atMs, census } = line;
+      const { image, sealedKey, atMs, census, volumes } = line;
       const trash = shelf.trying ? [...shelf.trash, shelf.trying.image] : shelf.trash;
-      return { ...shelf, trash, count: shelf.count + 1, trying: { image, sealedKey, atMs, census } };
+      return { ...shelf, trash, count: shelf.count + 1, trying: { image, sealedKey, atMs, census, volumes } };
     }
     case 'snapshot': {
-      const { image, sealedKey, atMs, note, census } = line;
-      return { ...shelf, count: shelf.count + 1, making: [...shelf.making, { image, sealedKey, atMs, note, census }] };
+      const { image, sealedKey, atMs, note, census, volumes } = line;
+      const making = [...shelf.making, { image, sealedKey, atMs, note, census, volumes }];
+      return { ...shelf, count: shelf.count + 1, making };
     }
     case 'release':
       return { ...shelf, rests: 'image' }; // Nothing happens in it from here on, unless a `lives` follows.

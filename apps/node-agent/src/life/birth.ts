@@ -85,7 +85,8 @@ export class Births {
     await this.#parts.admission.admit(origin.memoryMib);
     const body = newBody(this.#parts);
     use(body);
-    const forked = await forkOnHost(this.#parts, body, origin);
+    const { instanceId } = ask.claim;
+    const forked = await forkOnHost(this.#parts, body, { ...origin, instanceId });
     await claimOnHost(this.#parts, { ...forked.made, asleep: false, isFork: true }, ask.claim, ask.recipe);
     return forked;
   }

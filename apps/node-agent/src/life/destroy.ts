@@ -18,6 +18,7 @@ export async function destroyOnHost(
     if (step.name === killing && error === undefined) dead();
   });
   dead();
+  await parts.volumes.left(body.hostId);
   if (keep.length > 0) await parts.journal.remains(body.hostId, keep);
   else await parts.journal.forget(body.hostId);
   parts.slots.free(body.slot, body.hostId);

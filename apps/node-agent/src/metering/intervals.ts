@@ -6,7 +6,8 @@
 import type { UsageInterval } from '@torpor/contracts';
 import type { InstanceUsage } from '@torpor/runtime';
 
-export type Tier = UsageInterval['tier'];
+/** Of an instance; volumes are metered by whom they are kept for. */
+export type Tier = Exclude<UsageInterval['tier'], 'volume'>;
 
 export interface OpenPoint {
   readonly sequence: number;

@@ -63,6 +63,7 @@ export class Departure {
 
   /** Resolves with the bytes that are to be carried, when all of them are ready. Asked again, it answers the same. */
   async begin(to: Destination): Promise<number> {
+    if (this.#host.state() !== 'creating') this.#assertUnbound();
     for (let look = 0; look < LOOKS_MAX; look++) {
       const state = this.#host.state();
       if (state === 'travelling') return await this.#again(to);
@@ -75,6 +76,16 @@ export class Departure {
       retryable: true,
       retryAfterS: 1,
     });
+  }
+
+  /** Nothing is stopped for a move that cannot be: a parcel holds no volumes. */
+  #assertUnbound(): void {
+    const { hostId, claim } = this.#host.sleeper();
+    const { images, snapshots } = this.#shelving.shelf;
+    const has = this.#parts.volumes.of(hostId).length > 0 ? 'it has volumes; detach them first' : undefined;
+    const bound = [...snapshots, ...images].find(({ volumes = [] }) => volumes.length > 0);
+    const why = has ?? (bound && `"${nameOf(bound)}", which it may go back to, holds volumes`);
+    if (why !== undefined) throw new Failure('unprocessable', `the sandbox "${claim.name}" cannot leave: ${why}`);
   }
 
   async #couldBegin(state: StandbyState): Promise<boolean> {
@@ -239,6 +250,10 @@ export class Departure {
     const files = [...this.#parcels.values()].flatMap((parcel) => parcel.files);
     return files.reduce((sum, { bytes }) => sum + bytes, 0);
   }
+}
+
+function nameOf(kept: KeptImage & { readonly name?: string | undefined }): string {
+  return kept.name ?? kept.image;
 }
 
 function notReady(): Failure {

@@ -1,4 +1,4 @@
-import { Generation, InstanceId, NodeId } from '@torpor/contracts';
+import { Generation, InstanceId, NodeId, VolumeId } from '@torpor/contracts';
 import { publicText } from '@torpor/runtime';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { rehearse, settle, stage, startAsk, StillClock, type Rehearsal, type Stage } from '../rehearsal.ts';
@@ -204,6 +204,16 @@ describe('a sandbox that moves', () => {
     expect((await exec(mover, 'cat /root/file', { waitMs: 100 })).stdout).toBe('second\n');
     await go(there.room.standby.at(ID, 3).snapshots.rewind(image));
     await expectWhole(there.room.standby.at(ID, 3));
+  });
+
+  it('is refused at once while it has a volume, and goes on', async () => {
+    const instance = await busy();
+    const { volumes } = here.room.parts;
+    const volume = { volume: VolumeId.parse('vaaaaaaaaaaa'), generation: TWO, path: '/data' };
+    await go(volumes.hold({ ...volume, generation: ONE, sizeMib: 100 }));
+    await go(here.room.standby.give(instance, volume));
+    await expect(go(leave())).rejects.toThrow(/cannot leave: it has volumes/);
+    expect(instance.state).toBe('running');
   });
 
   it('comes back to a node that it has left', async () => {

@@ -422,6 +422,19 @@ export class Instance {
     this.#writeHint();
   }
 
+  /** Does something with it while it runs, and nothing else is done to it meanwhile. It wakes for it. */
+  async whileAwake(work: (guest: Guest) => Promise<void>): Promise<void> {
+    const stay = await this.enter('request');
+    try {
+      await this.#line.run(async () => {
+        if (this.#state !== 'running') throw this.#refusal(); // somebody had it sleep in between
+        await work(this.guest);
+      });
+    } finally {
+      stay.leave();
+    }
+  }
+
   /** On its way to another node when it resolves, with the bytes that are to be carried; or it is as it was, and this rejects. */
   async leave(to: Destination): Promise<number> {
     const bytes = await this.departure.begin(to);

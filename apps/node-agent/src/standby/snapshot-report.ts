@@ -2,8 +2,10 @@
 import type { Snapshot } from '@torpor/contracts';
 import type { KeptImage, KeptSnapshot, Shelf } from '../journal/index.ts';
 
-export function asSnapshot({ image, name, because, by, atMs, bytes }: KeptSnapshot): Snapshot {
-  return { id: image, ...given({ name, by }), because, state: 'ready', atMs, bytes };
+export function asSnapshot({ image, name, because, by, atMs, bytes, volumes = [] }: KeptSnapshot): Snapshot {
+  const held = volumes.map(({ volume, generation, path, sizeMib }) => ({ volume, generation, path, sizeMib }));
+  const snapshot = { id: image, ...given({ name, by }), because, state: 'ready' as const, atMs, bytes };
+  return held.length > 0 ? { ...snapshot, volumes: held } : snapshot;
 }
 
 /** All of one instance, the oldest first: those that can be used, what it sleeps in included, those that are being made, and the last ones that came to nothing. */

@@ -4,6 +4,7 @@
  */
 import type { SnapshotLimits } from '@torpor/contracts';
 import { explain, Failure } from '@torpor/kernel';
+import { broughtBack } from '../images/restored-volumes.ts';
 import { outlived, type SnapshotPolicy } from '../images/retention.ts';
 import { restsInRam, type StandbyState } from '@torpor/policy';
 import type { Shelving } from '../images/shelving.ts';
@@ -91,6 +92,7 @@ export class Snapshots {
   }
 
   async #rewindTo(to: KeptSnapshot, signal: AbortSignal | undefined) {
+    this.#assertHasVolumes(to);
     await this.#host.raised(); // or a restart in the middle would let those in who know it as it was before
     const gone = await this.#whenItRests(async (state) => {
       if (state === 'stored') return await this.#rewindStored(to);
@@ -334,6 +336,15 @@ export class Snapshots {
       throw new Failure('conflict', `what the sandbox is now is kept already, as the snapshot "${there.name}"`);
     }
     return await this.#shelving.keep(image, note);
+  }
+
+  /** What it goes back to knows of these. */
+  #assertHasVolumes(to: KeptSnapshot): void {
+    const held = this.#parts.volumes.of(this.#host.sleeper().hostId);
+    const back = broughtBack(to.volumes ?? [], held, { disk: 'as-then', isAsked: true });
+    if (back.kind === 'possible') return;
+    const instead = 'attach it again at the same place, or fork the snapshot: a fork has a copy of it';
+    throw new Failure('conflict', `the snapshot "${nameOf(to)}" cannot be gone back to: ${back.reason}; ${instead}`);
   }
 
   #assertFree(name: string | undefined): void {

@@ -1,6 +1,7 @@
 /** All claimed instances of this node: found by id and generation, started, ended, fenced, adopted. */
 import {
   Generation,
+  type AttachedVolume,
   type IdlePolicy,
   type InstanceId,
   type InstanceReport,
@@ -8,6 +9,7 @@ import {
   type SandboxName,
   type Shape,
   type SnapshotLimits,
+  type VolumeId,
   type WakeBudget,
   type WorkspaceName,
 } from '@torpor/contracts';
@@ -36,6 +38,12 @@ export interface StartAsk {
   readonly wakeBudget?: WakeBudget | undefined;
   /** Makes it a fork: of the snapshot with this id of an instance that is here. */
   readonly from?: { readonly instanceId: InstanceId; readonly snapshot: string } | undefined;
+  /** Mounted before it is answered. A fork's are copies of what the snapshot holds. */
+  readonly volumes?: VolumeAsk[] | undefined;
+}
+
+interface VolumeAsk extends AttachedVolume {
+  readonly copy?: { readonly of: VolumeId; readonly sizeMib: number } | undefined;
 }
 
 type From = 'pool' | 'cold' | 'fork';
@@ -91,7 +99,11 @@ export class Standby {
     const since = this.#parts.clock.monotonicMs();
     return this.#starts.run(ask.instanceId, async () => {
       const known = this.#instances.get(ask.instanceId);
-      if (known && known.claim.generation === ask.generation) return { from: existing(known), tookMs: 0 };
+      if (known && known.claim.generation === ask.generation) {
+        const from = existing(known);
+        await this.#giveMissing(known, ask.volumes ?? []);
+        return { from, tookMs: 0 };
+      }
       signal?.throwIfAborted();
       if (known) await this.#supersede(known, ask.generation);
       const { from } = await this.#create(ask, since, signal);
@@ -227,7 +239,7 @@ export class Standby {
       throw new Failure('not_found', 'the sandbox that the snapshot is of is not on this node');
     }
     return parent.snapshots.lend(ask.from.snapshot, async (snapshot) =>
-      this.#begin(ask, originOf(this.#parts, parent, snapshot), sinceMs, signal),
+      this.#begin(ask, originOf(this.#parts, parent, snapshot, ask.volumes ?? []), sinceMs, signal),
     );
   }
 
@@ -254,6 +266,9 @@ export class Standby {
         const born = await this.#births.give(birth, use, signal);
         from = born.from;
         woken = born.woken;
+        const { hostId, guest } = born.made;
+        for (const volume of origin ? [] : (ask.volumes ?? []))
+          await parts.volumes.give(volume, { hostId, instanceId, guest });
         return born.made;
       });
     } catch (error) {
@@ -266,6 +281,40 @@ export class Standby {
     if (woken) await instance.bornOf(woken, sinceMs);
     parts.events.created({ ...who, from, tookMs: parts.clock.monotonicMs() - sinceMs });
     return { from };
+  }
+
+  /** The node-agent that made it may have died before it could. */
+  async #giveMissing(instance: Instance, volumes: readonly VolumeAsk[]): Promise<void> {
+    const { instanceId } = instance.claim;
+    for (const volume of volumes) {
+      const { doing, holder } = this.#parts.volumes.find(volume.volume) ?? {};
+      if (!doing && holder?.instanceId === instanceId) continue;
+      await this.give(instance, volume);
+    }
+  }
+
+  /** Mounted inside when it resolves. */
+  async give(instance: Instance, volume: AttachedVolume): Promise<void> {
+    const { instanceId } = instance.claim;
+    await instance.whileAwake(async (guest) => {
+      if (!instance.body) throw new Error('what is awake has a body');
+      await this.#parts.volumes.give(volume, { hostId: instance.body.hostId, instanceId, guest });
+    });
+  }
+
+  /** Nobody has it when it resolves. */
+  async take(volume: VolumeId, generation: Generation): Promise<void> {
+    const { volumes } = this.#parts;
+    const holder = volumes.find(volume)?.holder;
+    const instance = holder && this.#instances.get(holder.instanceId);
+    if (!holder || instance?.state === 'failed') return await volumes.take(volume, generation, undefined);
+    if (!instance) {
+      throw new Failure('unavailable', `volume ${volume} is still on its way out of instance ${holder.instanceId}`, {
+        retryable: true,
+        retryAfterS: 1,
+      });
+    }
+    await instance.whileAwake((guest) => volumes.take(volume, generation, guest));
   }
 
   #add(claim: Claim, body: Body | undefined, { hint, shelf }: { hint?: Hint | undefined; shelf?: Shelf }): Instance {
@@ -294,12 +343,23 @@ export class Standby {
 }
 
 /** A fork is made of what its parent was made of. */
-function originOf(parts: Parts, parent: Pick<Instance, 'spec' | 'claim'>, snapshot: KeptSnapshot): Origin {
-  const { image, sealedKey, memoryBytes } = snapshot;
+function originOf(
+  parts: Parts,
+  parent: Pick<Instance, 'spec' | 'claim'>,
+  snapshot: KeptSnapshot,
+  asked: readonly VolumeAsk[],
+): Origin {
+  const { image, sealedKey, memoryBytes, volumes: held = [] } = snapshot;
   const { template, shape } = parent.spec;
   const { workspace, token } = parent.claim;
   const key = parts.nodeKey.open(workspace, image, sealedKey);
-  return { snapshot, key, template, shape, token, memoryMib: Math.ceil(memoryBytes / 2 ** 20) };
+  const volumes = held.map(({ volume: of, name, path }) => {
+    const own = asked.find(({ copy }) => copy?.of === of);
+    if (!own?.copy)
+      throw new Failure('conflict', `the snapshot holds the volume ${of}; the fork was to have no copy of it`);
+    return { volume: own.volume, generation: own.generation, name, path, of, sizeMib: own.copy.sizeMib };
+  });
+  return { snapshot, key, template, shape, token, memoryMib: Math.ceil(memoryBytes / 2 ** 20), volumes };
 }
 
 /** The answer to a start that was asked before. */

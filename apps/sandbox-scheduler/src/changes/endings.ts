@@ -58,6 +58,7 @@ export class Endings {
       const ask = { instanceId, generation, reason, ...(keep ? { keep: [...keep] } : {}) };
       await wire.ask(stopInstance, ask, { node: nodeId, signal: closing });
       await store.wanted.ended({ instanceId, generation }, clock.nowMs());
+      await store.volumes.release(instanceId, clock.nowMs());
       return 'ended';
     } catch (error) {
       if (!closing.aborted) events.stopFailed({ instanceId, generation, nodeId, reason: explain(error) });

@@ -66,7 +66,7 @@ export async function dropOf(
 }
 
 /** A sandbox that lives on may have a greater generation now than when its snapshot was made. */
-async function placeNow({ store }: Parts, { workspace, name, ...then }: Sandbox): Promise<Place> {
+export async function placeNow({ store }: Parts, { workspace, name, ...then }: Sandbox): Promise<Place> {
   const now = await store.wanted.living(workspace, name);
   return now?.instanceId === then.instanceId ? now : then;
 }

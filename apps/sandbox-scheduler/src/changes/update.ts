@@ -72,7 +72,8 @@ async function restartWith(
       retryable: true,
     });
   }
-  const placement = around.births.place(sandbox);
+  const isBound = (await parts.store.volumes.of(sandbox.instanceId)).length > 0; // they stay on their node
+  const placement = around.births.place(sandbox, [], isBound ? sandbox.nodeId : undefined);
   if (placement.kind === 'refused') throw refusal(`the sandbox "${sandbox.name}" could not be restarted`, placement);
   const reason = 'restarted with another env';
   const next = await parts.store.wanted.supersede(sandbox, {

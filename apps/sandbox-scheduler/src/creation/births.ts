@@ -3,7 +3,7 @@
  * there, or given up. Each step is fenced by the incarnation, so that births of two schedulers, or of one before and after its death, cannot harm each
  * other: starting is idempotent on the node, and only one commit makes the row ready.
  */
-import { newInstanceId, startInstance, type NodeId, type Route, type Sandbox } from '@torpor/contracts';
+import { newInstanceId, startInstance, type NodeId, type Route, type Sandbox, type Volume } from '@torpor/contracts';
 import { explain, Failure } from '@torpor/kernel';
 import { place, type Placement } from '@torpor/policy';
 import type { Endings } from '../changes/endings.ts';
@@ -76,7 +76,15 @@ export class Births {
     const policy = await policyOf(store, sandbox);
     const deadlineMs = Math.max(1, how.untilMs - clock.monotonicMs() - times.answerMarginMs);
     const from = origin && { instanceId: origin.instanceId, snapshot: origin.snapshot };
-    const what = { template, shape, ...policy, env: { ...how.env }, ...(from ? { from } : {}) };
+    const volumes = (await store.volumes.of(instanceId)).flatMap(asAttached);
+    const what = {
+      template,
+      shape,
+      ...policy,
+      env: { ...how.env },
+      ...(from ? { from } : {}),
+      ...(volumes.length > 0 ? { volumes } : {}),
+    };
     const body = { instanceId, generation, workspace, name, ...what };
     const options = {
       node: nodeId,
@@ -98,6 +106,7 @@ export class Births {
 
   async #madeReady(sandbox: Sandbox, untilMs: number): Promise<Sandbox> {
     const { store, clock } = this.#parts;
+    await store.volumes.attachedWith(sandbox.instanceId, clock.nowMs());
     return (await store.wanted.becameReady(sandbox, clock.nowMs())) ?? (await this.#follow(sandbox, untilMs));
   }
 
@@ -132,7 +141,8 @@ export class Births {
     failure: Failure,
     { refusedBy, untilMs }: { refusedBy: readonly NodeId[]; untilMs: number },
   ): Promise<Sandbox> {
-    const canMove = !sandbox.origin && isWorthAnotherNode(failure) && this.#hasTime(untilMs);
+    const isBound = sandbox.origin !== undefined || (await this.#parts.store.volumes.of(sandbox.instanceId)).length > 0;
+    const canMove = !isBound && isWorthAnotherNode(failure) && this.#hasTime(untilMs);
     const moved = canMove ? await this.#moveOn(sandbox, refusedBy) : undefined;
     if (moved) return moved;
     if (await this.#gaveUp(sandbox, failure)) throw notStarted(sandbox, failure);
@@ -169,6 +179,13 @@ export class Births {
     this.#endings.beginInBackground({ ...sandbox, reason: more.reason });
     return true;
   }
+}
+
+/** A fork's own is made with it, as a copy of what its parent's snapshot holds. */
+function asAttached({ id, generation, attachment, origin, isForks, phase, sizeMib }: Volume) {
+  if (!attachment) return [];
+  const own = isForks && origin && phase === 'creating' ? { copy: { of: origin.volume, sizeMib } } : {};
+  return [{ volume: id, generation, path: attachment.path, ...own }];
 }
 
 function notStarted({ name }: Sandbox, failure: Failure): Failure {

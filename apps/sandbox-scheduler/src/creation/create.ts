@@ -1,10 +1,19 @@
-import { createSandbox, type Route, type Sandbox, type SandboxAsk, type SandboxName } from '@torpor/contracts';
+import {
+  createSandbox,
+  type NodeId,
+  type Route,
+  type Sandbox,
+  type SandboxAsk,
+  type SandboxName,
+} from '@torpor/contracts';
 import { explain, Failure } from '@torpor/kernel';
 import { expiryOf, type Placement } from '@torpor/policy';
 import type { Endings } from '../changes/endings.ts';
 import type { FleetView } from '../fleet/fleet-view.ts';
 import type { Parts } from '../parts.ts';
 import type { RouteHints } from '../routes.ts';
+import { claimVolumes, wantedVolumes } from '../volumes/claims.ts';
+import type { Volumes } from '../volumes/volumes.ts';
 import type { Births, Birth } from './births.ts';
 import { freshName, newSandbox } from './new-sandbox.ts';
 import { refusal } from './refusal.ts';
@@ -26,15 +35,20 @@ export class Creation {
   readonly #births: Births;
   readonly #endings: Endings;
   readonly #hints: RouteHints;
+  readonly #volumes: Volumes;
   /** Births under way in this process, by incarnation: callers who may share a sandbox wait for the one birth. */
   readonly #underWay = new Map<string, Promise<Birth>>();
 
-  constructor(parts: Parts, around: { fleet: FleetView; births: Births; endings: Endings; hints: RouteHints }) {
+  constructor(
+    parts: Parts,
+    around: { fleet: FleetView; births: Births; endings: Endings; hints: RouteHints; volumes: Volumes },
+  ) {
     this.#parts = parts;
     this.#fleet = around.fleet;
     this.#births = around.births;
     this.#endings = around.endings;
     this.#hints = around.hints;
+    this.#volumes = around.volumes;
   }
 
   /** Answers a sandbox that is usable. `conflict` when the name is taken and the ask does not allow reuse. */
@@ -94,23 +108,47 @@ export class Creation {
   /** The first commit. */
   async #begin(ask: NamedAsk): Promise<{ kind: 'inserted' | 'taken'; sandbox: Sandbox }> {
     const { store, clock, chance } = this.#parts;
-    const placement = await this.#place(ask);
+    // Whoever may share a sandbox needs neither room for another one, nor volumes for it.
+    const there = async () => {
+      const sandbox = await store.wanted.living(ask.workspace, ask.name);
+      return sandbox && { kind: 'taken' as const, sandbox };
+    };
+    const wanted = await wantedVolumes(this.#volumes, ask).catch(async (error: unknown) => {
+      const taken = await there();
+      if (!taken) throw error;
+      return taken;
+    });
+    if ('kind' in wanted) return wanted;
+    const placement = await this.#place(ask, wanted.nodeId);
     if (placement.kind === 'refused') {
-      // Whoever may share a sandbox needs no room for another one.
-      const there = await store.wanted.living(ask.workspace, ask.name);
-      if (there) return { kind: 'taken', sandbox: there };
+      const taken = await there();
+      if (taken) return taken;
       throw refusal(`the sandbox "${ask.name}" could not be placed`, placement);
     }
     const sandbox = newSandbox(ask, { nodeId: placement.nodeId, nowMs: clock.nowMs(), chance });
     const inserted = await store.wanted.insert(sandbox, ask.env);
-    return inserted.kind === 'taken' ? inserted : { kind: 'inserted', sandbox };
+    if (inserted.kind === 'taken') return inserted;
+    await this.#claim(sandbox, wanted.claims);
+    return { kind: 'inserted', sandbox };
   }
 
-  async #place(ask: NamedAsk): Promise<Placement> {
-    const placement = this.#births.place(ask);
+  async #claim(sandbox: Sandbox, claims: Parameters<typeof claimVolumes>[2]): Promise<void> {
+    try {
+      await claimVolumes(this.#parts, sandbox, claims);
+    } catch (error) {
+      const reason = 'its volumes were not to be had';
+      await this.#parts.store.wanted.abandon(sandbox, { reason, atMs: this.#parts.clock.nowMs() });
+      this.#endings.beginInBackground({ ...sandbox, reason });
+      throw error;
+    }
+  }
+
+  /** `only`: its volumes are there. */
+  async #place(ask: NamedAsk, only: NodeId | undefined): Promise<Placement> {
+    const placement = this.#births.place(ask, [], only);
     if (placement.kind === 'placed') return placement;
     await this.#fleet.refresh(this.#parts.store); // another scheduler may have heard of a node with room
-    return this.#births.place(ask);
+    return this.#births.place(ask, [], only);
   }
 
   async #makeReady(sandbox: Sandbox, ask: NamedAsk, until: { untilMs: number; traceparent: string }): Promise<Answer> {

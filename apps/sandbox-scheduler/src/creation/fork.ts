@@ -3,16 +3,20 @@ import {
   createSandbox,
   ENV_BYTES_MAX,
   envBytes,
+  listSnapshots,
   makeSnapshot,
   newInstanceId,
   type forkSandbox,
   type Sandbox,
+  type Snapshot,
 } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
 import type { z } from 'zod';
+import { placeNow } from '../changes/snapshots.ts';
 import type { FleetView } from '../fleet/fleet-view.ts';
 import type { Parts } from '../parts.ts';
 import type { RouteHints } from '../routes.ts';
+import { claimCopies } from '../volumes/claims.ts';
 import type { Births } from './births.ts';
 import type { Creation } from './create.ts';
 import { freshName, nextGeneration } from './new-sandbox.ts';
@@ -48,11 +52,12 @@ export async function forkOf(
   if (placement.kind === 'refused') throw refusal(`"${parent.name}" could not be forked`, placement);
 
   const beganAtMs = clock.monotonicMs();
-  const snapshot = source.snapshot ?? (await snapshotOf(parts, parent, ask.createdBy, traceparent));
+  const { id: snapshot, volumes = [] } = await snapshotOf(parts, source, ask.createdBy, traceparent);
   const origin = { instanceId: parent.instanceId, name: parent.name, snapshot };
   const fork = rowOf(parent, { name, origin, env, createdBy: ask.createdBy }, parts);
   const inserted = await store.wanted.insert(fork, env);
   if (inserted.kind === 'taken') throw taken(ask, name);
+  await claimCopies(parts, fork, volumes);
   const untilMs = clock.monotonicMs() + createSandbox.deadlineMs;
   const birth = await creation.bring(fork, { env, untilMs, traceparent });
   const tookMs = clock.monotonicMs() - beganAtMs;
@@ -87,11 +92,25 @@ async function sourceOnRecord({ store }: Parts, { workspace, snapshot }: Ask): P
   return { parent: record.sandbox, env: await store.snapshots.envOf(workspace, snapshot), snapshot };
 }
 
-async function snapshotOf({ wire, closing }: Parts, parent: Sandbox, by: string, traceparent: string): Promise<string> {
-  const { instanceId, generation, nodeId } = parent;
-  const ask = { instanceId, generation, because: 'fork' as const, by };
-  const { snapshot } = await wire.ask(makeSnapshot, ask, { node: nodeId, signal: closing, traceparent });
-  return snapshot.id;
+/** The one that is asked for, or one made now. */
+async function snapshotOf(
+  parts: Parts,
+  { parent, snapshot: which }: Source,
+  by: string,
+  traceparent: string,
+): Promise<Snapshot> {
+  const { wire, closing: signal } = parts;
+  const { instanceId, generation, nodeId } = await placeNow(parts, parent);
+  const options = { node: nodeId, signal, traceparent };
+  if (which === undefined) {
+    const ask = { instanceId, generation, because: 'fork' as const, by };
+    return (await wire.ask(makeSnapshot, ask, options)).snapshot;
+  }
+  const { snapshots } = await wire.ask(listSnapshots, { instanceId, generation }, options);
+  const usable = snapshots.filter(({ state }) => state === 'ready');
+  const found = usable.find(({ id }) => id === which) ?? usable.find((one) => one.name === which);
+  if (!found) throw new Failure('not_found', `the sandbox "${parent.name}" has no snapshot "${which}"`);
+  return found;
 }
 
 /** What made the parent what it is, but for what tells one sandbox from another. Its guest has its parent's generation, and takes only a greater one. */

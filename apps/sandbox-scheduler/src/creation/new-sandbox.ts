@@ -6,7 +6,7 @@ export function newSandbox(
   ask: SandboxAsk & { name: SandboxName },
   at: { nodeId: NodeId; nowMs: number; chance: Chance },
 ): Sandbox {
-  const { reuse: _reuse, env, ...wanted } = ask;
+  const { reuse: _reuse, volumes: _volumes, env, ...wanted } = ask;
   return {
     ...wanted,
     instanceId: newInstanceId(at.chance),

@@ -1,6 +1,5 @@
 import type { NodeId } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
-import type { Incarnation } from '@torpor/store';
 
 /** Asks of one node that are under way at the same time. */
 const PER_NODE = 4;
@@ -9,6 +8,13 @@ interface Lane {
   readonly keys: Set<string>;
   readonly waiting: { readonly key: string; readonly work: () => Promise<Heard> }[];
   workers: number;
+}
+
+/** What is done something about, as told from others of its node: an incarnation, or another thing of its kind. */
+interface OnNode {
+  readonly instanceId: string;
+  readonly generation: number;
+  readonly nodeId: NodeId;
 }
 
 /** Whether the node was there to be asked. */
@@ -30,7 +36,7 @@ export class Lanes {
   }
 
   /** Waits for nobody. Work for the same incarnation that has not ended yet stands for this, too. */
-  add(who: Incarnation & { readonly nodeId: NodeId }, work: () => Promise<Heard>): void {
+  add(who: OnNode, work: () => Promise<Heard>): void {
     const key = `${who.instanceId}/${who.generation}`;
     const lane = this.#lanes.get(who.nodeId) ?? { keys: new Set<string>(), waiting: [], workers: 0 };
     if (lane.keys.has(key)) return;

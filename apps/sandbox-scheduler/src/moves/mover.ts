@@ -11,6 +11,7 @@ import {
   type NodeId,
   type Route,
   type Sandbox,
+  type Volume,
 } from '@torpor/contracts';
 import { explain, Failure } from '@torpor/kernel';
 import { missingAt } from '@torpor/policy';
@@ -57,8 +58,10 @@ export class Mover {
   /** Rejects with what stands against it; the sandbox then lives where it did. `to` absent: where there is room. */
   async move(sandbox: Sandbox, to: NodeId | undefined, reason: string): Promise<Moved> {
     if (sandbox.nodeId === to) throw new Failure('conflict', `the sandbox "${sandbox.name}" lives on node "${to}"`);
-    const target = await this.#target(sandbox, to);
     const { store, clock } = this.#parts;
+    const volumes = await store.volumes.of(sandbox.instanceId);
+    if (volumes.length > 0) throw bound(sandbox.name, volumes);
+    const target = await this.#target(sandbox, to);
     const begun = await store.moves.begin(sandbox, { to: target, reason, atMs: clock.nowMs() });
     if (!begun) throw changed(sandbox.name);
     if (begun.move.cancelled !== undefined || begun.move.to !== target) {
@@ -199,6 +202,12 @@ export class Mover {
 }
 
 type Facts = ReturnType<typeof nodeFacts.reply.parse>;
+
+function bound(name: string, volumes: readonly Volume[]): Failure {
+  const which = volumes.map((volume) => `"${volume.name}"`).join(', ');
+  const message = `the sandbox "${name}" cannot move: it has ${which}, and volumes do not travel; detach them first`;
+  return new Failure('unprocessable', message);
+}
 
 function changed(name: string): Failure {
   return new Failure('conflict', `the sandbox "${name}" is not ready, or changed while it was to move`, {

@@ -10,12 +10,14 @@ import type { FleetView } from '../fleet/fleet-view.ts';
 import { Lanes } from '../fleet/lanes.ts';
 import type { Mover } from '../moves/mover.ts';
 import type { Parts } from '../parts.ts';
+import type { VolumeSettling } from '../volumes/settling.ts';
 
 interface Around {
   readonly fleet: FleetView;
   readonly creation: Creation;
   readonly endings: Endings;
   readonly mover: Mover;
+  readonly settling: VolumeSettling;
 }
 
 export class Repair {
@@ -46,6 +48,7 @@ export class Repair {
     await this.#attempt('endings', () => this.#carryOutEndings());
     await this.#attempt('stuck creations', () => this.#unstick());
     await this.#attempt('moves', () => this.#around.mover.takeUp());
+    await this.#attempt('volumes', () => this.#around.settling.once());
     await this.#attempt('sweep', () => this.#sweep());
   }
 

@@ -3,8 +3,12 @@ import type { Wire } from '@torpor/bus';
 import {
   deleteSnapshot,
   describeInstance,
+  describeVolumes,
+  dropVolume,
+  giveVolume,
   fetchInstance,
   heartbeat,
+  holdVolume,
   leaveInstance,
   listSnapshots,
   makeSnapshot,
@@ -15,10 +19,12 @@ import {
   startInstance,
   stayInstance,
   stopInstance,
+  takeVolume,
   type Generation,
   storeInstance,
   type InstanceReport,
   type Make,
+  type Snapshot,
 } from '@torpor/contracts';
 import { Failure, type Clock } from '@torpor/kernel';
 import type { VirtualClock } from '@torpor/testkit';
@@ -36,7 +42,7 @@ export class FakeNode {
   /** Of whom snapshots were asked for. */
   readonly snapshots: string[] = [];
   /** Snapshots that every instance has, by id. */
-  readonly kept: string[] = [];
+  readonly kept: string[] = ['one'];
   /** Snapshots that were deleted, by id. */
   readonly dropped: string[] = [];
   /** Which snapshots each stop was to keep. */
@@ -54,6 +60,12 @@ export class FakeNode {
   /** Runs after a fetch took effect, before the answer. */
   onFetched: () => Promise<void> = async () => {};
   onStay: () => Promise<void> = async () => {};
+  /** What its instances' snapshots hold. */
+  snapshotVolumes: Snapshot['volumes'];
+  /** What was asked of it about volumes, as `hold <id> <generation>`. */
+  readonly volumeAsks: string[] = [];
+  /** Runs before an ask about a volume takes effect; may wait or throw. */
+  onVolume: (what: string) => Promise<void> = async () => {};
   /** Runs before a start takes effect; may wait or throw. */
   onStart: (start: Start) => Promise<void> = async () => {};
   /** Runs after a start took effect, before the answer; may wait or throw. */
@@ -99,7 +111,7 @@ export class FakeNode {
         this.snapshots.push(instanceId);
         const id = `of-${instanceId}-${this.snapshots.length}`;
         const given = { ...(by ? { by } : {}), ...(name ? { name } : {}) };
-        return { snapshot: { id, because, ...given, state: 'ready' as const, atMs: this.#clock.nowMs() } };
+        return { snapshot: { ...this.#snapshot(id), because, ...given } };
       },
       at,
     );
@@ -113,6 +125,20 @@ export class FakeNode {
       },
       at,
     );
+    const about = async (what: string, { volume, generation }: { volume: string; generation: number }) => {
+      this.volumeAsks.push(`${what} ${volume} ${generation}`);
+      await this.onVolume(what);
+      return {};
+    };
+    await this.#wire.serve(
+      describeVolumes,
+      async ({ volumes }) => ({ volumes: volumes.map((volume) => ({ volume, usedMib: 5, limitMib: 100 })) }),
+      at,
+    );
+    await this.#wire.serve(holdVolume, (ask) => about('hold', ask), at);
+    await this.#wire.serve(dropVolume, (ask) => about('drop', ask), at);
+    await this.#wire.serve(giveVolume, ({ volume }) => about('give', volume), at);
+    await this.#wire.serve(takeVolume, (ask) => about('take', ask), at);
     await this.#wire.serve(
       restoreSnapshot,
       async ({ instanceId, generation, snapshot }) => {
@@ -139,8 +165,9 @@ export class FakeNode {
     );
   }
 
-  #snapshot(id: string) {
-    return { id, because: 'asked' as const, state: 'ready' as const, atMs: this.#clock.nowMs() };
+  #snapshot(id: string): Snapshot {
+    const volumes = this.snapshotVolumes ? { volumes: this.snapshotVolumes } : {};
+    return { id, because: 'asked', state: 'ready', atMs: this.#clock.nowMs(), ...volumes };
   }
 
   /** As a node does that hears of a greater generation. */

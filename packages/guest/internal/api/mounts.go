@@ -2,27 +2,51 @@ package api
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"sort"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"torpor/guest/internal/account"
 	"torpor/guest/internal/fault"
 )
 
 // volumesDir is where the host makes attached volumes appear.
 const volumesDir = "/torpor/vol/"
 
-// mount shows an attached volume where the tenant wants it. Only PID 1 may: children lack CAP_SYS_ADMIN.
-func (s *Server) mount(response http.ResponseWriter, request *http.Request) error {
-	var ask struct {
-		Source   string `json:"source"`
-		Target   string `json:"target"`
-		ReadOnly bool   `json:"readOnly"`
+// mounted is one volume in its place.
+type mounted struct {
+	Source   string `json:"source"`
+	Target   string `json:"target"`
+	ReadOnly bool   `json:"readOnly"`
+}
+
+// mounts are those that were made here, by target. They are the sandbox's memory, as the mounts themselves are: a restore brings back both.
+type mounts struct {
+	mu  sync.Mutex
+	all map[string]mounted
+}
+
+func (s *Server) listMounts(response http.ResponseWriter, _ *http.Request) error {
+	s.mounts.mu.Lock()
+	defer s.mounts.mu.Unlock()
+	found := make([]mounted, 0, len(s.mounts.all))
+	for _, one := range s.mounts.all {
+		found = append(found, one)
 	}
+	sort.Slice(found, func(a, b int) bool { return found[a].Target < found[b].Target })
+	return answer(response, map[string]any{"mounts": found})
+}
+
+// mount shows an attached volume where the tenant wants it. Only PID 1 may: children lack CAP_SYS_ADMIN. Mounting it there again is success.
+func (s *Server) mount(response http.ResponseWriter, request *http.Request) error {
+	var ask mounted
 	if err := readJSON(response, request, &ask); err != nil {
 		return err
 	}
@@ -34,6 +58,14 @@ func (s *Server) mount(response http.ResponseWriter, request *http.Request) erro
 	if err != nil {
 		return err
 	}
+	s.mounts.mu.Lock()
+	defer s.mounts.mu.Unlock()
+	wanted := mounted{source, target, ask.ReadOnly}
+	if there, is := s.mounts.all[target]; is && there != wanted {
+		return fault.Conflict("%s is mounted at %s already", there.Source, target)
+	} else if is {
+		return answer(response, wanted)
+	}
 	if _, err := os.Stat(source); err != nil {
 		return fault.NotFound("the volume %s is not attached", source)
 	}
@@ -44,10 +76,30 @@ func (s *Server) mount(response http.ResponseWriter, request *http.Request) erro
 	if _, err := s.Files.MakeDirectory(target, 0o755, true, owner); err != nil {
 		return err
 	}
+	if err := giveIfNew(source, owner); err != nil {
+		return fault.Failed("could not give the volume to its user: %v", err)
+	}
 	if err := bind(source, target, ask.ReadOnly); err != nil {
 		return fault.Failed("could not mount %s at %s: %v", source, target, err)
 	}
-	return answer(response, map[string]any{"source": source, "target": target, "readOnly": ask.ReadOnly})
+	if s.mounts.all == nil {
+		s.mounts.all = map[string]mounted{}
+	}
+	s.mounts.all[target] = wanted
+	return answer(response, wanted)
+}
+
+// giveIfNew makes the instance's user the owner of a volume in which nothing was ever written; whoever has written to one has settled whose it is.
+func giveIfNew(source string, owner account.Account) error {
+	directory, err := os.Open(source)
+	if err != nil {
+		return err
+	}
+	defer directory.Close()
+	if _, err := directory.Readdirnames(1); !errors.Is(err, io.EOF) {
+		return err
+	}
+	return directory.Chown(int(owner.UID), int(owner.GID))
 }
 
 func bind(source, target string, readOnly bool) error {
@@ -78,13 +130,17 @@ func (s *Server) unmount(response http.ResponseWriter, request *http.Request) er
 	if force {
 		flags = unix.MNT_DETACH
 	}
+	s.mounts.mu.Lock()
+	defer s.mounts.mu.Unlock()
 	switch err := unix.Unmount(target, flags); {
 	case errors.Is(err, syscall.EINVAL), errors.Is(err, syscall.ENOENT):
+		delete(s.mounts.all, target)
 		return fault.NotFound("nothing is mounted at %s", target)
 	case errors.Is(err, syscall.EBUSY):
 		return fault.Conflict("%s is in use; stop the programs that use it, or expect force=1", target)
 	case err != nil:
 		return fault.Failed("could not unmount %s: %v", target, err)
 	}
+	delete(s.mounts.all, target)
 	return answer(response, map[string]any{"target": target})
 }

@@ -39,6 +39,8 @@ type Server struct {
 	Port      int // our own, left out of the listed ports
 	// Claimed is called after each claim and each new generation; again is false at the first claim.
 	Claimed func(again bool)
+
+	mounts mounts
 }
 
 type handler func(http.ResponseWriter, *http.Request) error
@@ -94,6 +96,7 @@ func (s *Server) routes() http.Handler {
 		"GET /v1/files/watch":       s.watchFiles,
 		"GET /v1/ports":             s.listPorts,
 		"GET /v1/ports/{port}/wait": s.waitForPort,
+		"GET /v1/mounts":            s.listMounts,
 		"POST /v1/mounts":           s.mount,
 		"DELETE /v1/mounts":         s.unmount,
 		"/v1/tunnel":                s.tunnel,

@@ -174,6 +174,32 @@ func (p *Pool) CreateVolumeOf(volume string, limitMib int64, image names.Image, 
 	return p.create(p.paths.Volume(volume), volumeIn(p.paths.Snapshot(image), kept), limitMib, func(staged string) error { return nameVolume(staged, volume) })
 }
 
+// RestoreVolume makes a volume that is attached nowhere a writable snapshot of what an image keeps of it; its limit stays.
+func (p *Pool) RestoreVolume(volume string, image names.Image, kept string) error {
+	path := p.paths.Volume(volume)
+	usage, err := p.usageOf(path)
+	if err != nil {
+		if at, err := p.attachment(volume); err == nil && at != nil {
+			return wire.Errorf(wire.Busy, "volume %s is attached to instance %s; detach it first", volume, at.to)
+		}
+		return err
+	}
+	fresh := path + stagedSuffix
+	if err := p.destroy(fresh); err != nil {
+		return err
+	}
+	if err := p.make(fresh, volumeIn(p.paths.Snapshot(image), kept)); err != nil {
+		return spaceError(err)
+	}
+	if err := nameVolume(fresh, volume); err != nil {
+		return spaceError(err)
+	}
+	if err := p.limit(fresh, usage.LimitMib); err != nil {
+		return err
+	}
+	return p.swapIn(fresh, path)
+}
+
 // RestoreDisk makes an instance's disk a writable snapshot of an image's, limited to limitMib, or as the image's was when
 // that is 0. A disk that is there is kept as the snapshot set keep, when that is given; volumes attached to it move back.
 func (p *Pool) RestoreDisk(id names.ID, image names.Image, limitMib int64, keep names.Image) error {
@@ -224,5 +250,5 @@ func (p *Pool) swapIn(fresh, path string) error {
 	if err := p.destroy(fresh); err != nil {
 		return err
 	}
-	return syncDirectory(p.paths.Disks())
+	return syncDirectory(filepath.Dir(path))
 }

@@ -27,17 +27,16 @@ func (p *Pool) CreateDisk(id names.ID, limitMib int64, from names.ID) (string, e
 		source = p.paths.Disk(from)
 	}
 	return path, p.create(path, source, limitMib, func(staged string) error {
+		vol := filepath.Join(staged, "vol")
 		if source != "" {
-			if err := forgetAttached(filepath.Join(staged, "vol")); err != nil {
-				return err
-			}
+			return forgetAttached(vol)
 		}
 		for _, name := range []string{"upper", "work", "vol"} {
-			if err := os.Mkdir(filepath.Join(staged, name), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+			if err := os.Mkdir(filepath.Join(staged, name), 0o755); err != nil {
 				return fmt.Errorf("making %s of disk %s: %w", name, id, err)
 			}
 		}
-		return nil
+		return setImmutable(vol, true)
 	})
 }
 
@@ -118,18 +117,21 @@ func (p *Pool) make(staged, source string) error {
 	return nil
 }
 
-// forgetAttached removes the empty stubs that a snapshot holds where its source had volumes attached.
+// forgetAttached removes the empty stubs that a snapshot holds in its vol/ where its source had volumes attached.
 func forgetAttached(directory string) error {
-	entries, err := os.ReadDir(directory)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := setImmutable(directory, false); err != nil {
 		return err
+	}
+	entries, err := os.ReadDir(directory)
+	if err != nil {
+		return fmt.Errorf("listing the stubs of volumes in %s: %w", directory, err)
 	}
 	for _, entry := range entries {
 		if err := unix.Rmdir(filepath.Join(directory, entry.Name())); err != nil && !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.ENOTEMPTY) {
 			return fmt.Errorf("removing the stub of volume %s: %w", entry.Name(), err)
 		}
 	}
-	return nil
+	return setImmutable(directory, true)
 }
 
 func (p *Pool) limit(path string, limitMib int64) error {
@@ -227,6 +229,34 @@ func (p *Pool) VolumeUsage(volume string) (Usage, error) {
 		return err
 	})
 	return usage, err
+}
+
+// Place is a volume, and where it was attached as far as the caller knows.
+type Place struct {
+	Volume string
+	ID     names.ID
+	Name   string
+}
+
+// VolumeUsages of several volumes; those that do not exist are left out. One that lies where the caller says is not looked for.
+func (p *Pool) VolumeUsages(places []Place) (map[string]Usage, error) {
+	out := make(map[string]Usage, len(places))
+	for _, at := range places {
+		path := p.paths.Volume(at.Volume)
+		if at.ID != "" {
+			path = p.mounted(at.ID, at.Name)
+		}
+		usage, err := p.usageOf(path)
+		if err != nil || volumeAt(path) != at.Volume {
+			usage, err = p.VolumeUsage(at.Volume)
+		}
+		if err == nil {
+			out[at.Volume] = usage
+		} else if wire.AsError(err).Code != wire.NotFound {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 func (p *Pool) usageOf(path string) (Usage, error) {

@@ -15,6 +15,10 @@ import (
 // A volume is one subvolume that lies either at v/<volume> or, attached, at i/<id>/vol/<name>. Attaching is one
 // rename(2), which a running sandbox sees at once. A volume bears its own name from birth as an extended attribute, so
 // that it finds its way back from vol/<name> without any record elsewhere.
+//
+// An instance's vol/ is immutable but for the moment in which hostd itself changes it: its guest, which is root inside,
+// could otherwise move a volume away from where its images know it. Disks that were made before this was so become it
+// with their first volume; until then a volume may lie anywhere below vol/, and is found there.
 
 const volumeAttribute = "trusted.torpor.volume"
 
@@ -46,7 +50,9 @@ func (p *Pool) Attach(id names.ID, volume, name string) error {
 		return wire.Errorf(wire.NotFound, "instance %s has no disk to attach volume %s to", id, volume)
 	}
 	// RENAME_NOREPLACE: an empty directory that a guest made there is not ours to replace.
-	err := unix.Renameat2(unix.AT_FDCWD, source, unix.AT_FDCWD, target, unix.RENAME_NOREPLACE)
+	err := p.changing(id, func() error {
+		return unix.Renameat2(unix.AT_FDCWD, source, unix.AT_FDCWD, target, unix.RENAME_NOREPLACE)
+	})
 	if errors.Is(err, unix.EEXIST) {
 		return wire.Errorf(wire.AlreadyExists, "instance %s has something else at vol/%s; choose another name", id, name)
 	}
@@ -54,6 +60,39 @@ func (p *Pool) Attach(id names.ID, volume, name string) error {
 		return fmt.Errorf("attaching volume %s to instance %s: %w", volume, id, err)
 	}
 	return nil
+}
+
+// changing lets hostd alone change what lies in an instance's vol/ while act runs. The mark is set again whatever comes of it.
+func (p *Pool) changing(id names.ID, act func() error) error {
+	vol := p.mounted(id, "")
+	if err := setImmutable(vol, false); err != nil {
+		return err
+	}
+	return errors.Join(act(), setImmutable(vol, true))
+}
+
+// immutableFlag is FS_IMMUTABLE_FL of linux/fs.h.
+const immutableFlag = 0x10
+
+// setImmutable keeps everybody, root included, from making, moving and removing what a directory holds; what lies deeper is as before.
+func setImmutable(path string, immutable bool) error {
+	return within(path, func(directory *os.File) error {
+		flags, err := unix.IoctlGetUint32(int(directory.Fd()), unix.FS_IOC_GETFLAGS)
+		if err != nil {
+			return fmt.Errorf("reading the flags of %s: %w", path, err)
+		}
+		wanted := flags &^ immutableFlag
+		if immutable {
+			wanted |= immutableFlag
+		}
+		if wanted == flags {
+			return nil
+		}
+		if err := unix.IoctlSetPointerInt(int(directory.Fd()), unix.FS_IOC_SETFLAGS, int(wanted)); err != nil {
+			return fmt.Errorf("setting the flags of %s: %w", path, err)
+		}
+		return nil
+	})
 }
 
 // Detach moves it back, whatever name the guest has given it, and with it any volume that the guest has put inside; the guest must have unmounted
@@ -74,18 +113,20 @@ func (p *Pool) Detach(id names.ID, volume, _ string) error {
 	if err := p.reach(at.number, func(there string) error { return p.lookAt(there, id, inside) }); err != nil {
 		return err
 	}
-	if err := p.moveAllBack(inside); err != nil {
-		return err
-	}
-	return p.moveBack(volume, at)
+	return p.changing(id, func() error {
+		if err := p.moveAllBack(inside); err != nil {
+			return err
+		}
+		return p.moveBack(volume, at)
+	})
 }
 
 func (p *Pool) detachAll(id names.ID) error {
 	all, err := p.attachedTo(id)
-	if err != nil {
+	if err != nil || len(all) == 0 {
 		return err
 	}
-	return p.moveAllBack(all)
+	return p.changing(id, func() error { return p.moveAllBack(all) })
 }
 
 func (p *Pool) moveAllBack(all map[string]*attached) error {

@@ -41,6 +41,8 @@ func init() {
 		"volume.create":  taking((*Host).createVolume),
 		"volume.delete":  taking((*Host).deleteVolume),
 		"volume.usage":   taking((*Host).volumeUsage),
+		"volume.stats":   taking((*Host).volumeStats),
+		"volume.restore": taking((*Host).restoreVolume),
 		"volume.attach":  onVolume((*disk.Pool).Attach),
 		"volume.detach":  onVolume((*disk.Pool).Detach),
 		"inventory":      taking((*Host).inventory),

@@ -56,6 +56,60 @@ func (h *Host) volumeUsage(ctx context.Context, args oneVolume) (any, error) {
 	})
 }
 
+type restoreVolumeArgs struct {
+	Volume string `json:"volume"`
+	Image  string `json:"image"`
+	From   string `json:"from"`
+}
+
+func (h *Host) restoreVolume(ctx context.Context, args restoreVolumeArgs) (any, error) {
+	image, err := parseImage(args.Image)
+	if err != nil {
+		return nil, err
+	}
+	kept, err := parseVolume(args.From)
+	if err != nil {
+		return nil, err
+	}
+	return h.onVolumeAlone(ctx, args.Volume, func(pool *disk.Pool, volume string) (any, error) {
+		return done{}, pool.RestoreVolume(volume, image, kept)
+	})
+}
+
+type volumeStatsArgs struct {
+	Volumes []struct {
+		Volume string `json:"volume"`
+		ID     string `json:"id"`
+		Name   string `json:"name"`
+	} `json:"volumes"`
+}
+
+// volumeStats takes no locks: it only reads counters.
+func (h *Host) volumeStats(_ context.Context, args volumeStatsArgs) (any, error) {
+	places := make([]disk.Place, 0, len(args.Volumes))
+	for _, one := range args.Volumes {
+		volume, err := parseVolume(one.Volume)
+		if err != nil {
+			return nil, err
+		}
+		at := disk.Place{Volume: volume}
+		if one.ID != "" {
+			if at.ID, err = parseID(one.ID); err != nil {
+				return nil, err
+			}
+			if at.Name, err = parseVolume(one.Name); err != nil {
+				return nil, err
+			}
+		}
+		places = append(places, at)
+	}
+	pool, _, err := h.prepared()
+	if err != nil {
+		return nil, err
+	}
+	return pool.VolumeUsages(places)
+}
+
 func (h *Host) onVolumeAlone(ctx context.Context, text string, act func(*disk.Pool, string) (any, error)) (any, error) {
 	volume, err := parseVolume(text)
 	if err != nil {

@@ -11,6 +11,8 @@ export const ACTIONS = [
   'sandboxes:write',
   /** Reach into a sandbox: run, read and write files, open ports. */
   'sandboxes:use',
+  'volumes:read',
+  'volumes:write',
   'previews:read',
   'previews:write',
   'keys:read',

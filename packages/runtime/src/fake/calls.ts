@@ -48,6 +48,13 @@ const ROUTES: readonly (readonly [string, RegExp, Handler])[] = [
   ['POST', /^\/v1\/files\/mkdir$/, mkdir],
   ['POST', /^\/v1\/files\/move$/, move],
   ['DELETE', /^\/v1\/files$/, remove],
+  ['GET', /^\/v1\/mounts$/, (machine) => jsonAnswer({ mounts: machine.mounts })],
+  ['POST', /^\/v1\/mounts$/, (machine, call) => jsonAnswer(machine.mount(json(call)))],
+  [
+    'DELETE',
+    /^\/v1\/mounts$/,
+    (machine, call) => (machine.unmount(machine.resolve(call.query.get('target') ?? '')), jsonAnswer({})),
+  ],
   ['GET', /^\/v1\/ports$/, ports],
   ['GET', /^\/v1\/ports\/(\d+)\/wait$/, waitPort],
 ];

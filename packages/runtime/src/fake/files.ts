@@ -26,20 +26,35 @@ export interface FakeFileFacts {
   readonly modifiedAt: string;
 }
 
-/** The files of a fake instance: a map of absolute paths. Everything belongs to root. */
+/** The files of a fake instance: a map of absolute paths. Everything belongs to root. A volume has files of its own, and may be mounted among others. */
 export class FakeFiles {
   readonly #entries = new Map<string, Entry>();
+  readonly #mounts = new Map<string, FakeFiles>();
   readonly #nowMs: () => number;
 
-  constructor(nowMs: () => number) {
+  constructor(nowMs: () => number, directories = ['/', '/root', '/tmp', '/run', '/run/torpor', '/etc']) {
     this.#nowMs = nowMs;
-    for (const path of ['/', '/root', '/tmp', '/run', '/run/torpor', '/etc']) this.mkdir(path, '0755');
+    for (const path of directories) this.mkdir(path, '0755');
   }
 
-  /** The same files, from now on apart. */
+  /** From now on, what is at this path and below is what the volume has. */
+  mount(path: string, volume: FakeFiles): void {
+    this.mkdir(path);
+    this.#mounts.set(path, volume);
+  }
+
+  /** False: nothing was mounted there. */
+  unmount(path: string): boolean {
+    return this.#mounts.delete(path);
+  }
+
+  unmountAll(): void {
+    this.#mounts.clear();
+  }
+
+  /** The same files, from now on apart; not what is mounted among them. */
   copy(): FakeFiles {
-    const copy = new FakeFiles(this.#nowMs);
-    copy.#entries.clear();
+    const copy = new FakeFiles(this.#nowMs, []);
     for (const [path, entry] of this.#entries) copy.#entries.set(path, { ...entry });
     return copy;
   }
@@ -56,6 +71,8 @@ export class FakeFiles {
   }
 
   stat(path: string): FakeFileFacts {
+    const at = this.#mounted(path);
+    if (at) return { ...at.files.stat(at.path), path };
     const entry = this.#entry(path);
     return {
       path,
@@ -72,16 +89,21 @@ export class FakeFiles {
   }
 
   exists(path: string): boolean {
-    return this.#entries.has(path);
+    const at = this.#mounted(path);
+    return at ? at.files.exists(at.path) : this.#entries.has(path);
   }
 
   read(path: string): Buffer {
+    const at = this.#mounted(path);
+    if (at) return at.files.read(at.path);
     const entry = this.#entry(path);
     if (entry.type === 'directory') throw guestError(400, 'bad_request', `${path} is a directory, expected a file`);
     return entry.bytes;
   }
 
   write(path: string, bytes: Buffer, options: { mode?: string; append?: boolean; parents?: boolean } = {}): void {
+    const at = this.#mounted(path);
+    if (at) return at.files.write(at.path, bytes, options);
     const before = this.#entries.get(path);
     if (before?.type === 'directory') throw guestError(400, 'bad_request', `${path} is a directory, expected a file`);
     this.#needParent(path, options.parents ?? false);
@@ -129,6 +151,14 @@ export class FakeFiles {
 
   get usedBytes(): number {
     return [...this.#entries.values()].reduce((sum, entry) => sum + entry.bytes.length, 0);
+  }
+
+  /** The volume that a path is in, and where in it. */
+  #mounted(path: string): { files: FakeFiles; path: string } | undefined {
+    for (const [target, files] of this.#mounts) {
+      if (path === target || path.startsWith(`${target}/`)) return { files, path: path.slice(target.length) || '/' };
+    }
+    return undefined;
   }
 
   #entry(path: string): Entry {

@@ -35,6 +35,12 @@ export type FakeVerb =
   | 'parcel.delete'
   | 'sandbox.restore'
   | 'disk.restore'
+  | 'volume.create'
+  | 'volume.delete'
+  | 'volume.attach'
+  | 'volume.detach'
+  | 'volume.restore'
+  | 'volume.stats'
   | 'inventory';
 
 export interface FakeHostOptions {
@@ -60,6 +66,12 @@ interface FakeDisk {
   readonly mib: number;
   usedMib: number;
   readonly files: FakeFiles;
+}
+
+interface FakeVolume {
+  readonly mib: number;
+  readonly files: FakeFiles;
+  readonly at: { readonly instanceId: InstanceId; readonly name: string } | undefined;
 }
 
 interface FakeSandbox {
@@ -88,6 +100,7 @@ export class FakeHost {
   readonly disks = new Map<InstanceId, FakeDisk>();
   readonly images = new Map<string, FakeImage>();
   readonly parcels = new FakeParcels();
+  readonly volumes = new Map<string, FakeVolume>();
   readonly nets = new Map<InstanceId, { slot: number }>();
   readonly sandboxes = new Map<InstanceId, FakeSandbox>();
   readonly #options: FakeHostOptions;
@@ -168,7 +181,8 @@ export class FakeHost {
     }
     const gate = new Gate();
     this.#pids += 1;
-    const inside = { clock: this.clock, gate, spend: (ns: number) => void (sandbox.cpuUsageNs += ns) };
+    const volume = (name: string) => this.attachedTo(instanceId).find(({ at }) => at?.name === name)?.files;
+    const inside = { clock: this.clock, gate, spend: (ns: number) => void (sandbox.cpuUsageNs += ns), volume };
     const machine = new FakeMachine(inside, disk.files, { token: bootToken }, this.#programs());
     const sandbox: FakeSandbox = {
       pid: this.#pids,
@@ -195,6 +209,11 @@ export class FakeHost {
     if (sandbox.machine.files.fingerprint() !== files.fingerprint()) {
       throw new Failure('internal', `the memory of image ${name} was to go on over a disk that has changed since`);
     }
+    for (const { name: place, files: then } of this.images.get(name)?.volumes ?? []) {
+      const now = sandbox.machine.inside.volume(place);
+      if (now?.fingerprint() === then.fingerprint()) continue;
+      throw new Failure('internal', `the memory of image ${name} was to go on over a volume that has changed since`);
+    }
     const { inside } = sandbox.machine;
     sandbox.machine = new FakeMachine(inside, sandbox.machine.files, memory, this.#programs());
     sandbox.isSilent ||= this.#silent.has(name);
@@ -211,6 +230,58 @@ export class FakeHost {
       });
     }
     return { memory: image.memory, files: image.files };
+  }
+
+  attachedTo(instanceId: InstanceId): (FakeVolume & { readonly volume: string })[] {
+    return [...this.volumes]
+      .filter(([, { at }]) => at?.instanceId === instanceId)
+      .map(([volume, rest]) => ({ volume, ...rest }));
+  }
+
+  /** Makes it, or gives the one that is there this size. `files`: what a new one holds. */
+  holdVolume(volume: string, mib: number, files?: FakeFiles): void {
+    const there = this.volumes.get(volume);
+    const own = there?.files ?? files?.copy() ?? new FakeFiles(() => this.clock.nowMs(), ['/']);
+    this.volumes.set(volume, { mib, files: own, at: there?.at });
+  }
+
+  volume(volume: string): FakeVolume {
+    const found = this.volumes.get(volume);
+    if (!found) throw new Failure('not_found', `there is no volume ${volume}`);
+    return found;
+  }
+
+  attachVolume(volume: string, at: NonNullable<FakeVolume['at']>): void {
+    const there = this.volume(volume);
+    if (there.at && (there.at.instanceId !== at.instanceId || there.at.name !== at.name)) {
+      throw new Failure('unavailable', `volume ${volume} is attached to instance ${there.at.instanceId}`);
+    }
+    this.volumes.set(volume, { ...there, at });
+  }
+
+  detachVolume(volume: string): void {
+    this.volumes.set(volume, { ...this.volume(volume), at: undefined });
+  }
+
+  detachAll(instanceId: InstanceId): void {
+    for (const { volume } of this.attachedTo(instanceId)) this.detachVolume(volume);
+  }
+
+  /** What an image, or a disk that was put aside, holds of a volume. */
+  keptVolume(image: string, volume: string): FakeFiles {
+    const kept = this.images.get(image)?.volumes?.find((one) => one.volume === volume);
+    if (!kept) throw new Failure('not_found', `image ${image} holds no volume ${volume}`);
+    return kept.files;
+  }
+
+  /** An instance's disk and volumes as they are now. */
+  disksOf(instanceId: InstanceId): Pick<FakeImage, 'files'> & Required<Pick<FakeImage, 'volumes'>> {
+    const volumes = this.attachedTo(instanceId).map(({ volume, at, files }) => ({
+      volume,
+      name: at?.name ?? '',
+      files: files.copy(),
+    }));
+    return { files: this.disks.get(instanceId)?.files.copy(), volumes };
   }
 
   /** Adds what a step found to an image that is not sealed yet. */

@@ -9,6 +9,21 @@ export interface FakeMemory {
   readonly startedAtMs: number;
   readonly processCount: number;
   readonly processes: readonly FakeProcessImage[];
+  readonly mounts: readonly FakeMount[];
+}
+
+/** A volume in its place, in the guest's words. */
+export interface FakeMount {
+  readonly source: string;
+  readonly target: string;
+  readonly readOnly: boolean;
+}
+
+/** What an image holds of a volume. */
+export interface FakeKeptVolume {
+  readonly volume: string;
+  readonly name: string;
+  readonly files: FakeFiles;
 }
 
 /** An image on a fake host. The parts come one after another, and only with a manifest is it one. */
@@ -17,6 +32,8 @@ export interface FakeImage {
   readonly memory: FakeMemory | undefined;
   /** The disk at the moment of the snapshot. */
   readonly files: FakeFiles | undefined;
+  /** Likewise. */
+  readonly volumes?: readonly FakeKeptVolume[];
   readonly manifest: string | undefined;
   /** Somebody flipped a byte of it. */
   readonly isDamaged: boolean;

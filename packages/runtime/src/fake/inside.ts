@@ -1,4 +1,5 @@
 import type { Clock } from '@torpor/kernel';
+import type { FakeFiles } from './files.ts';
 import type { Gate } from './gate.ts';
 
 /**
@@ -10,6 +11,8 @@ export interface Inside {
   readonly gate: Gate;
   /** Counts work, so that the usage figures move when something was done and stand still otherwise. */
   spend(cpuNs: number): void;
+  /** What lies in its directory of volumes under this name. */
+  volume(name: string): FakeFiles | undefined;
 }
 
 export async function afterInside(inside: Inside, ms: number, signal?: AbortSignal): Promise<void> {

@@ -2,10 +2,11 @@ import { posix } from 'node:path';
 import { Duplex, duplexPair } from 'node:stream';
 import type { GuestIdentity } from '../guest.ts';
 import { guestError, type FakeFiles } from './files.ts';
-import type { FakeMemory } from './image.ts';
+import type { FakeMemory, FakeMount } from './image.ts';
 import { afterInside, type Inside } from './inside.ts';
 import { FakeProcess, type FakeStart } from './process.ts';
 import type { FakeProgram, FakeProgramWorld } from './programs.ts';
+import { VOLUMES_DIR } from '../port.ts';
 import { runShell } from './shell.ts';
 
 const COMMAND_CPU_NS = 100_000;
@@ -21,6 +22,7 @@ export class FakeMachine {
   #token: string;
   #identity: GuestIdentity | undefined;
   #processCount = 0;
+  readonly #mounts = new Map<string, FakeMount>();
 
   /** `from`: a token for a machine that has run nothing yet, or the memory of one that had. */
   constructor(
@@ -45,7 +47,33 @@ export class FakeMachine {
       startedAtMs: this.startedAtMs,
       processCount: this.#processCount,
       processes: this.processes.map((process) => process.image()),
+      mounts: this.mounts,
     };
+  }
+
+  get mounts(): FakeMount[] {
+    return [...this.#mounts.values()];
+  }
+
+  mount({ source, target, readOnly = false }: { source: string; target: string; readOnly?: boolean }): FakeMount {
+    const there = this.#mounts.get(target);
+    if (there?.source === source) return there;
+    if (there) throw guestError(409, 'conflict', `${there.source} is mounted at ${target} already`);
+    const files = this.inside.volume(posix.relative(VOLUMES_DIR, source));
+    if (!files) throw guestError(404, 'not_found', `the volume ${source} is not attached`);
+    this.files.mount(target, files);
+    const mount = { source, target, readOnly };
+    this.#mounts.set(target, mount);
+    return mount;
+  }
+
+  unmount(target: string): void {
+    if (!this.#mounts.has(target)) throw guestError(404, 'not_found', `nothing is mounted at ${target}`);
+    if (this.running.some(({ start }) => start.cwd !== undefined && this.resolve(start.cwd) === target)) {
+      throw guestError(409, 'conflict', `${target} is in use`);
+    }
+    this.#mounts.delete(target);
+    this.files.unmount(target);
   }
 
   get identity(): GuestIdentity | undefined {
@@ -138,12 +166,14 @@ export class FakeMachine {
   }
 
   kill(): void {
+    this.files.unmountAll();
     for (const process of this.running) process.exit(137, this.inside.clock.nowMs());
   }
 
   #goOn(memory: FakeMemory): void {
     this.#identity = memory.identity;
     this.#processCount = memory.processCount;
+    for (const mount of memory.mounts) this.mount(mount);
     this.processes.push(...memory.processes.map((image) => FakeProcess.restored(image)));
     for (const process of this.running) this.#begin(process);
   }

@@ -19,23 +19,30 @@ import { memoryMoves } from './moves.ts';
 import { PreviewRows } from './previews.ts';
 import { SnapshotRows } from './snapshots.ts';
 import { SandboxRows } from './sandboxes.ts';
+import { VolumeRows } from './volumes.ts';
 
 /** A store that forgets when the process ends: for tests and the simulator. Each call is one commit; nothing is sealed, as nothing is written down. */
 export function memoryStore(): Store {
   const nodes = new Map<string, NodeRecord>();
   const previews = new PreviewRows();
   const snapshots = new SnapshotRows();
+  const volumes = new VolumeRows({
+    hasEnded: (instanceId) => sandboxes.hasEnded(instanceId),
+    isMoving: (instanceId) => moves.has(instanceId),
+  });
   const workspaces = new Map<string, Workspace>();
   const moves = new Map<InstanceId, Move>();
-  const sandboxes = new SandboxRows(nodes, {
+  const sandboxes: SandboxRows = new SandboxRows(nodes, {
     previewsGo: (workspace, name) => previews.dropOf(workspace, name),
     snapshotsStay: (instanceId, atMs) => snapshots.keepOf(instanceId, atMs),
     budgetOf: (workspace) => workspaces.get(workspace)?.wakeBudget,
     isMoving: (instanceId) => moves.has(instanceId),
     snapshotsMove: (instanceId, to) => snapshots.moveOf(instanceId, to),
+    superseded: (from, to, atMs) => volumes.carry(from, to, atMs),
+    hasVolumes: (instanceId) => volumes.has(instanceId),
   });
   const keys = keyRows();
-  const usage = usageRows(sandboxes);
+  const usage = usageRows(sandboxes, volumes);
   const audit = auditRows();
   const secrets = new Map<string, SecretShelf>();
   const idempotency = idempotencyRows();
@@ -44,6 +51,7 @@ export function memoryStore(): Store {
       name,
       sandboxes: sandboxes.shelf(name),
       previews: previews.shelf(name, sandboxes),
+      volumes: volumes.shelf(name),
       keys: keys.shelf(name),
       secrets: pick(secrets, name, secretShelf),
       snapshots: { list: () => snapshots.list(name, sandboxes) },
@@ -96,6 +104,7 @@ export function memoryStore(): Store {
         sandboxes.forget(at) + snapshots.forget(sandboxes) + idempotency.forget(at.nowMs),
     }),
     snapshots: snapshots.book(sandboxes),
+    volumes,
     usage: usage.book,
     audit: audit.log,
     ping: async () => {},
@@ -143,11 +152,14 @@ function keyRows(): { ring: KeyRing; shelf: (workspace: WorkspaceName) => Worksp
 
 const NOTHING_USED = { spanMs: 0, cpuMs: 0, memoryMibMs: 0, egressBytes: 0, diskMibMs: 0, wakes: 0, wakesLost: 0 };
 
-function usageRows(sandboxes: SandboxRows) {
+function usageRows(sandboxes: SandboxRows, volumes: VolumeRows) {
   const rows = new Map<string, UsageInterval>();
   const book: UsageBook = {
     book: async (nodeId, intervals) => {
-      const isLawful = (one: UsageInterval) => sandboxes.ran(one, { nodeId, workspace: one.workspace });
+      const isLawful = (one: UsageInterval) => {
+        const at = { nodeId, workspace: one.workspace };
+        return one.tier === 'volume' ? volumes.isOn(one.instanceId, at) : sandboxes.ran(one, at);
+      };
       const before = rows.size;
       for (const one of intervals.filter(isLawful)) {
         const key = `${one.instanceId}/${one.generation}/${one.sequence}`;

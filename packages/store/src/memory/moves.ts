@@ -4,6 +4,7 @@ import type { Ending, Incarnation, Move, Moves } from '../store.ts';
 /** What moves need of the sandboxes' rows. */
 export interface Movable {
   ready(who: Incarnation): Sandbox | undefined;
+  hasVolumes(instanceId: InstanceId): boolean;
   /** The first generation from that one on that is after all that have ended. */
   unused(instanceId: InstanceId, from: Generation): Generation;
   moveTo(who: Incarnation, to: Pick<Move, 'to' | 'nextGeneration'>, atMs: number): Sandbox;
@@ -20,7 +21,7 @@ export function memoryMoves(sandboxes: Movable, rows: Map<InstanceId, Move>): Mo
       const there = find(who);
       if (there) return { kind: 'there', move: there };
       const sandbox = sandboxes.ready(who);
-      if (!sandbox) return undefined;
+      if (!sandbox || sandboxes.hasVolumes(sandbox.instanceId)) return undefined;
       const { instanceId, generation, workspace, name, nodeId: from } = sandbox;
       const nextGeneration = sandboxes.unused(instanceId, (generation + 1) as Generation); // greater than one
       const move = { instanceId, generation, nextGeneration, workspace, name, from, to, reason, sinceMs: atMs };

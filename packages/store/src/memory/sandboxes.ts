@@ -23,7 +23,7 @@ interface Row {
   wasReady: boolean;
 }
 
-/** What lies beside these rows. */
+/** What lies beside these rows, and may change in the same commit. */
 interface Around {
   previewsGo(workspace: WorkspaceName, name: SandboxName): void;
   /** Answers which. */
@@ -33,6 +33,8 @@ interface Around {
   isMoving(instanceId: InstanceId): boolean;
   /** What it has of snapshots lies on that node from now on. */
   snapshotsMove(instanceId: InstanceId, to: Sandbox['nodeId']): void;
+  superseded(from: InstanceId, to: InstanceId, atMs: number): void;
+  hasVolumes(instanceId: InstanceId): boolean;
 }
 
 /** The rows of all sandboxes and endings, and the rules by which they change. Each method runs without a pause, as one commit would. */
@@ -46,6 +48,17 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
   constructor(nodes: ReadonlyMap<string, NodeRecord>, around: Around) {
     this.#nodes = nodes;
     this.#around = around;
+  }
+
+  /** Nobody wants the instance, and its node has confirmed that it cannot run. */
+  hasEnded(instanceId: InstanceId): boolean {
+    const isWanted = [...this.#rows.values()].some(
+      ({ sandbox }) => sandbox.instanceId === instanceId && sandbox.phase !== 'terminated',
+    );
+    return (
+      !isWanted &&
+      ![...this.#endings.values()].some((one) => one.instanceId === instanceId && one.endedAtMs === undefined)
+    );
   }
 
   shelf(workspace: WorkspaceName): SandboxShelf {
@@ -120,6 +133,7 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
     const { instanceId, generation, nodeId, atMs: updatedAtMs } = next;
     const envNames = next.env ? Object.keys(next.env).sort() : row.sandbox.envNames;
     row.env = next.env ?? row.env;
+    this.#around.superseded(row.sandbox.instanceId, instanceId, updatedAtMs);
     const { origin: _, ...kept } = row.sandbox;
     row.sandbox = { ...kept, instanceId, generation, nodeId, updatedAtMs, envNames, phase: 'creating' };
     return row.sandbox;
@@ -266,6 +280,7 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
         const row = this.#fenced(who);
         return row?.sandbox.phase === 'ready' ? row.sandbox : undefined;
       },
+      hasVolumes: (instanceId) => this.#around.hasVolumes(instanceId),
       unused: (instanceId, from) => this.#unused(instanceId, from),
       moveTo: (who, { to: nodeId, nextGeneration: generation }, updatedAtMs) => {
         const row = this.#fenced(who);

@@ -29,7 +29,7 @@ const MIGRATED = ['select', 'kysely_migration, kysely_migration_lock'] as const;
 const GRANTS: Readonly<Record<string, readonly (readonly [rights: string, tables: string])[]>> = {
   torpor_gateway: [
     MIGRATED,
-    ['select', 'sandboxes, snapshots, nodes, usage_intervals, audit_anchor'],
+    ['select', 'sandboxes, snapshots, volumes, nodes, usage_intervals, audit_anchor'],
     // To lock a sandbox's row while a preview is made one must have the right to change something of it: this column takes no value of ours.
     ['update (sequence)', 'sandboxes'],
     ['select, insert', 'workspaces, audit_log'],
@@ -39,7 +39,7 @@ const GRANTS: Readonly<Record<string, readonly (readonly [rights: string, tables
   ],
   torpor_scheduler: [
     MIGRATED,
-    ['select, insert, update, delete', 'sandboxes, endings, snapshots, moves'],
+    ['select, insert, update, delete', 'sandboxes, endings, snapshots, moves, volumes'],
     ['select, insert, update', 'nodes, audit_anchor'],
     ['select, insert, delete', 'usage_intervals'],
     ['select', 'workspaces'],

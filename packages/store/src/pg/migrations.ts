@@ -44,6 +44,11 @@ const MIGRATIONS: Record<string, Migration> = {
       await sql`alter table sandboxes add column wake_budget jsonb`.execute(db);
     },
   },
+  '007-volumes': {
+    async up(db) {
+      for (const statement of VOLUMES) await sql.raw(statement).execute(db);
+    },
+  },
   '008-moves': {
     async up(db) {
       for (const statement of MOVES) await sql.raw(statement).execute(db);
@@ -183,6 +188,31 @@ const BEGINNING = [
     claim_until_ms double precision not null,
     expires_at_ms double precision not null,
     primary key (workspace, key))`,
+];
+
+const VOLUMES = [
+  `create table volumes (
+    id text primary key,
+    workspace text not null,
+    name text not null,
+    kind text not null check (kind in ('volume', 'snapshot')),
+    size_mib integer not null,
+    node_id text not null,
+    generation integer not null,
+    phase text not null check (phase in ('creating', 'ready', 'deleting')),
+    instance_id text,
+    sandbox text,
+    path text,
+    attachment_state text check (attachment_state in ('attaching', 'attached', 'detaching')),
+    origin jsonb,
+    is_forks boolean not null,
+    created_at_ms double precision not null,
+    updated_at_ms double precision not null,
+    created_by text not null,
+    unique (workspace, name),
+    check ((instance_id is null) = (attachment_state is null) and (instance_id is null) = (sandbox is null) and (instance_id is null) = (path is null)),
+    check (instance_id is null or kind = 'volume'))`,
+  `create index volumes_of_instance on volumes (instance_id) where instance_id is not null`,
 ];
 
 const RETENTION = [

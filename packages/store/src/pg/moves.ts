@@ -23,6 +23,12 @@ export function pgMoves(db: Kysely<Tables>): Moves {
         const { sandbox, move } = await locked(tx, who);
         if (move) return { kind: 'there', move: moveOf(move) };
         if (!sandbox) return undefined;
+        const volume = await tx
+          .selectFrom('volumes')
+          .select('id')
+          .where('instance_id', '=', who.instanceId)
+          .executeTakeFirst();
+        if (volume) return undefined;
         const ended = await tx
           .selectFrom('endings')
           .select(({ fn }) => fn.max('generation').as('last'))

@@ -67,6 +67,7 @@ describe('with a role of its own for each room', () => {
       ...gateway,
       wanted: scheduler.wanted,
       snapshots: scheduler.snapshots,
+      volumes: scheduler.volumes,
       usage: scheduler.usage,
       moves: scheduler.moves,
       fleet: { list, get, heard, drain },

@@ -22,6 +22,7 @@ import { listSnapshotRecords, pgSnapshotBook } from './snapshots.ts';
 import type { Tables } from './tables.ts';
 import { pgUsageBook, sumUsage, usedStretches } from './usage.ts';
 import { pgMoves } from './moves.ts';
+import { pgVolumeBook, pgVolumeShelf } from './volumes.ts';
 import { pgWanted } from './wanted.ts';
 
 export interface PgStoreOptions {
@@ -52,6 +53,7 @@ export async function pgStore(options: PgStoreOptions): Promise<Store> {
       name,
       sandboxes: pgSandboxShelf(db, sealing, name),
       previews: pgPreviewShelf(db, sealing, name),
+      volumes: pgVolumeShelf(db, name),
       keys: {
         list: () => listKeys(db, name),
         create: (key) => createKey(db, key, name),
@@ -70,6 +72,7 @@ export async function pgStore(options: PgStoreOptions): Promise<Store> {
     wanted: pgWanted(db, sealing),
     snapshots: pgSnapshotBook(db, sealing),
     moves: pgMoves(db),
+    volumes: pgVolumeBook(db),
     usage: pgUsageBook(db),
     audit: pgAuditLog(db),
     ping: async () => void (await sql`select 1`.execute(db)),

@@ -5,13 +5,16 @@ import type {
   NodeId,
   Sandbox,
   SandboxName,
+  Volume,
+  VolumeId,
+  VolumeName,
   WakeBudget,
   WorkspaceName,
 } from '@torpor/contracts';
 import type { Selectable } from 'kysely';
 import type { ApiKey } from '../keys.ts';
 import type { Ending, Holding, NodeRecord, Preview } from '../store.ts';
-import type { SandboxTable, Tables } from './tables.ts';
+import type { SandboxTable, Tables, VolumeTable } from './tables.ts';
 
 export type SandboxRow = Selectable<SandboxTable>;
 
@@ -45,6 +48,30 @@ export function sandboxOf(row: SandboxRow): Sandbox {
     updatedAtMs: row.updated_at_ms,
     lastUsedAtMs: row.last_used_at_ms,
     ...(row.terminated_at_ms === null ? {} : { terminatedAtMs: row.terminated_at_ms }),
+    createdBy: row.created_by,
+  };
+}
+
+export function volumeOf(row: Selectable<VolumeTable>): Volume {
+  const { instance_id, sandbox, path, attachment_state: state } = row;
+  const attachment =
+    instance_id !== null && sandbox !== null && path !== null && state !== null
+      ? { instanceId: instance_id as InstanceId, sandbox: sandbox as SandboxName, path, state } // as below
+      : undefined;
+  return {
+    id: row.id as VolumeId, // this and the brands below were parsed before they were written
+    workspace: row.workspace as WorkspaceName,
+    name: row.name as VolumeName,
+    kind: row.kind,
+    sizeMib: row.size_mib,
+    nodeId: row.node_id as NodeId,
+    generation: row.generation as Generation,
+    phase: row.phase,
+    ...(attachment ? { attachment } : {}),
+    ...(row.origin === null ? {} : { origin: row.origin as NonNullable<Volume['origin']> }),
+    ...(row.is_forks ? { isForks: true } : {}),
+    createdAtMs: row.created_at_ms,
+    updatedAtMs: row.updated_at_ms,
     createdBy: row.created_by,
   };
 }

@@ -101,13 +101,14 @@ export interface Tables {
     workspace: string;
     from_ms: number;
     to_ms: number;
-    tier: 'running' | 'paused' | 'stored';
+    tier: 'running' | 'paused' | 'stored' | 'volume';
     cpu_ms: number;
     memory_mib_ms: number;
     egress_bytes: number;
     disk_mib: number;
     wake: 'whole' | 'lost' | null;
   };
+  volumes: VolumeTable;
   secrets: { workspace: string; name: string; sealed: string; updated_at_ms: number; updated_by: string };
   audit_log: { sequence: number; workspace: string | null; body: string; hash: string };
   /** One row at most: the last link that was cut off the log's beginning. */
@@ -120,6 +121,27 @@ export interface Tables {
     claim_until_ms: number;
     expires_at_ms: number;
   };
+}
+
+export interface VolumeTable {
+  id: string;
+  workspace: string;
+  name: string;
+  kind: 'volume' | 'snapshot';
+  size_mib: number;
+  node_id: string;
+  generation: number;
+  phase: 'creating' | 'ready' | 'deleting';
+  /** Null, with the three that follow: attached nowhere. */
+  instance_id: string | null;
+  sandbox: string | null;
+  path: string | null;
+  attachment_state: 'attaching' | 'attached' | 'detaching' | null;
+  origin: Json<object> | null;
+  is_forks: boolean;
+  created_at_ms: number;
+  updated_at_ms: number;
+  created_by: string;
 }
 
 export interface SandboxTable {

@@ -37,6 +37,9 @@ async function bookUsage(db: Kysely<Tables>, nodeId: NodeId, intervals: readonly
       ) or exists (
         select from endings known where known.instance_id = given.instance_id and known.generation >= given.generation
           and known.node_id = ${nodeId} and known.workspace = given.workspace
+      ) or exists (
+        select from volumes known where known.id = given.instance_id and given.tier = 'volume'
+          and known.node_id = ${nodeId} and known.workspace = given.workspace
       ) as lawful from given),
     booked as (
       insert into usage_intervals (instance_id, generation, sequence, workspace, from_ms, to_ms, tier, cpu_ms, memory_mib_ms, egress_bytes, disk_mib, wake)

@@ -240,6 +240,9 @@ async function supersede(db: Kysely<Tables>, sealing: Sealing, who: Incarnation,
       update sandboxes set instance_id = ${next.instanceId}, generation = ${next.generation}, node_id = ${next.nodeId},
         phase = 'creating', origin = null, updated_at_ms = ${next.atMs} ${envChange}
       from before where sandboxes.sequence = before.sequence returning sandboxes.*),
+    carried as (
+      update volumes set instance_id = ${next.instanceId}, generation = volumes.generation + 1, attachment_state = 'attaching', updated_at_ms = ${next.atMs}
+      from before where volumes.instance_id = before.instance_id),
     ${writeEnding('before', next.reason, next.atMs)} select * from changed`.execute(db);
   return rows[0] && sandboxOf(rows[0]);
 }

@@ -1,0 +1,1 @@
+export { placeVolume, type VolumeAsk, type VolumePlacement } from './place-volume.ts';
