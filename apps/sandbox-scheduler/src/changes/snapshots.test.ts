@@ -1,6 +1,6 @@
 import { deleteSandbox, dropSnapshot, forkSandbox, SandboxName, snapshotSandbox } from '@torpor/contracts';
 import { describe, expect, it } from 'vitest';
-import { beatFor, bus, clock, create, gateway, name, nodes, store, workspace } from '../testing/stage.ts';
+import { beatFor, bus, clock, create, gateway, name, nodes, store, update, workspace } from '../testing/stage.ts';
 
 const make = (more: object = {}) =>
   clock.until(gateway().ask(snapshotSandbox, { workspace, name, by: 'user:ada', ...more }));
@@ -33,6 +33,17 @@ describe('a snapshot that somebody asked for', () => {
     await make();
     await end(false);
     expect([await listed(), nodes.a.keeps]).toEqual([[], [[]]]);
+  });
+
+  it('outlives a restart of its sandbox with another env, and can still be made into a new one', async () => {
+    const { sandbox: parent } = await create({ env: { A: '1' } });
+    const { snapshot } = await make();
+    await update({ env: { A: '2' } });
+    await clock.advance(1_000);
+    expect([await listed(), nodes.a.keeps]).toEqual([[snapshot.id], [[snapshot.id]]]);
+    const ask = { workspace, snapshot: snapshot.id, as: SandboxName.parse('again'), env: {}, createdBy: 'user:bo' };
+    await clock.until(gateway().ask(forkSandbox, ask));
+    expect(nodes.a.starts.at(-1)?.from).toEqual({ instanceId: parent.instanceId, snapshot: snapshot.id });
   });
 
   it('is kept by the node that hears of the delete only later', async () => {
