@@ -1,4 +1,5 @@
-import { deleteSandbox, dropSnapshot, forkSandbox, SandboxName, snapshotSandbox } from '@torpor/contracts';
+import { deleteSandbox, dropSnapshot, forkSandbox, Generation, SandboxName, snapshotSandbox } from '@torpor/contracts';
+import { Failure } from '@torpor/kernel';
 import { describe, expect, it } from 'vitest';
 import { beatFor, bus, clock, create, gateway, name, nodes, store, update, workspace } from '../testing/stage.ts';
 
@@ -26,6 +27,43 @@ describe('a snapshot that somebody asked for', () => {
     await drop({ snapshot: two });
     expect(await listed()).toEqual([]);
     await expect(drop({ snapshot: two })).rejects.toMatchObject({ code: 'not_found' });
+  });
+
+  it('stays on record when the node has not looked for it', async () => {
+    await create();
+    const { id } = (await make()).snapshot;
+    nodes.a.onDrop = async () => {
+      throw new Failure('misdirected', 'this node holds another generation of it', { retryable: true });
+    };
+    await expect(drop({ name, snapshot: id })).rejects.toMatchObject({ code: 'misdirected', retryable: true });
+    expect(await listed()).toEqual([id]);
+  });
+
+  it('is looked for where it was made: in the incarnation of then, and in the generation of now though it has failed', async () => {
+    const { sandbox } = await create();
+    const { id } = (await make()).snapshot;
+    const asked: string[] = [];
+    nodes.a.kept.push(id);
+    nodes.a.onDrop = async (of) => void asked.push(of);
+    const raised = await store.wanted.raise(sandbox, { generation: Generation.parse(3), atMs: 0 });
+    if (raised) await store.wanted.failKept(raised, { reason: 'its process ended', atMs: 0 });
+    await drop({ snapshot: id });
+    await end(false);
+    const { sandbox: other } = await create();
+    const before = (await make()).snapshot.id;
+    nodes.a.kept.push(before);
+    await update({ env: { A: '2' } });
+    await drop({ name, snapshot: before });
+    expect(asked).toEqual([`${sandbox.instanceId}/3`, `${other.instanceId}/1`]);
+  });
+
+  it('of another sandbox is not deleted under a name that is not its own', async () => {
+    await create();
+    const { id } = (await make()).snapshot;
+    const other = SandboxName.parse('other');
+    await create({ name: other });
+    await expect(drop({ name: other, snapshot: id })).rejects.toMatchObject({ code: 'not_found' });
+    expect(await listed()).toEqual([id]);
   });
 
   it('goes with its sandbox unless it is to be kept', async () => {
