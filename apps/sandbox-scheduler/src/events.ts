@@ -52,7 +52,10 @@ export function schedulerEvents({ log, counter, histogram, gauge }: Telemetry) {
       stops.add();
       log.warn('instance not ended yet', { instanceId: at.instanceId, nodeId: at.nodeId, reason: at.reason });
     },
-    repaired: (what: 'stuck create' | 'interrupted restart' | 'instance ended' | 'policy', at: object) => {
+    repaired: (
+      what: 'stuck create' | 'interrupted restart' | 'instance ended' | 'policy' | 'generation',
+      at: object,
+    ) => {
       repairs.add(1, { what });
       log.info('repaired', { what, ...at });
     },

@@ -370,7 +370,7 @@ export interface Wanted {
   becameReady(who: Incarnation, atMs: number): Promise<Sandbox | undefined>;
   /** ready → ready, with this generation, if it is a greater one: of the same instance where it is, whose older generations are no more. */
   raise(who: Incarnation, more: { generation: Generation; atMs: number }): Promise<Sandbox | undefined>;
-  /** `from` → creating as the next incarnation, which is no fork any more, the old one to be ended; `env` replaces the env. */
+  /** `from` → creating as the next incarnation, which is no fork any more, the old one to be ended; its snapshots are kept. `env` replaces the env. */
   supersede(who: Incarnation, next: Successor): Promise<Sandbox | undefined>;
   /** creating, and never ready → no row at all; the incarnation is to be ended. */
   abandon(who: Incarnation, more: { reason: string; atMs: number }): Promise<boolean>;
