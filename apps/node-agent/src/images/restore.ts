@@ -24,6 +24,8 @@ export interface CameBack {
   readonly isAsked: boolean;
   /** From when on nothing of it is left, ms since the epoch; `undefined` when nothing was lost. From `files`, its memory is lost whole. */
   readonly lostSinceMs: number | undefined;
+  /** What the disk that was replaced is kept as, with the files of all that was lost. */
+  readonly aside?: string | undefined;
   /** What was looked at before anybody is let in; nothing of one that comes from its files. */
   readonly checks: readonly Check[];
   /** Images that would not do, the newest first. */
@@ -44,7 +46,8 @@ export async function restoreOnHost(parts: Parts, body: Body, sleeper: Sleeper):
     if (tried.kind === 'runs') {
       const isAsked = rewound?.image === image.image; // somebody wants it back, and knows what that means
       const lostSinceMs = rests === 'elsewhere' && !isAsked ? image.atMs : undefined;
-      return { guest: tried.guest, from: 'image', image, isAsked, lostSinceMs, checks: tried.checks, refused };
+      const { guest, checks } = tried;
+      return { guest, from: 'image', image, isAsked, lostSinceMs, aside: keep, checks, refused };
     }
     const { reason } = tried;
     parts.events.imageRefused({ ...whoIs(sleeper), image: image.image, reason });
