@@ -4,7 +4,7 @@
  */
 import type { Check, Receipt } from '@torpor/contracts';
 import { explain } from '@torpor/kernel';
-import { isShort } from '@torpor/policy';
+import { isTorn } from '@torpor/policy';
 import { isDamage, isOfImage, isSilence, type Guest, type RestoreSpec } from '@torpor/runtime';
 import type { KeptImage, Shelf } from '../journal/index.ts';
 import type { Body, Parts } from '../parts.ts';
@@ -64,7 +64,7 @@ interface Refused {
 }
 
 /**
- * Throws when it may do another time: under the key that it was sealed with, or on a host that is in no trouble. What comes back as less than it was is tried again, for nobody was
+ * Throws when it may do another time: under the key that it was sealed with, or on a host that is in no trouble. What comes back torn is tried again, for nobody was
  * let in, and then gives way to an older image where there is one; where there is none, nothing better is to be had.
  */
 async function restoreFrom(
@@ -97,7 +97,7 @@ async function restoreFrom(
     const guest = guestOf(parts, body, claim.token);
     const about = { clock: parts.clock, before: census, generation: claim.generation, restoredAtMs };
     const checks = await checkWake(guest, about);
-    if (isShort(checks) && !parts.closing.aborted && (attempt < ATTEMPTS || hasOlder(sleeper))) {
+    if (isTorn(checks) && !parts.closing.aborted && (attempt < ATTEMPTS || hasOlder(sleeper))) {
       guest.close();
       if (attempt < ATTEMPTS) continue;
       return { kind: 'refused', reason: shortOf(checks), isWhole: true };
