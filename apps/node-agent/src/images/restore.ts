@@ -32,7 +32,13 @@ export interface CameBack {
   readonly refused: Receipt['refused'];
 }
 
-export async function restoreOnHost(parts: Parts, body: Body, sleeper: Sleeper): Promise<CameBack> {
+/** `restored`: the host has done its work, and a guest is waited for, which may never answer: other wakes need not wait with it. */
+export async function restoreOnHost(
+  parts: Parts,
+  body: Body,
+  sleeper: Sleeper,
+  restored: () => void,
+): Promise<CameBack> {
   const { shelving } = sleeper;
   const refused: Receipt['refused'] = [];
   let keep: string | undefined;
@@ -42,7 +48,7 @@ export async function restoreOnHost(parts: Parts, body: Body, sleeper: Sleeper):
     // A wake that was given up may have put the disk aside before.
     if (!image) return { ...(await boot(parts, body, sleeper, keep ?? shelving.shelf.aside)), refused };
     if (rests === 'elsewhere') keep ??= shelving.shelf.aside ?? diskName(parts, sleeper);
-    const tried = await restoreFrom(parts, body, sleeper, image, keep);
+    const tried = await restoreFrom(parts, body, sleeper, image, { keep, restored });
     if (tried.kind === 'runs') {
       const isAsked = rewound?.image === image.image; // somebody wants it back, and knows what that means
       const lostSinceMs = rests === 'elsewhere' && !isAsked ? image.atMs : undefined;
@@ -72,7 +78,7 @@ async function restoreFrom(
   body: Body,
   sleeper: Sleeper,
   { image, sealedKey, census }: KeptImage,
-  keep: string | undefined,
+  { keep, restored }: { keep: string | undefined; restored: () => void },
 ): Promise<Refused | { readonly kind: 'runs'; readonly guest: Guest; readonly checks: readonly Check[] }> {
   const { spec, claim, shelving } = sleeper;
   const key = parts.nodeKey.open(claim.workspace, image, sealedKey);
@@ -86,7 +92,9 @@ async function restoreFrom(
     );
     const restoredAtMs = parts.clock.nowMs();
     try {
-      await parts.journal.carryOut(intent, steps);
+      await parts.journal.carryOut(intent, steps, ({ name }, error) => {
+        if (name === 'sandbox.restore' && error === undefined) restored();
+      });
     } catch (error) {
       if (isDamage(error)) return { kind: 'refused', reason: explain(error), isWhole: false };
       if (attempt < ATTEMPTS && !parts.closing.aborted) continue;
