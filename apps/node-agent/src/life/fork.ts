@@ -1,7 +1,7 @@
 /** Making an instance of a snapshot of another one. */
 import type { Check, Shape } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
-import { isShort } from '@torpor/policy';
+import { isTorn } from '@torpor/policy';
 import type { KeptSnapshot } from '../journal/index.ts';
 import type { Body, Parts } from '../parts.ts';
 import { checkWake, shortOf } from '../receipts/check.ts';
@@ -43,7 +43,7 @@ export async function forkOnHost(parts: Parts, body: Body, origin: Origin): Prom
     const steps = parts.driver.restoreSteps({ ...spec, instanceId: body.hostId, image, key, token, disk });
     const made = await carryThrough(parts, body, { spec, steps, token });
     const checks = await checkWake(made.guest, { clock: parts.clock, before, generation: undefined, restoredAtMs });
-    if (!isShort(checks)) return { made, woken: { from: snapshot, checks, checkedAtMs: parts.clock.monotonicMs() } };
+    if (!isTorn(checks)) return { made, woken: { from: snapshot, checks, checkedAtMs: parts.clock.monotonicMs() } };
     made.guest.close();
     if (attempt < ATTEMPTS && !parts.closing.aborted) continue;
     throw new Failure('unprocessable', `not all of the snapshot came back: ${shortOf(checks)}`);

@@ -106,9 +106,9 @@ export class Storing {
   restore(body: Body, sleeper: Sleeper): Promise<CameBack> {
     const { restores, admission, closing } = this.#parts;
     const { memoryBytes = 0 } = sleeper.shelving.shelf.images.at(-1) ?? {};
-    const work = async () => {
+    const work = async (passOn: () => void) => {
       await admission.admitWake(memoryBytes / MIB);
-      return await restoreOnHost(this.#parts, body, sleeper);
+      return await restoreOnHost(this.#parts, body, sleeper, passOn);
     };
     return restores.run(work, closing);
   }
