@@ -64,8 +64,10 @@ async function sandboxOf(label: string): Promise<Made> {
   return sandbox;
 }
 
-async function wakesHarmed(program: string): Promise<Made> {
+/** `hasOlder`: an image before the one that it wakes from, which it could fall back to. */
+async function wakesHarmed(program: string, hasOlder: boolean): Promise<Made> {
   const sandbox = await sandboxOf('harmed');
+  if (hasOlder) expect(await store(stack, sandbox.name)).toBe('stored');
   await start(stack, sandbox, 'victim', 'exec sleep 1000000');
   await putFile(patient, stack, sandbox, PROGRAM, program);
   await start(stack, sandbox, 'harm', `exec python3 ${PROGRAM}`);
@@ -76,10 +78,10 @@ async function wakesHarmed(program: string): Promise<Made> {
   return sandbox;
 }
 
-async function untilFlawed(program: string) {
+async function untilFlawed(program: string, hasOlder: boolean) {
   for (let tries = 1; ; tries++) {
     const before = { counted: await counted('flawed'), stats: await stats() };
-    const sandbox = await wakesHarmed(program);
+    const sandbox = await wakesHarmed(program, hasOlder);
     const told = { before, sandbox, ...(await receiptOf(sandbox)) };
     if (told.receipt.verdict === 'flawed' || tries === TRIES) return told;
   }
@@ -126,17 +128,21 @@ async function expectCounted(
 }
 
 it.for([
-  { what: 'processes', program: KILLS, says: /"victim" was killed at the wake \(exit code 137\)/ },
-  { what: 'listeners', program: CLOSES, says: /nothing listens at 127\.0\.0\.1:3000 any more/ },
-])('a wake after which $what are wanting is flawed, twice tried, and counted', async ({ what, program, says }) => {
-  const { before, sandbox, code, receipt } = await untilFlawed(program);
-  expect([code === 0, receipt.verdict], JSON.stringify(receipt.checks)).toEqual([false, 'flawed']);
-  expect(receipt.checks.filter(({ outcome }) => outcome === 'failed')).toEqual([
-    { what, outcome: 'failed', found: expect.stringMatching(says) },
-  ]);
-  expect((await reportOf(stack, sandbox.name)).lost).toMatchObject({ to: 'flawed', reason: receipt.lost });
-  await expectCounted(before, { to: 'flawed', wakes: 1 });
-});
+  { what: 'processes', program: KILLS, hasOlder: false, says: /"victim" was killed at the wake \(exit code 137\)/ },
+  { what: 'listeners', program: CLOSES, hasOlder: true, says: /nothing listens at 127\.0\.0\.1:3000 any more/ },
+])(
+  'a wake after which $what are wanting is flawed, and counted; older image: $hasOlder',
+  async ({ what, program, hasOlder, says }) => {
+    const { before, sandbox, code, receipt } = await untilFlawed(program, hasOlder);
+    expect([code === 0, receipt.verdict], JSON.stringify(receipt.checks)).toEqual([false, 'flawed']);
+    expect(receipt.checks.filter(({ outcome }) => outcome === 'failed')).toEqual([
+      { what, outcome: 'failed', found: expect.stringMatching(says) },
+    ]);
+    expect(receipt.refused).toEqual([]);
+    expect((await reportOf(stack, sandbox.name)).lost).toMatchObject({ to: 'flawed', reason: receipt.lost });
+    await expectCounted(before, { to: 'flawed', wakes: hasOlder ? 2 : 1 });
+  },
+);
 
 it('a wake from an image of which a byte was flipped falls back to the one before, and is counted', async () => {
   const before = { counted: await counted('image'), stats: await stats() };

@@ -62,7 +62,10 @@ export function schedulerEvents({ log, counter, histogram, gauge }: Telemetry) {
       troubles.add(1, { where: 'volumes' });
       log.warn('volume not settled yet', { volume: id, workspace, name, reason: explain(error) });
     },
-    repaired: (what: 'stuck create' | 'interrupted restart' | 'instance ended' | 'policy', at: object) => {
+    repaired: (
+      what: 'stuck create' | 'interrupted restart' | 'instance ended' | 'policy' | 'generation',
+      at: object,
+    ) => {
       repairs.add(1, { what });
       log.info('repaired', { what, ...at });
     },

@@ -209,6 +209,8 @@ export const ListSnapshotsInput = z.object({ name: SandboxName.optional() });
 export type ListSnapshotsInput = z.infer<typeof ListSnapshotsInput>;
 
 export const SnapshotView = Snapshot.extend({
+  /** `on record`: its node has made it, and was not asked now whether it still has it and can use it. */
+  state: z.enum([...Snapshot.shape.state.options, 'on record']),
   /** Told where those of several sandboxes are listed: whose it is, and since when it is kept without that. */
   of: SandboxName.optional(),
   keptSinceMs: z.number().optional(),

@@ -131,6 +131,28 @@ it('the clock waits until it is told to stop', async () => {
 });
 
 describe('Turns', () => {
+  it('lets a task pass its turn on before it ends, once', async () => {
+    const turns = new Turns(1);
+    const gates = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const begun: number[] = [];
+    const first = turns.run(async (passOn) => {
+      passOn();
+      passOn();
+      await gates[0]?.promise;
+    });
+    const second = turns.run(async () => {
+      begun.push(2);
+      await gates[1]?.promise;
+    });
+    const third = turns.run(async () => void begun.push(3));
+    gates[0]?.resolve();
+    await first;
+    expect(begun).toEqual([2]);
+    gates[1]?.resolve();
+    await Promise.all([second, third]);
+    expect(begun).toEqual([2, 3]);
+  });
+
   it('runs so many at once and lets the others come in order, also after one that fails', async () => {
     const turns = new Turns(2);
     const begun: number[] = [];

@@ -8,15 +8,23 @@ export class Turns {
     this.#atOnce = atOnce;
   }
 
-  /** Rejects with the signal's reason when it aborts before the task has begun; one that has begun is not cut short. */
-  async run<T>(task: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+  /**
+   * Rejects with the signal's reason when it aborts before the task has begun; one that has begun is not cut short. Its turn ends with it, or when it
+   * passes it on before.
+   */
+  async run<T>(task: (passOn: () => void) => Promise<T>, signal?: AbortSignal): Promise<T> {
     signal?.throwIfAborted();
     if (this.#running < this.#atOnce) this.#running++;
     else await this.#turn(signal);
+    let isOver = false;
+    const passOn = () => {
+      if (!isOver) this.#pass();
+      isOver = true;
+    };
     try {
-      return await task();
+      return await task(passOn);
     } finally {
-      this.#pass();
+      passOn();
     }
   }
 

@@ -445,7 +445,10 @@ export interface Wanted {
    * whose older generations are no more. Not of one that is on its way to another node.
    */
   raise(who: Incarnation, more: { generation: Generation; atMs: number }): Promise<Sandbox | undefined>;
-  /** `from` → creating as the next incarnation, which is no fork any more, the old one to be ended; `env` replaces the env. It has the old one's volumes. */
+  /**
+   * `from` → creating as the next incarnation, which is no fork any more, the old one to be ended; its snapshots are kept. `env` replaces the env. It has
+   * the old one's volumes.
+   */
   supersede(who: Incarnation, next: Successor): Promise<Sandbox | undefined>;
   /** creating, and never ready → no row at all; the incarnation is to be ended. */
   abandon(who: Incarnation, more: { reason: string; atMs: number }): Promise<boolean>;

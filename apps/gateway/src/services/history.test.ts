@@ -75,6 +75,20 @@ it('tells sleeps by tier, joined over the minutes that the ledger books, and wak
   ]);
 });
 
+it('tells of a sandbox that was paged out, and woke from there', () => {
+  const stretches = [
+    { tier: 'paused', fromMs: 10_000, toMs: 70_000 },
+    { tier: 'lean', fromMs: 70_000, toMs: 90_000 },
+    { tier: 'running', fromMs: 90_000, toMs: 100_000 },
+  ] as const;
+  expect(told({ ...nothing, stretches })).toEqual([
+    '0 created',
+    '10000 fell asleep in RAM',
+    '70000 was paged out, asleep: its memory went to swap',
+    '90000 woke, paged out as it was',
+  ]);
+});
+
 it('gives the id of what can be gone back to, and only of that', () => {
   const events = [
     { atMs: 20, what: 'stored', image: 'h-1', bytes: 2 ** 20 },

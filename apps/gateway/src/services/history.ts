@@ -20,6 +20,12 @@ export interface Known {
 /** Between two stretches of one sleep there may be a moment that nobody was asked to pay for. */
 const GAP_MS = 1_000;
 
+const FELL_ASLEEP = {
+  paused: 'fell asleep in RAM',
+  lean: 'was paged out, asleep: its memory went to swap',
+  stored: 'slept on the disk',
+} as const;
+
 /** The oldest first. */
 export function historyOf({ sandbox, events, snapshots, receipts, stretches, forks }: Known): HistoryView {
   const there = new Map(snapshots.filter(({ state }) => state === 'ready').map((one) => [one.id, one]));
@@ -90,15 +96,15 @@ function ofStretches(stretches: readonly UsedStretch[]): Point[] {
     else joined.push(stretch);
   }
   return joined.flatMap(({ tier, fromMs, toMs }, at): Point[] => {
-    if (tier === 'running') return [];
+    if (tier === 'running' || tier === 'volume') return []; // volumes are metered for themselves
     const isOver = at + 1 < joined.length;
-    const slept: Point = {
-      atMs: fromMs,
-      what: 'slept',
-      told: tier === 'paused' ? 'fell asleep in RAM' : 'slept on the disk',
-    };
-    const wakes = isOver && tier === 'paused' && joined[at + 1]?.tier === 'running';
-    return wakes ? [slept, { atMs: toMs, what: 'woke', told: 'woke from RAM' }] : [slept];
+    const slept: Point = { atMs: fromMs, what: 'slept', told: FELL_ASLEEP[tier] };
+    const wakes = isOver && joined[at + 1]?.tier === 'running';
+    if (!wakes || tier === 'stored') return [slept]; // its receipt tells of a wake from the disk
+    return [
+      slept,
+      { atMs: toMs, what: 'woke', told: tier === 'paused' ? 'woke from RAM' : 'woke, paged out as it was' },
+    ];
   });
 }
 

@@ -119,7 +119,9 @@ describe('first-party clients', () => {
     const { id } = await client.snapshots.create.mutate({ ...named('brief'), snapshot: 'last' });
     await client.sandboxes.delete.mutate({ ...named('brief'), keepSnapshots: true });
     const kept = (await client.snapshots.list.query({})).filter((one) => one.id === id);
-    expect(kept).toMatchObject([{ id, name: 'last', of: 'brief', keptSinceMs: expect.any(Number) }]);
+    expect(kept).toMatchObject([
+      { id, name: 'last', state: 'on record', of: 'brief', keptSinceMs: expect.any(Number) },
+    ]);
     const { forks } = await client.sandboxes.fork.mutate({ snapshot: id, as: SandboxName.parse('again') });
     expect(forks).toMatchObject([{ name: 'again', origin: { name: 'brief', snapshot: id } }]);
     await client.snapshots.delete.mutate({ snapshot: id });

@@ -389,7 +389,7 @@ function recordView({ id, name, atMs, bytes, by, sandbox, keptSinceMs }: Snapsho
   return {
     id,
     because: 'asked',
-    state: 'ready',
+    state: 'on record',
     atMs,
     of: sandbox.name,
     ...(name === undefined ? {} : { name }),

@@ -5,7 +5,13 @@ import type { CameBack } from './restore.ts';
 
 /** What a wake did not bring back. `undefined`: nothing is known to be lost. `died`: why what ran before is gone, if it did not sleep. */
 export function lossOf(
-  { from, lostSinceMs, checks, refused }: Pick<CameBack, 'from' | 'lostSinceMs' | 'checks' | 'refused'>,
+  {
+    from,
+    lostSinceMs,
+    aside,
+    checks,
+    refused,
+  }: Pick<CameBack, 'from' | 'lostSinceMs' | 'aside' | 'checks' | 'refused'>,
   { atMs, died }: { atMs: number; died: string | undefined },
 ): Loss | undefined {
   if (lostSinceMs === undefined) {
@@ -17,5 +23,6 @@ export function lossOf(
     from === 'files'
       ? 'its memory was lost, only its files came back'
       : `what happened after ${new Date(lostSinceMs).toISOString()} was lost`;
-  return { atMs, to: from, reason: `${what}: ${why}` };
+  const left = aside === undefined ? '' : `; the disk that was replaced is kept as ${aside}`;
+  return { atMs, to: from, reason: `${what}: ${why}${left}` };
 }

@@ -5,7 +5,7 @@
 import type { WorkspaceName } from '@torpor/contracts';
 import { letterKey } from '@torpor/runtime';
 import { createCipheriv, createDecipheriv, createPrivateKey, hkdfSync, randomBytes, type KeyObject } from 'node:crypto';
-import { open, readFile } from 'node:fs/promises';
+import { link, open, readFile, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 const CIPHER = 'aes-256-gcm';
@@ -72,7 +72,7 @@ export class NodeKey {
   }
 }
 
-/** Reads the key, or makes it where there is none: durably, before anything can be sealed under it. */
+/** Reads the key, or makes it where there is none: durably, before anything can be sealed under it, and whole or not at all. Never over one that is there. */
 export async function nodeKeyIn(path: string): Promise<NodeKey> {
   try {
     return new NodeKey(await readFile(path));
@@ -80,13 +80,17 @@ export async function nodeKeyIn(path: string): Promise<NodeKey> {
     if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
   }
   const key = randomBytes(KEY_BYTES);
-  const file = await open(path, 'wx', 0o600);
+  const aside = `${path}.new`;
+  await rm(aside, { force: true }); // of a start that was cut short
+  const file = await open(aside, 'wx', 0o600);
   try {
     await file.writeFile(key);
     await file.sync();
   } finally {
     await file.close();
   }
+  await link(aside, path);
+  await rm(aside);
   const directory = await open(dirname(path), 'r');
   try {
     await directory.sync();

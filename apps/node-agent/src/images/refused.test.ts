@@ -118,6 +118,28 @@ describe('an image whose guest never answers', () => {
     expect(instance.report().lost).toMatchObject({ to: 'image' });
   });
 
+  it('holds up no wake of another sandbox, however many there are of it', async () => {
+    const [own] = images();
+    const others: Instance[] = [];
+    for (const id of ['iother000001', 'iother000002', 'iother000003', 'iother000004']) {
+      const ask = startAsk({ id });
+      const starting = room.standby.start(ask);
+      await clock.go(1_000);
+      await starting;
+      others.push(room.standby.at(ask.instanceId, ask.generation));
+      void others.at(-1)?.store('asked');
+      await clock.go(1_000);
+    }
+    for (const image of images()) if (image !== own) set.host.silence(image);
+    for (const other of others) void other.wake().catch(() => undefined);
+    await clock.go(1_000);
+    wake();
+    await clock.go(1_000);
+    expect(instance.state).toBe('running');
+    expect(others.map(({ state }) => state)).toEqual(Array(4).fill('restoring'));
+    await clock.go(3 * OVER_MS);
+  });
+
   it('is given up by no host where a fresh sandbox does not answer either', async () => {
     const [image = ''] = images();
     set.host.stall(true);

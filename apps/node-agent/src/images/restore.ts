@@ -4,7 +4,7 @@
  */
 import type { Check, Receipt } from '@torpor/contracts';
 import { explain } from '@torpor/kernel';
-import { isShort } from '@torpor/policy';
+import { isTorn } from '@torpor/policy';
 import { isDamage, isOfImage, isSilence, type Guest, type GuestIdentity, type RestoreSpec } from '@torpor/runtime';
 import type { KeptImage, Shelf } from '../journal/index.ts';
 import { resolverFiles } from '../life/create.ts';
@@ -27,13 +27,21 @@ export interface CameBack {
   readonly isAsked: boolean;
   /** From when on nothing of it is left, ms since the epoch; `undefined` when nothing was lost. From `files`, its memory is lost whole. */
   readonly lostSinceMs: number | undefined;
+  /** What the disk that was replaced is kept as, with the files of all that was lost. */
+  readonly aside?: string | undefined;
   /** What was looked at before anybody is let in; nothing of one that comes from its files. */
   readonly checks: readonly Check[];
   /** Images that would not do, the newest first. */
   readonly refused: Receipt['refused'];
 }
 
-export async function restoreOnHost(parts: Parts, body: Body, sleeper: Sleeper): Promise<CameBack> {
+/** `restored`: the host has done its work, and a guest is waited for, which may never answer: other wakes need not wait with it. */
+export async function restoreOnHost(
+  parts: Parts,
+  body: Body,
+  sleeper: Sleeper,
+  restored: () => void,
+): Promise<CameBack> {
   const { shelving } = sleeper;
   const refused: Receipt['refused'] = [];
   let keep: string | undefined;
@@ -44,10 +52,11 @@ export async function restoreOnHost(parts: Parts, body: Body, sleeper: Sleeper):
     if (!image) return { ...(await boot(parts, body, sleeper, keep ?? shelving.shelf.aside)), refused };
     if (rests === 'elsewhere') keep ??= shelving.shelf.aside ?? diskName(parts, sleeper);
     const isAsked = rewound?.image === image.image; // somebody wants it back, and knows what that means
-    const tried = await restoreFrom(parts, body, sleeper, image, { keep, isAsked });
+    const tried = await restoreFrom(parts, body, sleeper, image, { keep, isAsked, restored });
     if (tried.kind === 'runs') {
       const lostSinceMs = rests === 'elsewhere' && !isAsked ? image.atMs : undefined;
-      return { guest: tried.guest, from: 'image', image, isAsked, lostSinceMs, checks: tried.checks, refused };
+      const { guest, checks } = tried;
+      return { guest, from: 'image', image, isAsked, lostSinceMs, aside: keep, checks, refused };
     }
     const { reason } = tried;
     parts.events.imageRefused({ ...whoIs(sleeper), image: image.image, reason });
@@ -64,7 +73,7 @@ interface Refused {
 }
 
 /**
- * Throws when it may do another time: under the key that it was sealed with, or on a host that is in no trouble. What comes back as less than it was is tried again, for nobody was
+ * Throws when it may do another time: under the key that it was sealed with, or on a host that is in no trouble. What comes back torn is tried again, for nobody was
  * let in, and then gives way to an older image where there is one; where there is none, nothing better is to be had.
  */
 async function restoreFrom(
@@ -72,7 +81,7 @@ async function restoreFrom(
   body: Body,
   sleeper: Sleeper,
   { image, sealedKey, census, generation, volumes: bound = [] }: KeptImage,
-  { keep, isAsked }: { keep: string | undefined; isAsked: boolean },
+  { keep, isAsked, restored }: { keep: string | undefined; isAsked: boolean; restored: () => void },
 ): Promise<Refused | { readonly kind: 'runs'; readonly guest: Guest; readonly checks: readonly Check[] }> {
   const { spec, claim, shelving } = sleeper;
   const key = parts.nodeKey.open(claim.workspace, image, sealedKey);
@@ -90,7 +99,9 @@ async function restoreFrom(
     );
     const restoredAtMs = parts.clock.nowMs();
     try {
-      await parts.journal.carryOut(intent, steps);
+      await parts.journal.carryOut(intent, steps, ({ name }, error) => {
+        if (name === 'sandbox.restore' && error === undefined) restored();
+      });
     } catch (error) {
       if (isDamage(error)) return { kind: 'refused', reason: explain(error), isWhole: false };
       if (attempt < ATTEMPTS && !parts.closing.aborted) continue;
@@ -111,7 +122,7 @@ async function restoreFrom(
     if (disk.kind === 'as-then' && volumes.length > 0) await settleMounts(guest, parts.volumes.of(body.hostId));
     const about = { clock: parts.clock, before: census, generation: claim.generation, restoredAtMs };
     const checks = await checkWake(guest, about);
-    if (isShort(checks) && !parts.closing.aborted && (attempt < ATTEMPTS || hasOlder(sleeper))) {
+    if (isTorn(checks) && !parts.closing.aborted && (attempt < ATTEMPTS || hasOlder(sleeper))) {
       guest.close();
       if (attempt < ATTEMPTS) continue;
       return { kind: 'refused', reason: shortOf(checks), isWhole: true };

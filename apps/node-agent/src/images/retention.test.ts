@@ -33,6 +33,20 @@ it.each<[string, SnapshotPolicy, string]>([
 
 it.each<[SnapshotPolicy, string]>([
   [{ automaticMax: 3 }, ''],
+  [{ automaticMax: 2 }, 'fork-1 death-1'],
+  [{ automaticMax: 3, automaticMs: 650 }, 'death-1 death-2'],
+])('keeps the last image of what died, however many are made after it: %j', (policy, gone) => {
+  const deaths = [kept('death-1', 'death', 100), kept('death-2', 'death', 300), kept('death-3', 'death', 340)];
+  const forks = [kept('fork-1', 'fork', 400), kept('fork-2', 'fork', 500), kept('restore-1', 'restore', 600)];
+  expect(
+    outlived([...deaths, ...forks], policy, NOW_MS)
+      .map(({ image }) => image)
+      .join(' '),
+  ).toBe(gone);
+});
+
+it.each<[SnapshotPolicy, string]>([
+  [{ automaticMax: 3 }, ''],
   [{ automaticMax: 3, storesMax: 1 }, 'store-1'],
   [{ automaticMax: 1, storesMax: 2 }, ''],
   [{ automaticMax: 3, automaticMs: 800 }, 'store-1'],

@@ -259,13 +259,13 @@ function dropped(shelf: Shelf, names: readonly string[]): Shelf {
   };
 }
 
-/** A wake from there proves an image; the one before it was kept until then. */
-const DISKS_KEPT = 2;
-
-/** What need not be kept: whatever is older than the image that a wake has proven (snapshots are not, see `provenNewest`), rubbish, and all but the last that was put aside. */
+/**
+ * What need not be kept: whatever is older than the image that a wake has proven (snapshots are not, see `provenNewest`), and rubbish. What a fall-back has
+ * put aside is neither: it may be all that is left of what was lost, and goes with its instance alone.
+ */
 export function spare(shelf: Shelf, proven: string | undefined): string[] {
   const at = shelf.images.findIndex(({ image }) => image === proven);
   const older = at < 0 ? [] : shelf.images.slice(0, at).map(({ image }) => image);
   const trying = shelf.trying ? [shelf.trying.image] : [];
-  return [...older, ...shelf.trash, ...trying, ...shelf.disks.slice(0, -DISKS_KEPT)];
+  return [...older, ...shelf.trash, ...trying];
 }

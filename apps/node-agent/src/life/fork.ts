@@ -1,7 +1,7 @@
 /** Making an instance of a snapshot of another one. */
 import type { Check, InstanceId, Shape } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
-import { isShort } from '@torpor/policy';
+import { isTorn } from '@torpor/policy';
 import type { KeptSnapshot } from '../journal/index.ts';
 import type { Body, Parts } from '../parts.ts';
 import type { Copy } from '../volumes/volumes.ts';
@@ -53,7 +53,7 @@ export async function forkOnHost(
     const steps = parts.driver.restoreSteps({ ...spec, instanceId: body.hostId, image, key, token, disk, volumes });
     const made = await carryThrough(parts, body, { spec, steps, token });
     const checks = await checkWake(made.guest, { clock: parts.clock, before, generation: undefined, restoredAtMs });
-    if (!isShort(checks)) {
+    if (!isTorn(checks)) {
       await parts.volumes.copiesMade(origin.volumes);
       return { made, woken: { from: snapshot, checks, checkedAtMs: parts.clock.monotonicMs() } };
     }

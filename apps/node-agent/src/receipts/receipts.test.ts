@@ -66,6 +66,7 @@ async function wake(): Promise<void> {
 
 const hostId = (): InstanceId => instance.body?.hostId ?? expect.fail('something carries it');
 const images = () => [...set.host.images.keys()];
+const restores = () => set.host.calls.filter(({ verb }) => verb === 'sandbox.restore').length;
 
 async function receipts(): Promise<Receipt[]> {
   return (await room.parts.receipts.of(hostId())).map(opened);
@@ -172,11 +173,6 @@ describe('a wake that did not bring back everything', () => {
       },
       says: /is gone without a trace/,
     },
-    'a listener that is closed': {
-      meanwhile: 'shy 3000',
-      harm: () => {},
-      says: /nothing listens at 127.0.0.1:3000 any more/,
-    },
     'a flipped byte': {
       meanwhile: 'count 1000',
       harm: () => set.host.damage(images().at(-1) ?? ''),
@@ -203,18 +199,31 @@ describe('a wake that did not bring back everything', () => {
   );
 
   it('and has no image before it goes on as it is, and says what is missing', async () => {
-    await exec('shy 3000');
+    await exec('frail');
     await exec('echo first > /root/file', { waitMs: 1_000 });
     await stored();
     await wake();
     expect((await receipts()).at(-1)).toMatchObject({
       verdict: 'flawed',
       refused: [],
-      lost: expect.stringMatching(/^not all of it came back: listeners: .*3000 any more$/),
+      lost: expect.stringMatching(/^not all of it came back: processes: .*was killed at the wake/),
     });
     expect(await exec('cat /root/file', { waitMs: 1_000 })).toBe('first\n');
     expect(instance.report()).toMatchObject({ state: 'running', lost: { to: 'flawed' } });
-    expect(set.host.calls.filter(({ verb }) => verb === 'sandbox.restore')).toHaveLength(2); // it was tried again
+    expect(restores()).toBe(2); // it was tried again
+  });
+
+  it('for a listener that is closed says so and goes on: its program may have closed it, and memory and files are the newest', async () => {
+    await storedTwice('shy 3000');
+    const [, newest] = images();
+    const before = restores();
+    expect(await exec('cat /root/file', { waitMs: 1_000 })).toBe('second\n');
+    await clock.go(300);
+    const receipt = (await receipts()).at(-1);
+    expect([receipt, restores() - before]).toMatchObject([{ verdict: 'flawed', image: newest, refused: [] }, 1]);
+    expect(receipt?.checks.filter(({ outcome }) => outcome === 'failed')).toMatchObject([{ what: 'listeners' }]);
+    expect(receipt?.lost).toMatch(/^not all of it came back: listeners: .*3000 any more$/);
+    expect(instance.report()).toMatchObject({ state: 'running', lost: { to: 'flawed' } });
   });
 });
 

@@ -2,7 +2,7 @@ import { Failure } from '@torpor/kernel';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { rehearse, stage, startAsk, StillClock, type Rehearsal, type Stage } from '../rehearsal.ts';
 import type { Instance } from './instance.ts';
-import { relieveOnce } from './relief.ts';
+import { relieveHost, relieveOnce } from './relief.ts';
 
 const AFTER_MS = 60_000;
 
@@ -167,6 +167,22 @@ describe('a host that runs short of memory', () => {
     expect(await lookAgain(), 'which is enough').toBe('idle');
     set.host.memoryTakenMib = 16_384 * 0.95;
     expect([await lookAgain(), old.state, young.state]).toEqual(['relieved', 'stored', 'lean']);
+  });
+
+  it('waits only so long for one of them, and goes on with the next', async () => {
+    begin({ memoryMib: 16_384, swapMib: 0, latencyMs: { 'image.save': [3_600_000, 3_600_000] } });
+    const [old, young] = [await started('iold00000000'), await started('iyoung000000')];
+    await go(old.pause());
+    await clock.go(5_000);
+    await go(young.pause());
+    set.host.memoryTakenMib = 16_384 * 0.95;
+    const relieving = relieveHost(room.parts, () => room.standby.all());
+    await clock.go(10_000);
+    expect([old.state, young.state]).toEqual(['storing', 'paused']);
+    await clock.go(70_000);
+    expect([old.state, young.state]).toEqual(['storing', 'storing']);
+    room.die();
+    await relieving;
   });
 
   it('leaves them alone when it has enough', async () => {

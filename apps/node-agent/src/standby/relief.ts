@@ -1,5 +1,5 @@
 /** Watches the host's memory, and has sleepers sleep deeper before their time when it runs short. */
-import { explain } from '@torpor/kernel';
+import { explain, withDeadline } from '@torpor/kernel';
 import { mayPageOut, relieve } from '@torpor/policy';
 import type { Parts } from '../parts.ts';
 import type { Instance } from './instance.ts';
@@ -7,6 +7,8 @@ import type { Instance } from './instance.ts';
 const LOOK_MS = 2_000;
 /** After one that came to nothing, so that a host in trouble is not kept busy with it. */
 const REST_MS = 10_000;
+/** For one sleeper: with that one still at it, the next is asked. */
+const ONE_MS = 60_000;
 
 export async function relieveHost(parts: Parts, instances: () => Iterable<Instance>): Promise<void> {
   const { clock, closing, events } = parts;
@@ -18,18 +20,19 @@ export async function relieveHost(parts: Parts, instances: () => Iterable<Instan
       const relieved = await relieveOnce(parts, instances);
       waitMs = relieved === 'in vain' ? REST_MS : relieved === 'relieved' ? 0 : LOOK_MS;
     } catch (error) {
+      if (closing.aborted) return;
       events.reliefFailed({ reason: explain(error) });
       waitMs = REST_MS;
     }
   }
 }
 
-/** `idle`: there was no need, or nobody to do it with. */
+/** `idle`: there was no need, or nobody to do it with. Rejects when the one that was asked has not ended in time. */
 export async function relieveOnce(
   parts: Parts,
   instances: () => Iterable<Instance>,
 ): Promise<'idle' | 'relieved' | 'in vain'> {
-  const { admission, clock, swap, events } = parts;
+  const { admission, clock, closing, swap, events } = parts;
   const capacity = await admission.look();
   const all = new Map([...instances()].map((instance) => [instance.claim.instanceId, instance]));
   const sleepers = [...all.values()].flatMap((instance) => instance.slumber ?? []);
@@ -39,7 +42,12 @@ export async function relieveOnce(
   const instance = all.get(relief.instanceId);
   if (!instance) return 'idle';
   events.relief({ instanceId: relief.instanceId, by: relief.kind, freeMib: Math.round(capacity.memoryFreeMib) });
-  if (relief.kind === 'lean') await instance.lean('memory is short');
-  else await instance.store('memory is short');
+  await withDeadline(
+    { name: `relief by ${instance.claim.instanceId}`, ms: ONE_MS, clock, outer: closing },
+    async () => {
+      if (relief.kind === 'lean') await instance.lean('memory is short');
+      else await instance.store('memory is short');
+    },
+  );
   return instance.state === (relief.kind === 'lean' ? 'lean' : 'stored') ? 'relieved' : 'in vain';
 }

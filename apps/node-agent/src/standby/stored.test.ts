@@ -237,7 +237,7 @@ describe('an image that will not do', () => {
     expect((await exec(instance, 'cat /root/file', { waitMs: 100 })).stdout).toBe('second\n');
   });
 
-  it('leaves every disk that it replaces under a name of its own', async () => {
+  it('leaves every disk that it replaces under a name of its own, says which, and keeps them until it is deleted', async () => {
     const instance = await started();
     await stored(instance);
     await go(instance.wake());
@@ -245,8 +245,12 @@ describe('an image that will not do', () => {
     for (let death = 0; death < 4; death++) {
       await diesAndFallsBack(instance);
       for (const name of disks()) seen.add(name);
+      expect(instance.report().lost?.reason).toContain(`is kept as ${disks().at(-1)}`);
     }
-    expect([seen.size, disks().length]).toEqual([4, 2]);
+    expect([seen.size, disks().length]).toEqual([4, 4]);
+    await go(room.standby.stop(startAsk().instanceId, startAsk().generation, 'asked'));
+    await clock.go(1_000);
+    expect(disks()).toEqual([]);
   });
 
   it('is put aside and not removed when it is whole, but gVisor makes nothing of it', async () => {

@@ -108,7 +108,7 @@ export class Storing {
     const { memoryBytes = 0 } = sleeper.shelving.shelf.images.at(-1) ?? {};
     const coming = await admission.admitWake(memoryBytes / MIB, closing);
     try {
-      return await restores.run(() => restoreOnHost(this.#parts, body, sleeper), closing);
+      return await restores.run((passOn) => restoreOnHost(this.#parts, body, sleeper, passOn), closing);
     } finally {
       coming.arrived();
     }

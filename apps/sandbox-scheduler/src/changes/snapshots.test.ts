@@ -1,6 +1,7 @@
-import { deleteSandbox, dropSnapshot, forkSandbox, SandboxName, snapshotSandbox } from '@torpor/contracts';
+import { deleteSandbox, dropSnapshot, forkSandbox, Generation, SandboxName, snapshotSandbox } from '@torpor/contracts';
+import { Failure } from '@torpor/kernel';
 import { describe, expect, it } from 'vitest';
-import { beatFor, bus, clock, create, gateway, name, nodes, store, workspace } from '../testing/stage.ts';
+import { beatFor, bus, clock, create, gateway, name, nodes, store, update, workspace } from '../testing/stage.ts';
 
 const make = (more: object = {}) =>
   clock.until(gateway().ask(snapshotSandbox, { workspace, name, by: 'user:ada', ...more }));
@@ -28,11 +29,59 @@ describe('a snapshot that somebody asked for', () => {
     await expect(drop({ snapshot: two })).rejects.toMatchObject({ code: 'not_found' });
   });
 
+  it('stays on record when the node has not looked for it', async () => {
+    await create();
+    const { id } = (await make()).snapshot;
+    nodes.a.onDrop = async () => {
+      throw new Failure('misdirected', 'this node holds another generation of it', { retryable: true });
+    };
+    await expect(drop({ name, snapshot: id })).rejects.toMatchObject({ code: 'misdirected', retryable: true });
+    expect(await listed()).toEqual([id]);
+  });
+
+  it('is looked for where it was made: in the incarnation of then, and in the generation of now though it has failed', async () => {
+    const { sandbox } = await create();
+    const { id } = (await make()).snapshot;
+    const asked: string[] = [];
+    nodes.a.kept.push(id);
+    nodes.a.onDrop = async (of) => void asked.push(of);
+    const raised = await store.wanted.raise(sandbox, { generation: Generation.parse(3), atMs: 0 });
+    if (raised) await store.wanted.failKept(raised, { reason: 'its process ended', atMs: 0 });
+    await drop({ snapshot: id });
+    await end(false);
+    const { sandbox: other } = await create();
+    const before = (await make()).snapshot.id;
+    nodes.a.kept.push(before);
+    await update({ env: { A: '2' } });
+    await drop({ name, snapshot: before });
+    expect(asked).toEqual([`${sandbox.instanceId}/3`, `${other.instanceId}/1`]);
+  });
+
+  it('of another sandbox is not deleted under a name that is not its own', async () => {
+    await create();
+    const { id } = (await make()).snapshot;
+    const other = SandboxName.parse('other');
+    await create({ name: other });
+    await expect(drop({ name: other, snapshot: id })).rejects.toMatchObject({ code: 'not_found' });
+    expect(await listed()).toEqual([id]);
+  });
+
   it('goes with its sandbox unless it is to be kept', async () => {
     await create();
     await make();
     await end(false);
     expect([await listed(), nodes.a.keeps]).toEqual([[], [[]]]);
+  });
+
+  it('outlives a restart of its sandbox with another env, and can still be made into a new one', async () => {
+    const { sandbox: parent } = await create({ env: { A: '1' } });
+    const { snapshot } = await make();
+    await update({ env: { A: '2' } });
+    await clock.advance(1_000);
+    expect([await listed(), nodes.a.keeps]).toEqual([[snapshot.id], [[snapshot.id]]]);
+    const ask = { workspace, snapshot: snapshot.id, as: SandboxName.parse('again'), env: {}, createdBy: 'user:bo' };
+    await clock.until(gateway().ask(forkSandbox, ask));
+    expect(nodes.a.starts.at(-1)?.from).toEqual({ instanceId: parent.instanceId, snapshot: snapshot.id });
   });
 
   it('is kept by the node that hears of the delete only later', async () => {

@@ -56,22 +56,24 @@ export async function dropOf(
   const record = await store.snapshots.find(workspace, snapshot);
   const sandbox = name === undefined ? undefined : await store.wanted.living(workspace, name);
   if (name !== undefined && !sandbox) throw noSandbox(workspace, name);
-  const place = sandbox ?? record?.sandbox;
+  const mine = record && (name ?? record.sandbox.name) === record.sandbox.name ? record : undefined;
+  const place = mine?.sandbox ?? sandbox; // the record may be of an incarnation that has ended since
   if (!place) throw new Failure('not_found', `there is no snapshot "${snapshot}" in workspace "${workspace}"`);
   const gone = await goneFromNode(parts, await placeNow(parts, place), snapshot, traceparent);
-  const dropped = await store.snapshots.drop(workspace, gone?.id ?? snapshot);
+  const id = gone?.id ?? mine?.id;
+  const dropped = id === undefined ? undefined : await store.snapshots.drop(workspace, id);
   if (gone) return gone;
   if (dropped) return asSnapshot(dropped);
   throw new Failure('not_found', `the sandbox "${place.name}" has no snapshot "${snapshot}"`);
 }
 
-/** A sandbox that lives on may have a greater generation now than when its snapshot was made. */
-export async function placeNow({ store }: Parts, { workspace, name, ...then }: Sandbox): Promise<Place> {
-  const now = await store.wanted.living(workspace, name);
+/** A sandbox that is still there, failed or not, may have a greater generation now than when its snapshot was made. */
+export async function placeNow({ store, clock }: Parts, { workspace, name, ...then }: Sandbox): Promise<Place> {
+  const now = await store.workspace(workspace).sandboxes.get(name, clock.nowMs());
   return now?.instanceId === then.instanceId ? now : then;
 }
 
-/** Undefined: it was not there. */
+/** Undefined: it was not there. A node that holds the instance otherwise than the record says has not looked, and may be asked again. */
 async function goneFromNode(
   { wire, closing, events }: Parts,
   { instanceId, generation, nodeId }: Place,
@@ -82,8 +84,7 @@ async function goneFromNode(
     const options = { node: nodeId, signal: closing, traceparent };
     return (await wire.ask(deleteSnapshot, { instanceId, generation, snapshot }, options)).snapshot;
   } catch (error) {
-    const isAbsent = error instanceof Failure && (error.code === 'not_found' || error.code === 'misdirected');
-    if (!isAbsent) throw error;
+    if (!(error instanceof Failure && error.code === 'not_found')) throw error;
     events.trouble('delete of a snapshot', explain(error));
     return undefined;
   }

@@ -20,7 +20,7 @@ interface Around {
   readonly hints: RouteHints;
 }
 
-/** Changes a living sandbox in place; a changed env restarts it as the next incarnation, with its files gone. */
+/** Changes a living sandbox in place; a changed env restarts it as the next incarnation, with its files gone but for the snapshots that somebody asked for. */
 export async function changeSandbox(
   parts: Parts,
   around: Around,
@@ -90,7 +90,9 @@ async function restartWith(
       retryable: true,
     });
   around.hints.drop(sandbox);
-  around.endings.beginInBackground({ ...sandbox, reason });
+  // What is kept of it stands in the ending alone.
+  const [ending] = await parts.store.wanted.endings({ instanceIds: [sandbox.instanceId] });
+  around.endings.beginInBackground(ending ?? { ...sandbox, reason });
   const birth = await around.creation.bring(next, { env, untilMs, ...(traceparent ? { traceparent } : {}) });
   around.hints.tell(birth.sandbox, birth.route);
   return birth.sandbox;

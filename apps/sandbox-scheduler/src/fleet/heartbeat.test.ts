@@ -9,7 +9,7 @@ import { FakeNode } from '../testing/fake-node.ts';
 import { clock, nodes, ask, create, end, row, beat, beatFor } from '../testing/stage.ts';
 
 describe('heartbeats', () => {
-  it('say which instances must end: of endings and of generations that have passed, never of those that no record knows', async () => {
+  it('say which instances must end: of endings, never of those that no record knows', async () => {
     const { sandbox } = await create();
     const report = nodes.a.instances.get(`${sandbox.instanceId}/1`);
     if (!report) throw new Error('the node has the instance');
@@ -19,6 +19,19 @@ describe('heartbeats', () => {
     nodes.a.instances.set('orphan', { ...other, instanceId: 'iorphanorphan' as never });
     const { unwanted } = await beat(nodes.a);
     expect(unwanted).toEqual([{ instanceId: sandbox.instanceId, generation: 1 }]);
+  });
+
+  it('bring a record up to a node that is ahead of it, and end nothing', async () => {
+    const { sandbox } = await create();
+    const key = `${sandbox.instanceId}/1`;
+    const report = nodes.a.instances.get(key);
+    if (!report) throw new Error('the node has the instance');
+    nodes.a.instances.delete(key);
+    nodes.a.instances.set(`${sandbox.instanceId}/4`, { ...report, generation: Generation.parse(4) });
+    expect((await beat(nodes.a)).unwanted).toEqual([]);
+    await beatFor(60_000);
+    expect(await row()).toMatchObject({ phase: 'ready', generation: 4 });
+    expect(nodes.a.stopped).toEqual([]);
   });
 
   it('do not fail a sandbox that one report, older than its creation, does not know', async () => {

@@ -1,4 +1,4 @@
-import { describeInstance, setInstancePolicy, type heartbeat, type NodeId } from '@torpor/contracts';
+import { describeInstance, setInstancePolicy, type Generation, type heartbeat, type NodeId } from '@torpor/contracts';
 import { explain, Failure } from '@torpor/kernel';
 import type { Holding, NodeRecord } from '@torpor/store';
 import type { z } from 'zod';
@@ -62,6 +62,7 @@ export class Heartbeats {
       this.#lookInto(id, verdict.missing);
       for (const { sandbox, reason } of verdict.broken) await this.#keep(sandbox, reason);
       for (const sandbox of verdict.misled) this.#setRight(sandbox);
+      for (const { sandbox, generation } of verdict.ahead) await this.#catchUp(sandbox, generation);
       const unwanted = verdict.unwanted.map(({ instanceId, generation, keep }) => ({
         instanceId,
         generation,
@@ -119,6 +120,13 @@ export class Heartbeats {
       events.repaired('policy', { instanceId });
     };
     this.#policies.add(sandbox, () => this.#toldIfSilent('policy', tell));
+  }
+
+  /** Or whoever asks for the sandbox goes by a generation that its node has left behind. */
+  async #catchUp(sandbox: Holding, generation: Generation): Promise<void> {
+    const { store, clock, events } = this.#parts;
+    const raised = await store.wanted.raise(sandbox, { generation, atMs: clock.nowMs() });
+    if (raised) events.repaired('generation', { instanceId: raised.instanceId });
   }
 
   async #toldIfSilent(where: string, work: () => Promise<void>): Promise<Heard> {

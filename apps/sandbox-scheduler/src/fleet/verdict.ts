@@ -1,10 +1,10 @@
 /**
  * What a node's report means, held against the record. Pure: it decides, and `heartbeat.ts` acts.
  *
- * An instance is *unwanted* only if the record says so: there is an ending for it, or its sandbox has moved on to another incarnation. One that no
- * record knows is an *orphan* and is left alone: a database restored from an older copy must not cost anybody a sandbox.
+ * An instance is *unwanted* only if the record says so: there is an ending for it. One that no record knows is an *orphan* and is left alone, and one of a
+ * greater generation than the record has is the record's to catch up with: a database restored from an older copy must not cost anybody a sandbox.
  */
-import type { InstanceId, InstanceReport, WakeBudget } from '@torpor/contracts';
+import type { Generation, InstanceId, InstanceReport, WakeBudget } from '@torpor/contracts';
 import type { Ending, Holding, Incarnation } from '@torpor/store';
 import { isDueForRecord } from './use-steps.ts';
 
@@ -17,6 +17,8 @@ export interface Verdict {
   readonly broken: readonly { readonly sandbox: Holding; readonly reason: string }[];
   /** They go by another idle policy or wake budget than the record, or have not heard of the generation that it has given them. */
   readonly misled: readonly Holding[];
+  /** They have heard of a greater generation than the record has. Only the record gives these, so it has forgotten one. */
+  readonly ahead: readonly { readonly sandbox: Holding; readonly generation: Generation }[];
   /** Their latest use is to be written down. */
   readonly used: readonly (Incarnation & { readonly lastUsedAtMs: number })[];
 }
@@ -44,11 +46,11 @@ export function judge(
   return {
     unwanted: strange.flatMap((report) => {
       const ending = endings.get(keyOf(report));
-      const keep = ending?.keep ? { keep: ending.keep } : {};
-      const why = ending?.reason ?? (wanted.has(report.instanceId) ? 'another generation is wanted' : undefined);
-      return why === undefined ? [] : [{ instanceId: report.instanceId, generation: report.generation, why, ...keep }];
+      if (!ending) return [];
+      const { instanceId, generation, reason: why, keep } = ending;
+      return [{ instanceId, generation, why, ...(keep ? { keep } : {}) }];
     }),
-    orphans: strange.filter((report) => !endings.has(keyOf(report)) && !wanted.has(report.instanceId)),
+    orphans: strange.filter((report) => !endings.has(keyOf(report))),
     missing: record.onNode.filter((sandbox) => sandbox.phase === 'ready' && !ids.has(sandbox.instanceId)),
     broken: known
       .filter(({ report, sandbox }) => report.state === 'failed' && sandbox.phase === 'ready')
@@ -57,6 +59,9 @@ export function judge(
       .filter(({ sandbox }) => sandbox.phase !== 'failed')
       .filter(({ report, sandbox }) => isBehind(report, sandbox))
       .map(({ sandbox }) => sandbox),
+    ahead: known
+      .filter(({ report, sandbox }) => sandbox.phase === 'ready' && report.generation > sandbox.generation)
+      .map(({ report: { generation }, sandbox }) => ({ sandbox, generation })),
     used: known
       .filter(({ report, sandbox }) => isDueForRecord(report.lastUsedAtMs, sandbox, record.nowMs))
       .map(({ report, sandbox: { instanceId, generation } }) => ({
@@ -67,14 +72,14 @@ export function judge(
   };
 }
 
-/** One whose generation the record has raised is the same instance, and is to be told. One that was replaced has an ending, and an id of its own besides. */
+/** Of another generation it is the same instance: either the record or the node is behind. One that was replaced has an ending, and an id of its own besides. */
 function isHeld(report: InstanceReport, sandbox: Holding, endings: ReadonlyMap<string, Ending>): boolean {
-  if (report.generation === sandbox.generation) return true;
-  return report.generation < sandbox.generation && sandbox.phase === 'ready' && !endings.has(keyOf(report));
+  return report.generation === sandbox.generation || !endings.has(keyOf(report));
 }
 
 function isBehind(report: InstanceReport, sandbox: Holding): boolean {
-  return report.generation < sandbox.generation || (report.idle !== undefined && !isSamePolicy(report, sandbox));
+  if (report.generation !== sandbox.generation) return report.generation < sandbox.generation;
+  return report.idle !== undefined && !isSamePolicy(report, sandbox);
 }
 
 function keyOf(who: Incarnation): string {

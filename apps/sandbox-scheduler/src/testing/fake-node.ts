@@ -49,6 +49,8 @@ export class FakeNode {
   readonly keeps: string[][] = [];
   /** Restores that were asked for, as `<instance>/<generation> <snapshot>`. */
   readonly restored: string[] = [];
+  /** Runs before a snapshot is deleted, with the incarnation that was asked for it; may wait or throw. */
+  onDrop: (of: string) => Promise<void> = async () => {};
   /** Runs before a restore is heard of; may wait or throw. */
   onRestore: () => Promise<void> = async () => {};
   /** On their way to another node: nothing wakes them. */
@@ -118,7 +120,8 @@ export class FakeNode {
     await this.#wire.serve(listSnapshots, async () => ({ snapshots: this.kept.map((id) => this.#snapshot(id)) }), at);
     await this.#wire.serve(
       deleteSnapshot,
-      async ({ snapshot }) => {
+      async ({ instanceId, generation, snapshot }) => {
+        await this.onDrop(`${instanceId}/${generation}`);
         if (!this.kept.includes(snapshot)) throw new Failure('not_found', `there is no snapshot "${snapshot}"`);
         this.dropped.push(snapshot);
         return { snapshot: this.#snapshot(snapshot) };

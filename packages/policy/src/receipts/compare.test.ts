@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { compare, isShort, missing, type Census, type Fate, type Wake } from './compare.ts';
+import { compare, isShort, isTorn, missing, type Census, type Fate, type Wake } from './compare.ts';
 
 const SLEPT = 1_000;
 const WOKE = 9_000;
@@ -33,7 +33,8 @@ function judged(found: Census, fates: Record<string, Fate> = {}, before: Census 
     fates: new Map(Object.entries(fates)),
   };
   const checks = compare(wake);
-  return { short: isShort(checks), ...Object.fromEntries(checks.map(({ what, outcome }) => [what, outcome])), checks };
+  const [short, torn] = [isShort(checks), isTorn(checks)];
+  return { short, torn, ...Object.fromEntries(checks.map(({ what, outcome }) => [what, outcome])), checks };
 }
 
 const web = census().processes.slice(1);
@@ -59,18 +60,22 @@ describe('a wake', () => {
   ])('after which a process %s', (_, fate, outcome) => {
     const found = now({ processes: web, ports: webPorts });
     const verdict = judged(found, { p1: fate });
-    expect(verdict).toMatchObject({ processes: outcome, listeners: 'passed', short: outcome === 'failed' });
+    expect(verdict).toMatchObject({ processes: outcome, listeners: 'passed', torn: outcome === 'failed' });
     expect(missing(census(), found).map(({ id }) => id)).toEqual(['p1']);
   });
 
-  it('after which a program runs on and listens no more lost that', () => {
+  it('after which a program runs on and listens no more lost that, and is given up for nothing older', () => {
     const verdict = judged(now({ ports: webPorts }));
-    expect(verdict).toMatchObject({ processes: 'passed', listeners: 'failed', short: true });
+    expect(verdict).toMatchObject({ processes: 'passed', listeners: 'failed', short: true, torn: false });
     expect(verdict.checks[1]?.found).toBe('1 of 2 listen; nothing listens at 0.0.0.0:3000 any more');
   });
 
   it('to another generation is another sandbox', () => {
-    expect(judged(now({ generation: 2, published: 2 }))).toMatchObject({ generation: 'failed', short: true });
+    expect(judged(now({ generation: 2, published: 2 }))).toMatchObject({
+      generation: 'failed',
+      short: true,
+      torn: true,
+    });
   });
 
   it('with a clock that is wrong says so, and nothing is given up for it', () => {

@@ -66,6 +66,14 @@ export function isShort(checks: readonly Check[]): boolean {
   return checks.some(({ what, outcome }) => outcome === 'failed' && what !== 'clock');
 }
 
+/**
+ * Whether an older image is worth what happened since: not for a listener alone. A program that runs on may have closed it itself, because its timers fire
+ * at the wake, and would do so after every other restore.
+ */
+export function isTorn(checks: readonly Check[]): boolean {
+  return isShort(checks.filter(({ what }) => what !== 'listeners'));
+}
+
 function processesOf(wake: Wake): Check {
   const { before, now, fates } = wake;
   if (!before) return unknownBefore('processes');

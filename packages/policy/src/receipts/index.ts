@@ -1,1 +1,1 @@
-export { compare, isShort, missing, type Census, type Fate, type Wake } from './compare.ts';
+export { compare, isShort, isTorn, missing, type Census, type Fate, type Wake } from './compare.ts';

@@ -3,7 +3,7 @@ import type { SnapshotRecord } from '../store.ts';
 import { T, type Stage } from './stage.ts';
 
 export function describeSnapshots(stage: Stage): void {
-  const { fresh, sandboxIn, insert, ready, word } = stage;
+  const { fresh, sandboxIn, insert, ready, word, next } = stage;
   const recordOf = (sandbox: SnapshotRecord['sandbox'], more: Partial<SnapshotRecord> = {}): SnapshotRecord => {
     return { id: word('image-'), name: 'then', atMs: T, bytes: 5, by: 'user:ada', sandbox, ...more };
   };
@@ -69,6 +69,28 @@ export function describeSnapshots(stage: Stage): void {
       const kept = { ...record, keptSinceMs: T + 1 };
       expect(await ws.snapshots.list()).toEqual([kept]);
       expect(await stage.store.snapshots.envOf(ws.name, record.id)).toEqual({});
+    });
+
+    it('keeps them beyond an incarnation that another one follows, with its env, and its ending says which', async () => {
+      const ws = fresh();
+      const sandbox = await insert(sandboxIn(ws.name), { A: '1' });
+      await stage.store.wanted.becameReady(sandbox, T);
+      const record = recordOf(sandbox);
+      await stage.store.snapshots.put(record);
+      const { nodeId, instanceId } = sandbox;
+      const successor = {
+        ...next(sandbox),
+        nodeId,
+        atMs: T + 1,
+        reason: 'env',
+        env: { A: '2' },
+        from: 'ready',
+      } as const;
+      await stage.store.wanted.supersede(sandbox, successor);
+      expect(await stage.store.wanted.endings({ instanceIds: [instanceId] })).toMatchObject([{ keep: [record.id] }]);
+      await stage.store.wanted.sweep({ nowMs: T, endedBeforeMs: T });
+      expect(await ws.snapshots.list()).toEqual([{ ...record, keptSinceMs: T + 1 }]);
+      expect(await stage.store.snapshots.envOf(ws.name, record.id)).toEqual({ A: '1' });
     });
 
     it('keeps none of a sandbox whose node has been told to end it wholly already', async () => {

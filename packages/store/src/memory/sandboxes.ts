@@ -129,7 +129,8 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
   async supersede(who: Incarnation, next: Successor): Promise<Sandbox | undefined> {
     const row = this.#fenced(who);
     if (row?.sandbox.phase !== next.from) return undefined;
-    this.#mustEnd(row.sandbox, next.reason, next.atMs);
+    const keep = this.#around.snapshotsStay(row.sandbox.instanceId, next.atMs);
+    this.#mustEnd(row.sandbox, next.reason, next.atMs, keep);
     const { instanceId, generation, nodeId, atMs: updatedAtMs } = next;
     const envNames = next.env ? Object.keys(next.env).sort() : row.sandbox.envNames;
     row.env = next.env ?? row.env;

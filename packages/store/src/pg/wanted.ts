@@ -80,11 +80,8 @@ export function pgWanted(db: Kysely<Tables>, sealing: Sealing): Wanted {
           returning *),
         dropped as (delete from previews using changed
           where previews.workspace = changed.workspace and previews.sandbox = changed.name),
-        kept as (update snapshots set kept_since_ms = ${atMs} from changed
-          where ${keepSnapshots === true} and snapshots.instance_id = changed.instance_id and not exists (
-            select from endings where endings.instance_id = changed.instance_id and endings.generation = changed.generation)
-          returning snapshots.id),
-        ${writeEnding('changed', reason, atMs, sql`array(select id from kept order by id)`)} select * from changed`),
+        ${keepSnapshotsOf('changed', atMs, keepSnapshots === true)},
+        ${writeEnding('changed', reason, atMs, KEPT)} select * from changed`),
     revise: async (workspace, name, change, atMs) => {
       const row = await db
         .updateTable('sandboxes')
@@ -225,6 +222,18 @@ function writeEnding(
     on conflict do nothing)`;
 }
 
+const KEPT = sql<string[]>`array(select id from kept order by id)`;
+
+/** A clause, `kept`, that lets the snapshots of what is to be ended outlive it, unless its node has been told to end it wholly already. */
+function keepSnapshotsOf(ended: 'changed' | 'before', sinceMs: number, isAsked = true): RawBuilder<unknown> {
+  const from = sql.ref(ended);
+  return sql`kept as (
+    update snapshots set kept_since_ms = ${sinceMs} from ${from}
+    where ${isAsked} and snapshots.instance_id = ${from}.instance_id and not exists (
+      select from endings where endings.instance_id = ${from}.instance_id and endings.generation = ${from}.generation)
+    returning snapshots.id)`;
+}
+
 async function supersede(db: Kysely<Tables>, sealing: Sealing, who: Incarnation, next: Successor) {
   const { env } = next;
   const at =
@@ -243,7 +252,8 @@ async function supersede(db: Kysely<Tables>, sealing: Sealing, who: Incarnation,
     carried as (
       update volumes set instance_id = ${next.instanceId}, generation = volumes.generation + 1, attachment_state = 'attaching', updated_at_ms = ${next.atMs}
       from before where volumes.instance_id = before.instance_id),
-    ${writeEnding('before', next.reason, next.atMs)} select * from changed`.execute(db);
+    ${keepSnapshotsOf('before', next.atMs)},
+    ${writeEnding('before', next.reason, next.atMs, KEPT)} select * from changed`.execute(db);
   return rows[0] && sandboxOf(rows[0]);
 }
 
