@@ -169,7 +169,11 @@ func clone(from, to string, owner int) error {
 // Unpack makes the image that a parcel holds: its files copied to where only root writes, its disk received there, and all
 // of it sealed. Everything it takes is authenticated under the key first. The disk must then have the digest that it had when it was packed.
 func (p *Pool) Unpack(ctx context.Context, name names.Image, key []byte, files []string, want Contents) error {
-	if p.IsSealed(name) {
+	is, err := p.IsSealed(name)
+	if err != nil {
+		return fmt.Errorf("looking whether image %s is sealed: %w", name, err)
+	}
+	if is {
 		return p.hasDisk(name, want)
 	}
 	if err := p.hasRoom(want.DiskUsedMib, name); err != nil {

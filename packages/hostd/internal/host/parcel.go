@@ -28,7 +28,11 @@ func (h *Host) packParcel(ctx context.Context, args packArgs) (any, error) {
 	}
 	var out packed
 	err = h.withImage(ctx, name, func(pool *disk.Pool) (err error) {
-		if !pool.IsSealed(name) {
+		is, err := pool.IsSealed(name)
+		if err != nil {
+			return err
+		}
+		if !is {
 			return wire.Errorf(wire.NotFound, "there is no sealed image %s", name)
 		}
 		out.Path = h.Paths.Parcel(name)
