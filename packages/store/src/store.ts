@@ -208,7 +208,7 @@ export interface VolumeBook {
   /** creating → ready. */
   becameReady(id: VolumeId, atMs: number): Promise<Volume | undefined>;
   resize(id: VolumeId, sizeMib: number, atMs: number): Promise<Volume | undefined>;
-  /** A ready one that is attached nowhere is to be the instance's: the next generation, attaching. Undefined: it is not so. */
+  /** A ready one that is attached nowhere is to be the instance's: the next generation, attaching. Undefined: it is not so, or the instance lives elsewhere or is to. */
   attach(
     id: VolumeId,
     to: Pick<NonNullable<Volume['attachment']>, 'instanceId' | 'sandbox' | 'path'>,

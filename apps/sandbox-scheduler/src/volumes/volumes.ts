@@ -146,7 +146,11 @@ export class Volumes {
       throw new Failure('conflict', `the sandbox "${to}" has another volume at ${path}`);
     }
     const given = await store.volumes.attach(volume.id, { instanceId, sandbox: to, path }, clock.nowMs());
-    if (!given) throw attachedTo(await this.#known(workspace, name));
+    if (!given) {
+      const now = await this.#known(workspace, name);
+      if (now.attachment) throw attachedTo(now);
+      throw busy(now, `could not be attached: it is being deleted, or the sandbox "${to}" goes to another node`);
+    }
     return await this.give(given, sandbox);
   }
 

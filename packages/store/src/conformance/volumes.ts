@@ -48,6 +48,9 @@ export function describeVolumes(stage: Stage): void {
       expect(await book().attach(volume.id, to(traveller), T)).toBeUndefined();
       expect(await book().attach(volume.id, to(sandbox), T)).toMatchObject({ attachment: { state: 'attaching' } });
       expect(await stage.store.moves.begin(sandbox, move)).toBeUndefined();
+      const other = await readyVolume(volumeIn(ws.name));
+      const gone = await stage.store.moves.commit(traveller, T + 1);
+      expect(gone && (await book().attach(other.id, to(gone), T + 1))).toBeUndefined();
     });
 
     it('are made once by name, listed by name, and nobody else’s', async () => {

@@ -29,6 +29,7 @@ export function memoryStore(): Store {
   const volumes = new VolumeRows({
     hasEnded: (instanceId) => sandboxes.hasEnded(instanceId),
     isMoving: (instanceId) => moves.has(instanceId),
+    nodeOf: (instanceId) => sandboxes.nodeOf(instanceId),
   });
   const workspaces = new Map<string, Workspace>();
   const moves = new Map<InstanceId, Move>();

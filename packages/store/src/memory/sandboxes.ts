@@ -244,6 +244,10 @@ export class SandboxRows implements Omit<Wanted, 'sweep'> {
     return row && { nodeId: row.sandbox.nodeId, env: row.env };
   }
 
+  nodeOf(instanceId: InstanceId): Sandbox['nodeId'] | undefined {
+    return this.#sandboxes().find((one) => one.instanceId === instanceId)?.nodeId;
+  }
+
   has(instanceId: InstanceId): boolean {
     return this.#sandboxes().some((one) => one.instanceId === instanceId && one.phase !== 'terminated');
   }

@@ -1,4 +1,11 @@
-import { Generation, type InstanceId, type Volume, type VolumeId, type WorkspaceName } from '@torpor/contracts';
+import {
+  Generation,
+  type InstanceId,
+  type NodeId,
+  type Volume,
+  type VolumeId,
+  type WorkspaceName,
+} from '@torpor/contracts';
 import type { VolumeBook, VolumeFence, VolumeShelf } from '../store.ts';
 
 interface Instances {
@@ -6,6 +13,7 @@ interface Instances {
   hasEnded(instanceId: InstanceId): boolean;
   /** It is on its way to another node. */
   isMoving(instanceId: InstanceId): boolean;
+  nodeOf(instanceId: InstanceId): NodeId | undefined;
 }
 
 /** The rows of all volumes. Each method runs without a pause, as one commit would. */
@@ -53,7 +61,8 @@ export class VolumeRows implements VolumeBook {
   async attach(...[id, to, atMs]: Parameters<VolumeBook['attach']>): Promise<Volume | undefined> {
     const volume = this.#rows.get(id);
     if (volume?.phase !== 'ready' || volume.kind !== 'volume' || volume.attachment) return undefined;
-    if (this.#instances.isMoving(to.instanceId)) return undefined;
+    const nodeId = this.#instances.nodeOf(to.instanceId);
+    if (this.#instances.isMoving(to.instanceId) || (nodeId ?? volume.nodeId) !== volume.nodeId) return undefined;
     return this.#put(next({ ...volume, attachment: { ...to, state: 'attaching' } }, atMs));
   }
 

@@ -65,6 +65,7 @@ export function pgVolumeBook(db: Kysely<Tables>): VolumeBook {
             generation = generation + 1, updated_at_ms = ${atMs}
           where id = ${id} and phase = 'ready' and kind = 'volume' and instance_id is null
             and not exists (select from moves where moves.instance_id = ${instanceId})
+            and not exists (select from sandboxes where sandboxes.instance_id = ${instanceId} and sandboxes.node_id <> volumes.node_id)
           returning *`.execute(tx);
         return rows[0] && volumeOf(rows[0]);
       }),
