@@ -76,6 +76,8 @@ export class FakeNode {
   onDescribe: () => Promise<void> = async () => {};
   memoryFreeMib = 6_000;
   diskFreeMib = 50_000;
+  /** By their ids; they are found, and cannot be deleted. */
+  readonly #made: string[] = [];
   readonly #wire: Wire;
   readonly #clock: Clock;
 
@@ -112,12 +114,17 @@ export class FakeNode {
       async ({ instanceId, because, by, name }) => {
         this.snapshots.push(instanceId);
         const id = `of-${instanceId}-${this.snapshots.length}`;
+        this.#made.push(id);
         const given = { ...(by ? { by } : {}), ...(name ? { name } : {}) };
         return { snapshot: { ...this.#snapshot(id), because, ...given } };
       },
       at,
     );
-    await this.#wire.serve(listSnapshots, async () => ({ snapshots: this.kept.map((id) => this.#snapshot(id)) }), at);
+    await this.#wire.serve(
+      listSnapshots,
+      async () => ({ snapshots: [...this.kept, ...this.#made].map((id) => this.#snapshot(id)) }),
+      at,
+    );
     await this.#wire.serve(
       deleteSnapshot,
       async ({ instanceId, generation, snapshot }) => {
