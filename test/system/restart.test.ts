@@ -13,15 +13,13 @@ import { runs } from './host-sets.ts';
 import { anotherWorkspace, ownInstallation, type OwnInstallation } from './own-installation.ts';
 import { removed } from './removed.ts';
 import { settled } from './settled.ts';
-import { freshName, isFull } from './test-stack.ts';
+import { freshName, isFull, isSoak } from './test-stack.ts';
 import { until } from './until.ts';
 
 const POOL = 1;
 /** By when all are back, on a machine that may have other things to do; how long it took is printed. */
 const RECOVERY_MS = 60_000;
-const CHAOS_S = Number(
-  process.env.TORPOR_CHAOS_S ?? (process.env.TORPOR_TEST_TIER === 'soak' ? 1_200 : isFull ? 180 : 20),
-);
+const CHAOS_S = Number(process.env.TORPOR_CHAOS_S ?? (isSoak ? 1_200 : isFull ? 180 : 20));
 
 let installation: OwnInstallation;
 let stack: Stack;

@@ -8,14 +8,15 @@ import { createOne, type Made } from '../bench/lib/sandboxes.ts';
 import type { Stack } from '../bench/lib/stack.ts';
 import { sh } from './inside.ts';
 import { ownInstallation, type OwnInstallation } from './own-installation.ts';
-import { freshName, isFull } from './test-stack.ts';
+import { freshName, isFull, isSoak } from './test-stack.ts';
 import { until } from './until.ts';
 
 const PATIENCE_MS = 90_000;
 /** On the disk, and in memory. */
 const PLACES = ['/blaxel/file', '/tmp/file'];
 
-const edges = (name: string) => [`${name}:before`, `${name}:after`];
+/** What follows one step comes before the next: both edges of each are for the soak. */
+const edges = (name: string) => (isSoak ? [`${name}:before`, `${name}:after`] : [`${name}:after`]);
 const steps = (operation: string, verbs: readonly string[]) =>
   verbs.flatMap((verb) => edges(`journal:${operation}:step:${verb}`));
 const IMAGE = ['image.save', 'disk.snapshot', 'image.seal', 'image.verify'];

@@ -9,7 +9,8 @@ export const testEnv: NodeJS.ProcessEnv = {
   TORPOR_INSTALLATION: process.env.TORPOR_TEST_INSTALLATION ?? `tests of ${checkout}`,
 };
 
-export const isFull = process.env.TORPOR_TEST_TIER === 'full' || process.env.TORPOR_TEST_TIER === 'soak';
+export const isSoak = process.env.TORPOR_TEST_TIER === 'soak';
+export const isFull = process.env.TORPOR_TEST_TIER === 'full' || isSoak;
 
 export function testStack(): Promise<Stack> {
   return findStack(testEnv);
