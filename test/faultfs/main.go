@@ -11,6 +11,7 @@ import (
 	"bufio"
 	"fmt"
 	"os"
+	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -29,7 +30,7 @@ func main() {
 	if err != nil {
 		fail(err)
 	}
-	server, err := fs.Mount(os.Args[3], root, &fs.Options{
+	_, err = fs.Mount(os.Args[3], root, &fs.Options{
 		MountOptions: fuse.MountOptions{Name: "faultfs", AllowOther: true, DirectMountStrict: true, MaxWrite: 1 << 20},
 	})
 	if err != nil {
@@ -43,7 +44,9 @@ func main() {
 		}
 		fmt.Println("ok")
 	}
-	if err := server.Unmount(); err != nil {
+	// The server's own Unmount waits until the kernel has forgotten the file system, of which a mount namespace that was made
+	// meanwhile may have a copy. With our end it is forgotten everywhere.
+	if err := syscall.Unmount(os.Args[3], 0); err != nil {
 		fail(fmt.Errorf("unmounting %s: %w", os.Args[3], err))
 	}
 }

@@ -7,14 +7,12 @@ import { namesIn } from './host-sets.ts';
 import { ownInstallation, type OwnInstallation } from './own-installation.ts';
 import { settled } from './settled.ts';
 import { soak } from './soak/soak.ts';
-import { isFull } from './test-stack.ts';
+import { isSoak } from './test-stack.ts';
 import { until } from './until.ts';
 
 const POOL = 2;
-const CYCLES = Number(
-  process.env.TORPOR_SOAK_CYCLES ?? (process.env.TORPOR_TEST_TIER === 'soak' ? 2_000 : isFull ? 100 : 12),
-);
-const SEED = process.env.TORPOR_SOAK_SEED ?? randomBytes(4).toString('hex');
+const CYCLES = Number(process.env.TORPOR_SOAK_CYCLES ?? (isSoak ? 2_000 : 12));
+const SEED = process.env.TORPOR_SOAK_SEED ?? (isSoak ? randomBytes(4).toString('hex') : 'a1');
 const PATIENCE_MS = 60_000;
 /** Of one cycle with its troubles, on a machine that does other things as well. */
 const CYCLE_MS = 8_000;

@@ -18,9 +18,13 @@ memory, last, lock = bytearray(stream(sys.argv[1], ${MEMORY_MIB} << 20)), sys.ar
 PLACES, children = {"disk": "/root/soak", "tmpfs": "/dev/shm/soak"}, {}
 for path in PLACES.values(): os.makedirs(path)
 def write(path, data, sync):
-    with open(path + ".new", "wb") as file:
-        file.write(data); file.flush()
-        if sync: os.fsync(file.fileno())
+    try:
+        with open(path + ".new", "wb") as file:
+            file.write(data); file.flush()
+            if sync: os.fsync(file.fileno())
+    except OSError: # A full disk leaves nothing half written.
+        os.path.exists(path + ".new") and os.unlink(path + ".new")
+        raise
     os.rename(path + ".new", path)
     if sync:
         directory = os.open(os.path.dirname(path), os.O_RDONLY)
