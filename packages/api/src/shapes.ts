@@ -6,9 +6,9 @@ import {
   Generation,
   IdlePolicy,
   InstanceId,
+  InstanceReport,
   InstanceState,
   Isolation,
-  Loss,
   NodeSwap,
   NodeId,
   Origin,
@@ -18,8 +18,6 @@ import {
   SignedReceipt,
   SleepOutlook,
   WakeBudget,
-  Wakes,
-  WakeTier,
   Snapshot,
   SnapshotLimits,
   SnapshotName,
@@ -101,25 +99,20 @@ export const SandboxView = z.object({
   because: z.string().optional(),
   /** How it is kept apart from the host, as its node says. */
   isolation: Isolation.optional(),
-  /** What of it is in RAM and in swap, where its node could say. */
-  memoryMib: z.number().optional(),
-  swapMib: z.number().optional(),
-  /** How deep it sleeps. Absent while it is awake. */
-  tier: WakeTier.optional(),
-  /** Somebody waits for what its node does to it, which cannot be cut short. */
-  queuedWake: z.boolean().optional(),
-  /** What its next wake from there, and its next store, may be expected to take, ms. Absent: none was measured yet. */
-  wakeMs: z.number().optional(),
-  storeMs: z.number().optional(),
-  wakes: Wakes.optional(),
-  /** What its images take on disk, and when the newest was made. */
-  imageBytes: z.number().optional(),
-  imageAtMs: z.number().optional(),
-  storeAsked: z.boolean().optional(),
-  /** The last time that a wake did not bring back everything. */
-  lost: Loss.optional(),
-  /** Its name on the host (cgroup, namespace, journal): that of the pooled instance it was made from. */
-  hostId: InstanceId.optional(),
+  ...InstanceReport.pick({
+    memoryMib: true,
+    swapMib: true,
+    tier: true,
+    queuedWake: true,
+    wakeMs: true,
+    storeMs: true,
+    wakes: true,
+    imageBytes: true,
+    imageAtMs: true,
+    storeAsked: true,
+    lost: true,
+    hostId: true,
+  }).shape,
   instanceId: InstanceId,
   generation: Generation,
   nodeId: NodeId,

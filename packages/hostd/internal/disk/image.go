@@ -68,7 +68,7 @@ func (p *Pool) openEach(image names.Image, files []string, flags int) ([]*os.Fil
 		if err != nil {
 			CloseAll(out)
 			if errors.Is(err, os.ErrNotExist) {
-				return nil, wire.Errorf(wire.NotFound, "image %s has no %s", image, name)
+				return nil, p.Seen(wire.Errorf(wire.NotFound, "image %s has no %s", image, name))
 			}
 			return nil, spaceError(fmt.Errorf("opening %s of image %s: %w", name, image, err))
 		}
@@ -165,7 +165,7 @@ func syncDirectory(path string) error {
 func (p *Pool) Manifest(image names.Image) ([]byte, error) {
 	text, err := os.ReadFile(p.manifest(image))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, wire.Errorf(wire.NotFound, "there is no sealed image %s", image)
+		return nil, p.Seen(wire.Errorf(wire.NotFound, "there is no sealed image %s", image))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the manifest of image %s: %w", image, err)

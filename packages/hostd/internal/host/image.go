@@ -33,7 +33,7 @@ func parseImage(text string) (names.Image, error) {
 // none: many may restore one at once, and files stay readable to whoever has them open.
 func imageLock(name names.Image) string { return "image." + string(name) }
 
-func (h *Host) withImage(ctx context.Context, name names.Image, act func(pool *disk.Pool) error) error {
+func (h *Host) withImage(ctx context.Context, name names.Image, act func(pool *disk.Pool, held *lock.Held) error) error {
 	pool, _, err := h.prepared()
 	if err != nil {
 		return err
@@ -43,7 +43,7 @@ func (h *Host) withImage(ctx context.Context, name names.Image, act func(pool *d
 		return err
 	}
 	defer held.Release()
-	return act(pool)
+	return act(pool, held)
 }
 
 // onInstanceAndImage has both locked.
@@ -57,7 +57,7 @@ func (h *Host) onInstanceAndImage(ctx context.Context, idText, imageText string,
 		return err
 	}
 	return h.locked(ctx, id, func(held *lock.Held) error {
-		return h.withImage(ctx, name, func(pool *disk.Pool) error { return act(pool, id, name, held) })
+		return h.withImage(ctx, name, func(pool *disk.Pool, _ *lock.Held) error { return act(pool, id, name, held) })
 	})
 }
 
@@ -236,7 +236,7 @@ func (h *Host) sealImage(ctx context.Context, args sealArgs) (any, error) {
 		return nil, wire.Errorf(wire.BadRequest, "the manifest must be an object with the digest that image.save gave")
 	}
 	begin := time.Now()
-	err = h.withImage(ctx, name, func(pool *disk.Pool) error { return pool.Seal(name, scribe.Files, args.Manifest) })
+	err = h.withImage(ctx, name, func(pool *disk.Pool, _ *lock.Held) error { return pool.Seal(name, scribe.Files, args.Manifest) })
 	return map[string]float64{"fsyncMs": milliseconds(time.Since(begin))}, err
 }
 
@@ -257,7 +257,7 @@ func (h *Host) verifyImage(ctx context.Context, args verifyArgs) (any, error) {
 	}
 	text, err := pool.Manifest(name)
 	if err != nil {
-		return nil, pool.Seen(err)
+		return nil, err
 	}
 	var manifest sealed
 	if err := json.Unmarshal(text, &manifest); err != nil {
@@ -269,7 +269,7 @@ func (h *Host) verifyImage(ctx context.Context, args verifyArgs) (any, error) {
 	}
 	files, err := pool.OpenImage(name, scribe.Files)
 	if err != nil {
-		return nil, pool.Seen(err)
+		return nil, err
 	}
 	defer disk.CloseAll(files)
 	task, err := h.scribes.Begin(job, files, nil, nil)
@@ -331,7 +331,7 @@ func (h *Host) readImage(_ context.Context, args imageArgs) (any, error) {
 	}
 	manifest, err := pool.Manifest(name)
 	if err != nil {
-		return nil, pool.Seen(err)
+		return nil, err
 	}
 	if !json.Valid(manifest) {
 		return nil, wire.Errorf(wire.Refused, "the manifest of image %s cannot be read", name)
@@ -345,19 +345,12 @@ func (h *Host) deleteImage(ctx context.Context, args imageArgs) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	pool, _, err := h.prepared()
-	if err != nil {
-		return nil, err
-	}
-	held, err := h.locks.Take(ctx, imageLock(name))
-	if err != nil {
-		return nil, err
-	}
-	defer held.Release()
-	if err := errors.Join(pool.DeleteImage(name), pool.DeleteParcel(name)); err != nil {
-		return nil, err
-	}
-	return done{}, held.Forget()
+	return done{}, h.withImage(ctx, name, func(pool *disk.Pool, held *lock.Held) error {
+		if err := errors.Join(pool.DeleteImage(name), pool.DeleteParcel(name)); err != nil {
+			return err
+		}
+		return held.Forget()
+	})
 }
 
 type restoreArgs struct {
@@ -387,11 +380,11 @@ func (h *Host) restoreSandbox(ctx context.Context, args restoreArgs) (any, error
 	var result any
 	err = h.locked(ctx, id, func(held *lock.Held) error {
 		if _, err := pool.Manifest(name); err != nil {
-			return pool.Seen(err)
+			return err
 		}
 		files, err := pool.OpenImage(name, scribe.Files)
 		if err != nil {
-			return pool.Seen(err)
+			return err
 		}
 		defer disk.CloseAll(files)
 		result, err = h.restore(ctx, id, job, files, held, args.Background)

@@ -6,6 +6,7 @@ import (
 
 	"torpor.dev/hostd/internal/disk"
 	"torpor.dev/hostd/internal/image"
+	"torpor.dev/hostd/internal/lock"
 	"torpor.dev/hostd/internal/names"
 	"torpor.dev/hostd/internal/scribe"
 	"torpor.dev/hostd/internal/wire"
@@ -27,7 +28,7 @@ func (h *Host) packParcel(ctx context.Context, args packArgs) (any, error) {
 		return nil, err
 	}
 	var out packed
-	err = h.withImage(ctx, name, func(pool *disk.Pool) (err error) {
+	err = h.withImage(ctx, name, func(pool *disk.Pool, _ *lock.Held) (err error) {
 		is, err := pool.IsSealed(name)
 		if err != nil {
 			return err
@@ -66,7 +67,7 @@ func (h *Host) openParcel(ctx context.Context, args openParcelArgs) (any, error)
 		return nil, err
 	}
 	var path string
-	err = h.withImage(ctx, name, func(pool *disk.Pool) (err error) {
+	err = h.withImage(ctx, name, func(pool *disk.Pool, _ *lock.Held) (err error) {
 		path, err = pool.OpenParcel(name, args.NeedMib, h.Owner)
 		return err
 	})
@@ -88,7 +89,7 @@ func (h *Host) unpackParcel(ctx context.Context, args unpackArgs) (any, error) {
 		return nil, err
 	}
 	want := disk.Contents{DiskDigest: args.DiskDigest, DiskMib: args.DiskMib, DiskUsedMib: args.DiskUsedMib}
-	err = h.withImage(ctx, name, func(pool *disk.Pool) error {
+	err = h.withImage(ctx, name, func(pool *disk.Pool, _ *lock.Held) error {
 		return pool.Unpack(ctx, name, key, scribe.Files, want)
 	})
 	if err != nil {
@@ -97,7 +98,7 @@ func (h *Host) unpackParcel(ctx context.Context, args unpackArgs) (any, error) {
 	verified, err := h.verifyImage(ctx, verifyArgs{Image: args.Image, Key: args.Key})
 	if err != nil && wire.AsError(err).Code == wire.Refused {
 		// It came as no image; nobody is to take it for one.
-		return nil, errors.Join(err, h.withImage(ctx, name, func(pool *disk.Pool) error { return pool.DeleteImage(name) }))
+		return nil, errors.Join(err, h.withImage(ctx, name, func(pool *disk.Pool, _ *lock.Held) error { return pool.DeleteImage(name) }))
 	}
 	return verified, err
 }
@@ -107,7 +108,7 @@ func (h *Host) deleteParcel(ctx context.Context, args imageArgs) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return done{}, h.withImage(ctx, name, func(pool *disk.Pool) error { return pool.DeleteParcel(name) })
+	return done{}, h.withImage(ctx, name, func(pool *disk.Pool, _ *lock.Held) error { return pool.DeleteParcel(name) })
 }
 
 func (h *Host) listParcels(context.Context, struct{}) (any, error) {
