@@ -39,6 +39,7 @@ describe.runIf(isFull)(`a cut of the power (TORPOR_CUT_SEED=${SEED})`, () => {
   let installation: OwnInstallation;
   let stack: Stack;
   let serial = 0;
+  let hasPower = true;
 
   beforeAll(async () => {
     built = await buildFaultFs();
@@ -82,11 +83,13 @@ describe.runIf(isFull)(`a cut of the power (TORPOR_CUT_SEED=${SEED})`, () => {
   }
 
   async function cutPower(): Promise<void> {
+    hasPower = false; // until all has been ended it still runs, and answers: to nobody
     await disk.faulty.order(`cut ${chance.below(2 ** 31)}`);
     await reboot(stack, installation);
     await unplug();
     await plugIn({ isNew: false });
     stack = await installation.up();
+    hasPower = true;
   }
 
   async function made(): Promise<Sleeper> {
@@ -128,7 +131,7 @@ describe.runIf(isFull)(`a cut of the power (TORPOR_CUT_SEED=${SEED})`, () => {
       const never = await made();
       const gone = await made();
       await gone.remove();
-      const storing = [restored, first].map((one) => one.store());
+      const storing = [restored, first].map((one) => one.store(() => hasPower));
       await wait(chance.next() * CUT_WITHIN_MS);
       await cutPower();
       await Promise.all(storing);

@@ -91,10 +91,10 @@ export class Sleeper {
     return (await outcome(api(this.#stack).pause(this.name))) !== undefined;
   }
 
-  /** Whether it was stored. */
-  async store(): Promise<boolean> {
+  /** Whether it was stored. An answer that comes when nobody is there to hear it binds nobody. */
+  async store(isHeard: () => boolean = () => true): Promise<boolean> {
     const answer = await outcome(api(this.#stack).store(this.name));
-    const isStored = answer?.state === 'stored';
+    const isStored = answer?.state === 'stored' && isHeard();
     this.#image = isStored ? this.#maybe : union(this.#image, this.#maybe);
     this.#hasImage ||= isStored;
     return isStored;
