@@ -70,7 +70,7 @@ export class Depth {
 
   /** What it is to a host that runs short of memory. `undefined`: nothing is to be had of it at once. */
   get slumber(): Slumber | undefined {
-    const { id, state, past, uses, leaning, storing } = this.#of;
+    const { id, state, past, uses, leaning } = this.#of;
     const depth = state();
     if (depth !== 'paused' && depth !== 'lean') return undefined;
     return {
@@ -78,9 +78,7 @@ export class Depth {
       depth,
       lastUsedAtMs: uses.lastUsedAtMs,
       leanWakeMs: past.wakes.lean.predictedMs,
-      storedWakeMs: past.wakes.stored.predictedMs,
       leanFailed: leaning.isReluctant,
-      storeFailed: storing.isReluctant,
     };
   }
 
