@@ -6,6 +6,7 @@ import type { Check, Receipt } from '@torpor/contracts';
 import { explain } from '@torpor/kernel';
 import { isTorn } from '@torpor/policy';
 import { isDamage, isOfImage, isSilence, type Guest, type GuestIdentity, type RestoreSpec } from '@torpor/runtime';
+import { z } from 'zod';
 import type { KeptImage, Shelf } from '../journal/index.ts';
 import { resolverFiles } from '../life/create.ts';
 import type { Body, Parts } from '../parts.ts';
@@ -110,9 +111,10 @@ async function restoreFrom(
       if (blame !== undefined) return { kind: 'refused', reason: blame, isWhole: true };
     }
     const guest = guestOf(parts, body, claim.token);
+    let cameAs: number | undefined;
     if (generation !== undefined) {
       try {
-        await tellOf(parts, body, sleeper, guest);
+        cameAs = await tellOf(parts, body, sleeper, guest);
       } catch (error) {
         guest.close();
         if (attempt < ATTEMPTS && !parts.closing.aborted) continue;
@@ -120,7 +122,7 @@ async function restoreFrom(
       }
     }
     if (disk.kind === 'as-then' && volumes.length > 0) await settleMounts(guest, parts.volumes.of(body.hostId));
-    const about = { clock: parts.clock, before: census, generation: claim.generation, restoredAtMs };
+    const about = { clock: parts.clock, before: census, generation: claim.generation, cameAs, restoredAtMs };
     const checks = await checkWake(guest, about);
     if (isTorn(checks) && !parts.closing.aborted && (attempt < ATTEMPTS || hasOlder(sleeper))) {
       guest.close();
@@ -191,10 +193,17 @@ async function boot(
   return { guest, from: 'files', image: undefined, isAsked: false, lostSinceMs: 0, checks: [] };
 }
 
-/** One that slept on another node learns its generation and whom to ask for names here, before anybody is let in. Else it is who it was. */
-async function tellOf(parts: Parts, body: Body, sleeper: Sleeper, guest: Guest): Promise<void> {
+/**
+ * One that slept on another node learns its generation and whom to ask for names here, before anybody is let in. Else it is who it was. Answers the
+ * generation that it slept as: once told, it knows that no more.
+ */
+async function tellOf(parts: Parts, body: Body, sleeper: Sleeper, guest: Guest): Promise<number> {
+  const { generation } = Health.parse(await guest.json('GET', '/v1/health'));
   await guest.claim({ ...identityOf(parts, sleeper), files: resolverFiles(parts, body) });
+  return generation;
 }
+
+const Health = z.object({ generation: z.number() });
 
 function identityOf(parts: Parts, { claim, spec }: Sleeper): GuestIdentity {
   const { workdir, user, env } = parts.recipeOf(spec.template);

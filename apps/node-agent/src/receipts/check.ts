@@ -14,14 +14,21 @@ const CHECK_MS = 5_000;
  */
 export async function checkWake(
   guest: Guest,
-  about: { clock: Clock; before: Census | undefined; generation: number | undefined; restoredAtMs: number },
+  about: {
+    clock: Clock;
+    before: Census | undefined;
+    generation: number | undefined;
+    /** When it was told of its generation already: the one that it came back as. */
+    cameAs?: number | undefined;
+    restoredAtMs: number;
+  },
 ): Promise<Check[]> {
   const { clock, before, restoredAtMs } = about;
   try {
     let counted = await countedBy(guest, clock);
-    const cameAs = counted.now.generation;
+    const cameAs = about.cameAs ?? counted.now.generation;
     const generation = about.generation ?? before?.generation ?? cameAs;
-    if (cameAs < generation) {
+    if (counted.now.generation < generation) {
       await tellGeneration(guest, generation);
       counted = await countedBy(guest, clock);
     }
