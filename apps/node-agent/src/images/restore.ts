@@ -6,10 +6,10 @@ import type { Check, Receipt } from '@torpor/contracts';
 import { explain } from '@torpor/kernel';
 import { isTorn } from '@torpor/policy';
 import { isDamage, isOfImage, isSilence, type Guest, type GuestIdentity, type RestoreSpec } from '@torpor/runtime';
-import { z } from 'zod';
 import type { KeptImage, Shelf } from '../journal/index.ts';
 import { resolverFiles } from '../life/create.ts';
 import type { Body, Parts } from '../parts.ts';
+import { takeCensus } from '../receipts/census.ts';
 import { checkWake, shortOf } from '../receipts/check.ts';
 import { settleMounts } from '../volumes/mounts.ts';
 import { broughtBack } from './restored-volumes.ts';
@@ -194,16 +194,14 @@ async function boot(
 }
 
 /**
- * One that slept on another node learns its generation and whom to ask for names here, before anybody is let in. Else it is who it was. Answers the
- * generation that it slept as: once told, it knows that no more.
+ * One that slept on another node learns its generation and whom to ask for names here, before anybody is let in. Else it is who it was. Resolves to the
+ * generation that it came as; one that cannot say that is not checked later either.
  */
-async function tellOf(parts: Parts, body: Body, sleeper: Sleeper, guest: Guest): Promise<number> {
-  const { generation } = Health.parse(await guest.json('GET', '/v1/health'));
+async function tellOf(parts: Parts, body: Body, sleeper: Sleeper, guest: Guest): Promise<number | undefined> {
+  const before = await takeCensus(guest, LAST_WORD_MS).catch(() => undefined);
   await guest.claim({ ...identityOf(parts, sleeper), files: resolverFiles(parts, body) });
-  return generation;
+  return before?.generation;
 }
-
-const Health = z.object({ generation: z.number() });
 
 function identityOf(parts: Parts, { claim, spec }: Sleeper): GuestIdentity {
   const { workdir, user, env } = parts.recipeOf(spec.template);
