@@ -2,7 +2,7 @@
  * An instance's way out: it is put to sleep and stored, which gives way to nobody, its images are made into parcels, and from then on nothing wakes it until
  * it is known where it lives. Whatever fails before leaves it as it was.
  */
-import type { NodeId } from '@torpor/contracts';
+import type { InstanceEvent, NodeId } from '@torpor/contracts';
 import { explain, Failure } from '@torpor/kernel';
 import { restsInRam, type StandbyState } from '@torpor/policy';
 import type { Parcel } from '@torpor/runtime';
@@ -180,7 +180,8 @@ export class Departure {
     const to = this.#to;
     if (this.#host.state() !== 'travelling' || !to) throw notReady();
     const { nodeKey, journal, receipts } = this.#parts;
-    const past = { history: await journal.history(hostId), receipts: await receipts.of(hostId) };
+    const history = [...(await journal.history(hostId)), ...this.#leftBehind()];
+    const past = { history, receipts: await receipts.of(hostId) };
     const { instanceId, workspace, name, token, workdir, sealedEnv } = claim;
     const { idle, wakeBudget, snapshotLimits } = claim;
     const policy = { idle, ...(wakeBudget ? { wakeBudget } : {}), ...(snapshotLimits ? { snapshotLimits } : {}) };
@@ -199,6 +200,12 @@ export class Departure {
       return { ...travelling(one), note: { because, ...(called ? { name: called } : {}), ...(by ? { by } : {}) } };
     });
     return { waybill: { version: 1, ...who, images: images.map(travelling), snapshots: kept, count, ...past }, to };
+  }
+
+  /** What a fall-back has put aside ends with the instance here: its history says so where it goes. */
+  #leftBehind(): InstanceEvent[] {
+    const [atMs, reason] = [this.#parts.clock.nowMs(), 'it was put aside, and what is put aside does not travel'];
+    return this.#shelving.shelf.disks.map((image) => ({ atMs, what: 'let go', image, reason }));
   }
 
   /** Whether this file is one that travels. */

@@ -253,6 +253,24 @@ describe('a sandbox that moves', () => {
     expect(past).toEqual(['created', 'stored', 'woke from image', 'stored', 'arrived', 'woke from image']);
   });
 
+  it('says of what a fall-back had put aside that it has not come along', async () => {
+    const instance = await busy();
+    await go(instance.store('asked'));
+    await exec(instance, 'true');
+    for (const hostId of here.set.host.sandboxes.keys()) here.set.host.kill(hostId);
+    await instance.check();
+    await go(instance.wake());
+    await exec(instance, 'true');
+    const aside = [...here.set.host.images.keys()].find((name) => name.includes('-disk-'));
+    expect(instance.report().lost?.reason).toContain(`kept as ${aside}`);
+    await go(leave());
+    await go(fetch());
+    const { hostId } = there.room.standby.at(ID, TWO).body ?? { hostId: ID };
+    const past = await there.room.parts.journal.history(hostId);
+    expect(past).toContainEqual({ atMs: expect.any(Number), what: 'let go', image: aside, reason: expect.any(String) });
+    expect([...there.set.host.images.keys()]).not.toContain(aside);
+  });
+
   it('comes back to a node that it has left', async () => {
     await busy();
     await go(leave());
