@@ -431,7 +431,7 @@ export const InstanceEvent = z.object({
     'kept',
     'let go',
     'not made',
-    /** From another node, which alone knew what had befallen it before. */
+    /** From another node. */
     'arrived',
     'went back',
     'woke from image',

@@ -22,7 +22,7 @@ export interface Tally {
 const EVERY: readonly Tier[] = ['quick', 'full'];
 const MINUTE = 60_000;
 /** System tests that know a longer way. */
-const SOAKED = ['restart', 'stored', 'snapshot-deaths', 'reboot', 'power-cut', 'soak'];
+const SOAKED = ['restart', 'stored', 'snapshot-deaths', 'reboot', 'power-cut', 'move', 'soak'];
 
 export function suites(at: {
   checkout: string;

@@ -25,7 +25,7 @@ export function historyOf(lines: readonly Line[]): InstanceEvent[] {
       case 'unmade':
         return [{ atMs, what: 'not made', image: line.image, reason: line.reason }];
       case 'arrived':
-        return [{ atMs, what: 'arrived' }];
+        return [...(line.history ?? []), { atMs, what: 'arrived' }];
       case 'rewound':
         return [{ atMs, what: 'went back', image: line.image }];
       case 'damaged':

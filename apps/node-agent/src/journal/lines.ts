@@ -5,6 +5,7 @@
 import {
   Generation,
   IdlePolicy,
+  InstanceEvent,
   InstanceId,
   NodeId,
   SandboxName,
@@ -167,6 +168,8 @@ export const Line = z.union([
     images: z.array(Arrived),
     snapshots: z.array(Arrived.extend({ note: SnapshotNote })),
     count: z.number().int(),
+    /** What befell it on other nodes. */
+    history: z.array(InstanceEvent).optional(),
   }),
   z.object({ kind: z.literal('step'), operation: z.string(), atMs, step: z.string() }),
   z.object({ kind: z.literal('done'), operation: z.literal('create'), atMs, process: Process }),
