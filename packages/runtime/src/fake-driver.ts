@@ -106,7 +106,9 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
   }
 
   function volumeBack(volume: string, image: string, of: string): void {
-    host.volumes.set(volume, { ...host.volume(volume), files: host.keptVolume(image, of).copy() });
+    const { mib, files } = host.keptVolume(image, of);
+    // One that is gone comes back as it was then.
+    host.volumes.set(volume, { at: undefined, mib, ...host.volumes.get(volume), files: files.copy() });
   }
 
   function attach(id: InstanceId, volumes: readonly PlacedVolume[], after: readonly string[]): Step {
@@ -193,7 +195,7 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
   function bringBack({ volume, of, newMib }: KeptVolume, image: string): void {
     if (of === undefined) return;
     if (newMib === undefined) volumeBack(volume, image, of);
-    else host.holdVolume(volume, newMib, host.keptVolume(image, of));
+    else host.holdVolume(volume, newMib, host.keptVolume(image, of).files);
   }
 
   function forgetSteps(spec: { instanceId: InstanceId; images: readonly string[] }): readonly Step[] {
