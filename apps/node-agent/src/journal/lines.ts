@@ -81,6 +81,9 @@ export const HeldVolume = z.object({
 export type HeldVolume = z.infer<typeof HeldVolume>;
 
 const volumes = z.array(HeldVolume).optional();
+
+/** The name that the disk as it is now is kept under, what people know it by, and the volumes that are kept with it. */
+const keeping = { keep: z.string().optional(), keepName: z.string().optional(), volumes };
 const steps = z.array(z.string());
 const atMs = z.number();
 
@@ -140,10 +143,9 @@ export const Line = z.union([
     atMs,
     steps,
     image: z.string(),
-    /** The name that the disk as it is now is kept under. */
-    keep: z.string().optional(),
+    ...keeping,
   }),
-  z.object({ kind: z.literal('intent'), operation: z.literal('boot'), atMs, steps }),
+  z.object({ kind: z.literal('intent'), operation: z.literal('boot'), atMs, steps, ...keeping }),
   z.object({ kind: z.literal('intent'), operation: z.literal('forget'), atMs, steps, images: z.array(z.string()) }),
   /** It is to live on another node: all of it rests in its images, and nothing wakes it until it is known where it lives. */
   z.object({ kind: z.literal('intent'), operation: z.literal('leave'), atMs, steps, to: NodeId }),

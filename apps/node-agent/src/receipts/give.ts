@@ -2,12 +2,12 @@
 import type { InstanceId, Loss, Receipt } from '@torpor/contracts';
 import { explain } from '@torpor/kernel';
 import type { CameBack } from '../images/restore.ts';
-import type { Claim, KeptImage } from '../journal/index.ts';
+import type { Claim } from '../journal/index.ts';
 import type { Parts } from '../parts.ts';
 
 export type Testimony = [
   cause: Receipt['cause'],
-  found: Pick<CameBack, 'checks' | 'refused'> & { image: KeptImage | undefined },
+  found: Pick<CameBack, 'image' | 'checks' | 'refused'>,
   wake: Pick<Receipt, 'tier' | 'wokeAtMs' | 'tookMs'> & { predictedMs: number | undefined; loss: Loss | undefined },
 ];
 

@@ -779,7 +779,8 @@ export class Instance {
   async bornOf({ from: image, checks, checkedAtMs }: WokenFork, sinceMs: number): Promise<void> {
     const tookMs = checkedAtMs - sinceMs;
     const wokeAtMs = this.#parts.clock.nowMs();
-    const wake = { tier: 'stored', wokeAtMs, tookMs, predictedMs: undefined, loss: undefined } as const;
+    const tier = image.because === 'fall-back' ? 'files' : 'stored';
+    const wake = { tier, wokeAtMs, tookMs, predictedMs: undefined, loss: undefined } as const;
     await this.#giveReceipt('fork', { image, checks, refused: [] }, wake);
   }
 
@@ -824,9 +825,9 @@ export class Instance {
   #died(reason: string, ofItself: boolean): void {
     if (this.#state === 'creating' || !isInRam(this.#state) || this.#storing.isUnderWay) return;
     this.#parts.events.died({ ...this.#who(), reason });
-    const { images, snapshots } = this.#shelving.shelf;
+    const { images, snapshots, asides } = this.#shelving.shelf;
     // One that dies of being stored does so by our doing. Without an image it goes on from its files; snapshots stay to be gone back to.
-    if (images.length > 0 || snapshots.length > 0 || this.state === 'storing') {
+    if (images.length > 0 || snapshots.length > 0 || asides.length > 0 || this.state === 'storing') {
       return this.#fallBack(reason, ofItself && isAtWork(this.state));
     }
     this.#die(reason);
@@ -836,8 +837,8 @@ export class Instance {
 
   /** Whoever dies of itself goes on from its files as they were then: an older image would take them back with it, and is kept as a snapshot. */
   #fallBack(reason: string, ofItself: boolean): void {
-    const { images, snapshots } = this.#shelving.shelf;
-    const isKept = snapshots.length > 0 || (ofItself && images.length > 0);
+    const { images, snapshots, asides } = this.#shelving.shelf;
+    const isKept = snapshots.length > 0 || asides.length > 0 || (ofItself && images.length > 0);
     const toFiles = isKept ? 'goes back to its files; its snapshots are kept' : 'has its files only';
     this.#reason = `${reason}; its next wake ${images.length > 0 && !ofItself ? 'goes back to its last image' : toFiles}`;
     this.#lost = reason;
