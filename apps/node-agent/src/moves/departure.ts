@@ -205,7 +205,9 @@ export class Departure {
   /** What a fall-back has put aside ends with the instance here: its history says so where it goes. */
   #leftBehind(): InstanceEvent[] {
     const [atMs, reason] = [this.#parts.clock.nowMs(), 'it was put aside, and what is put aside does not travel'];
-    return this.#shelving.shelf.disks.map((image) => ({ atMs, what: 'let go', image, reason }));
+    const { asides, disks } = this.#shelving.shelf;
+    const left: { image: string; name?: string | undefined }[] = [...asides, ...disks.map((image) => ({ image }))];
+    return left.map(({ image, name }) => ({ atMs, what: 'let go', image, ...(name ? { name } : {}), reason }));
   }
 
   /** Whether this file is one that travels. */

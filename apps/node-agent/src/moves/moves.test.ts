@@ -261,13 +261,19 @@ describe('a sandbox that moves', () => {
     await instance.check();
     await go(instance.wake());
     await exec(instance, 'true');
-    const aside = [...here.set.host.images.keys()].find((name) => name.includes('-disk-'));
-    expect(instance.report().lost?.reason).toContain(`kept as ${aside}`);
+    const [{ image: aside, name } = {}] = instance.shelf.asides;
+    expect(instance.report().lost?.reason).toContain(`kept as the snapshot ${name}`);
     await go(leave());
     await go(fetch());
     const { hostId } = there.room.standby.at(ID, TWO).body ?? { hostId: ID };
     const past = await there.room.parts.journal.history(hostId);
-    expect(past).toContainEqual({ atMs: expect.any(Number), what: 'let go', image: aside, reason: expect.any(String) });
+    expect(past).toContainEqual({
+      atMs: expect.any(Number),
+      what: 'let go',
+      image: aside,
+      name,
+      reason: expect.any(String),
+    });
     expect([...there.set.host.images.keys()]).not.toContain(aside);
   });
 
