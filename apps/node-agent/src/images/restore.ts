@@ -17,6 +17,7 @@ import {
 import type { Kept, KeptDisk, KeptImage, Shelf } from '../journal/index.ts';
 import { resolverFiles } from '../life/create.ts';
 import type { Body, Parts } from '../parts.ts';
+import { takeCensus } from '../receipts/census.ts';
 import { checkWake, shortOf } from '../receipts/check.ts';
 import { settleMounts } from '../volumes/mounts.ts';
 import { broughtBack } from './restored-volumes.ts';
@@ -124,9 +125,10 @@ async function restoreFrom(
       if (blame !== undefined) return { kind: 'refused', reason: blame, isWhole: true };
     }
     const guest = guestOf(parts, body, claim.token);
+    let cameAs: number | undefined;
     if (generation !== undefined) {
       try {
-        await tellOf(parts, body, sleeper, guest);
+        cameAs = await tellOf(parts, body, sleeper, guest);
       } catch (error) {
         guest.close();
         if (attempt < ATTEMPTS && !parts.closing.aborted) continue;
@@ -134,7 +136,7 @@ async function restoreFrom(
       }
     }
     if (disk.kind === 'as-then' && volumes.length > 0) await settleMounts(guest, parts.volumes.of(body.hostId));
-    const about = { clock: parts.clock, before: census, generation: claim.generation, restoredAtMs };
+    const about = { clock: parts.clock, before: census, generation: claim.generation, cameAs, restoredAtMs };
     const checks = await checkWake(guest, about);
     if (isTorn(checks) && !parts.closing.aborted && (attempt < ATTEMPTS || hasOlder(sleeper))) {
       guest.close();
@@ -237,9 +239,14 @@ async function beginAnew(
   return guestOf(parts, body, claim.token);
 }
 
-/** One that slept on another node learns its generation and whom to ask for names here, before anybody is let in. Else it is who it was. */
-async function tellOf(parts: Parts, body: Body, sleeper: Sleeper, guest: Guest): Promise<void> {
+/**
+ * One that slept on another node learns its generation and whom to ask for names here, before anybody is let in. Else it is who it was. Resolves to the
+ * generation that it came as; one that cannot say that is not checked later either.
+ */
+async function tellOf(parts: Parts, body: Body, sleeper: Sleeper, guest: Guest): Promise<number | undefined> {
+  const before = await takeCensus(guest, LAST_WORD_MS).catch(() => undefined);
   await guest.claim({ ...identityOf(parts, sleeper), files: resolverFiles(parts, body) });
+  return before?.generation;
 }
 
 function identityOf(parts: Parts, { claim, spec }: Sleeper): GuestIdentity {

@@ -35,7 +35,7 @@ export async function relieveOnce(
   const { admission, clock, closing, swap, events } = parts;
   const capacity = await admission.look();
   const all = new Map([...instances()].map((instance) => [instance.claim.instanceId, instance]));
-  const sleepers = [...all.values()].flatMap((instance) => instance.slumber ?? []);
+  const sleepers = [...all.values()].flatMap((instance) => instance.depth.slumber ?? []);
   const host = { ...capacity, pagesOut: mayPageOut(swap, capacity.swap).kind === 'may' };
   const relief = relieve(host, sleepers, clock.nowMs());
   if (relief.kind === 'none') return 'idle';
