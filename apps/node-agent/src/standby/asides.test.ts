@@ -87,7 +87,7 @@ it('is a snapshot of files alone, told in the history, over a restart too', asyn
     },
     [],
   ]);
-  const history = await room.parts.journal.history(instance.body?.hostId ?? instance.claim.instanceId);
+  const history = await room.parts.journal.history(instance.body?.hostId ?? CHILD);
   expect(history.filter(({ what }) => what === 'put aside')).toMatchObject([{ image: id, name: aside?.name }]);
 });
 
