@@ -216,9 +216,10 @@ export const Snapshot = z.object({
   name: z.string().optional(),
   /**
    * All but `asked` are made by themselves, and the oldest of these go by themselves: to make a `fork` of, of what a `restore` replaced, what it sleeps in or
-   * woke from last (`store`), and the last image of what has died since and went on from its files (`death`).
+   * woke from last (`store`), the last image of what has died since and went on from its files (`death`), to `compare` files with for as long as that takes, and
+   * of what was there before a `merge`.
    */
-  because: z.enum(['asked', 'fork', 'restore', 'store', 'death']),
+  because: z.enum(['asked', 'fork', 'restore', 'store', 'death', 'compare', 'merge']),
   /** Only `ready` ones can be used. `failed` ones came to nothing, and are told of for a while. */
   state: z.enum(['making', 'ready', 'failed']),
   reason: z.string().optional(),

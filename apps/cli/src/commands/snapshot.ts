@@ -157,6 +157,8 @@ const WHY = {
   restore: 'before a restore',
   store: 'slept in',
   death: 'before it died',
+  compare: 'for a diff',
+  merge: 'before a merge',
 } as const;
 
 function sizeOf({ bytes }: SnapshotView): string {

@@ -14,17 +14,23 @@ export interface SnapshotPolicy {
   readonly storesMax?: number | undefined;
 }
 
+/** No comparison takes so long. */
+const COMPARED_MS = 60 * 60_000;
+
 /** The oldest first; each kind by its own limits, and those of deaths apart from the others that were made by themselves. */
 export function outlived(snapshots: readonly KeptSnapshot[], policy: SnapshotPolicy, nowMs: number): KeptSnapshot[] {
   const asked = snapshots.filter(({ because }) => because === 'asked');
   const stores = snapshots.filter(({ because }) => because === 'store');
-  const automatic = snapshots.filter(({ because }) => because === 'fork' || because === 'restore');
+  const automatic = snapshots.filter(({ because }) => ['fork', 'restore', 'merge'].includes(because));
+  // Each goes with what it was made for; what is left of them is of a node-agent that died meanwhile.
+  const compared = snapshots.filter(({ because }) => because === 'compare');
   // The newest is the only memory left of what died, however long before that it was saved.
   const deaths = snapshots.filter(({ because }) => because === 'death').toSorted((a, b) => b.atMs - a.atMs);
   const { automaticMax, automaticMs, askedMax, askedMs, askedBytes, storesMax = automaticMax } = policy;
   return [
     ...beyond(automatic, { max: automaticMax, ms: automaticMs }, nowMs),
     ...beyond(deaths.slice(1), { max: automaticMax - 1, ms: automaticMs }, nowMs),
+    ...beyond(compared, { ms: COMPARED_MS }, nowMs),
     ...beyond(stores, { max: storesMax, ms: automaticMs }, nowMs),
     ...beyond(asked, { max: askedMax, ms: askedMs, bytes: askedBytes }, nowMs),
   ];
