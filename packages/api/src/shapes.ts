@@ -18,9 +18,11 @@ import {
   SignedReceipt,
   SleepOutlook,
   WakeBudget,
+  compareFiles,
   Snapshot,
   SnapshotLimits,
   SnapshotName,
+  TreePath,
   MountPath,
   Volume,
   VolumeMounts,
@@ -232,6 +234,20 @@ export const HistoryView = z.array(
   }),
 );
 export type HistoryView = z.infer<typeof HistoryView>;
+
+/** `last`: the newest snapshot. `base`: of a fork, what it was made of. A snapshot goes by its id or name. */
+export const FilePointInput = z.object({
+  name: SandboxName,
+  at: z.union([z.literal('now'), z.literal('last'), z.literal('base'), z.object({ snapshot: SnapshotName })]),
+});
+export type FilePointInput = z.infer<typeof FilePointInput>;
+
+export const DiffInput = z.object({ from: FilePointInput, to: FilePointInput, under: TreePath.optional() });
+export type DiffInput = z.infer<typeof DiffInput>;
+
+/** What changed, the first by their paths; `counts` and `unlisted` are of all. A directory that one side alone has is one change. */
+export const DiffView = compareFiles.reply;
+export type DiffView = z.infer<typeof DiffView>;
 
 /** Its snapshots go with it, unless those that somebody asked for are to stay. */
 export const DeleteSandboxInput = z.object({ name: SandboxName, keepSnapshots: z.boolean().default(false) });

@@ -4,6 +4,7 @@
  */
 import { Failure } from '@torpor/kernel';
 import type { InstanceId, VolumeId } from '@torpor/contracts';
+import { compareFakes } from './fake/compare.ts';
 import type { FakeHost, FakeVerb } from './fake/host.ts';
 import { fakeTransport } from './fake/guest.ts';
 import { guestOver } from './guest-calls.ts';
@@ -336,6 +337,15 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
             : [];
         });
         return new Map(found);
+      }),
+    compareFiles: ({ images }) =>
+      host.act('files.compare', undefined, () => {
+        const trees = images.map((image) => {
+          const { files } = host.images.get(image) ?? {};
+          if (!files) throw new Failure('not_found', `there is no image ${image}`);
+          return files;
+        });
+        return { ...compareFakes(trees), tookMs: 0 };
       }),
     images: () =>
       host.act('image.list', undefined, () =>

@@ -434,6 +434,8 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
       const found = await hostd.ask('volume.stats', { volumes }, LOOK_MS);
       return new Map(Object.entries(found) as [VolumeId, { usedMib: number; limitMib: number }][]); // hostd answers only those that it was asked for
     },
+    compareFiles: ({ images, under = '', limits }) =>
+      hostd.ask('files.compare', { images, under: Buffer.from(under).toString('base64'), limits }, limits.ms + LOOK_MS),
     images: async () => (await hostd.ask('image.list', {}, LOOK_MS)).images,
     handle,
     pause: (id) => rest('sandbox.pause', id),

@@ -4,7 +4,7 @@
  * A driver is mechanism. It offers *steps*, each one verb of hostd or one call to the runtime; the engine decides their order, journals the intent
  * before they run, and carries them out. Creating steps are idempotent, and so are destroying ones: an absent thing is destroyed already.
  */
-import type { InstanceId, Isolation, Make, Shape, SwapArea, VolumeId } from '@torpor/contracts';
+import type { FileComparison, InstanceId, Isolation, Make, Shape, SwapArea, VolumeId } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
 import type { Guest } from './guest.ts';
 import type { Parcel, ParcelFiles } from './parcels.ts';
@@ -97,6 +97,22 @@ export interface BootDisk {
   readonly from?: { readonly name: string; readonly isThere: 'perhaps' | 'surely'; readonly keep?: string };
   /** Attached again. */
   readonly volumes?: readonly KeptVolume[];
+}
+
+/** What a comparison of files may cost, all trees together: names looked at, bytes of contents read, time, and differences told one by one. */
+export interface CompareLimits {
+  readonly entries: number;
+  readonly bytes: number;
+  readonly ms: number;
+  readonly listed: number;
+}
+
+export interface CompareSpec {
+  /** Two: what changed from the first to the second. Three, base, fork and here: what a merge of the fork into what is here would do. */
+  readonly images: readonly [string, string] | readonly [string, string, string];
+  /** The one part of the trees to look at. */
+  readonly under?: string | undefined;
+  readonly limits: CompareLimits;
 }
 
 export interface PackSpec {
@@ -255,6 +271,8 @@ export interface InstanceDriver {
       readonly at?: { readonly instanceId: InstanceId; readonly name: string } | undefined;
     }[],
   ): Promise<ReadonlyMap<VolumeId, VolumeUsage>>;
+  /** Files of sealed images, without attached volumes. Fails as `too_large`, naming the limit, as `not_found` when no image has anything at `under`. */
+  compareFiles(spec: CompareSpec): Promise<FileComparison>;
   /** All images on the host. */
   images(): Promise<readonly { readonly image: string; readonly sealed: boolean; readonly bytes: number }[]>;
   handle(spec: { instanceId: InstanceId; slot: number }): InstanceHandle;

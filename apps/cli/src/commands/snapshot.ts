@@ -158,6 +158,8 @@ const WHY = {
   store: 'slept in',
   death: 'before it died',
   'fall-back': 'put aside, files alone',
+  compare: 'for a diff',
+  merge: 'before a merge',
 } as const;
 
 function sizeOf({ bytes }: SnapshotView): string {

@@ -14,11 +14,16 @@ export interface SnapshotPolicy {
   readonly storesMax?: number | undefined;
 }
 
+/** No comparison takes so long. */
+const COMPARED_MS = 60 * 60_000;
+
 /** The oldest first; each kind by its own limits, and what deaths have left apart from the others that were made by themselves. */
 export function outlived(snapshots: readonly Kept[], policy: SnapshotPolicy, nowMs: number): Kept[] {
   const asked = snapshots.filter(({ because }) => because === 'asked');
   const stores = snapshots.filter(({ because }) => because === 'store');
-  const automatic = snapshots.filter(({ because }) => because === 'fork' || because === 'restore');
+  const automatic = snapshots.filter(({ because }) => ['fork', 'restore', 'merge'].includes(because));
+  // Each goes with what it was made for; what is left of them is of a node-agent that died meanwhile.
+  const compared = snapshots.filter(({ because }) => because === 'compare');
   // The newest is all that is left of what died, the memory of one, the files of another, however long ago that was.
   const deaths = newestFirst(snapshots.filter(({ because }) => because === 'death'));
   const disks = newestFirst(snapshots.filter(({ because }) => because === 'fall-back'));
@@ -27,6 +32,7 @@ export function outlived(snapshots: readonly Kept[], policy: SnapshotPolicy, now
     ...beyond(automatic, { max: automaticMax, ms: automaticMs }, nowMs),
     ...beyond(deaths.slice(1), { max: automaticMax - 1, ms: automaticMs }, nowMs),
     ...beyond(disks.slice(1), { max: automaticMax - 1, ms: automaticMs }, nowMs),
+    ...beyond(compared, { ms: COMPARED_MS }, nowMs),
     ...beyond(stores, { max: storesMax, ms: automaticMs }, nowMs),
     ...beyond(asked, { max: askedMax, ms: askedMs, bytes: askedBytes }, nowMs),
   ];

@@ -65,7 +65,7 @@ export const SnapshotNote = z.object({
    * All but `asked` by itself: to make a `fork` of, before a `restore` replaced what was there, because somebody wants what it slept in (`store`), or when a
    * `death` left files that are newer.
    */
-  because: z.enum(['asked', 'fork', 'restore', 'store', 'death']),
+  because: z.enum(['asked', 'fork', 'restore', 'store', 'death', 'compare', 'merge']),
   by: z.string().optional(),
 });
 export type SnapshotNote = z.infer<typeof SnapshotNote>;

@@ -261,3 +261,8 @@ func (p *Pool) swapIn(fresh, path string) error {
 	}
 	return syncDirectory(filepath.Dir(path))
 }
+
+// Upper is where an image keeps its instance's own layer.
+func (p *Pool) Upper(image names.Image) string {
+	return filepath.Join(diskIn(p.paths.Snapshot(image)), "upper")
+}

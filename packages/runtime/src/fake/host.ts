@@ -41,6 +41,7 @@ export type FakeVerb =
   | 'volume.detach'
   | 'volume.restore'
   | 'volume.stats'
+  | 'files.compare'
   | 'inventory';
 
 export interface FakeHostOptions {
