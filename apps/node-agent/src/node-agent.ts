@@ -8,6 +8,7 @@ import type { Telemetry } from '@torpor/telemetry';
 import { serveCalls } from './calls.ts';
 import { serveDataPlane, type DataPlane } from './data-plane/server.ts';
 import { nodeEvents } from './events.ts';
+import { serveFiles } from './files/calls.ts';
 import { Heartbeat } from './heartbeat/heartbeat.ts';
 import type { NodeKey } from './images/node-key.ts';
 import type { SnapshotPolicy } from './images/retention.ts';
@@ -231,6 +232,8 @@ export async function nodeAgent(options: NodeAgentOptions): Promise<NodeAgent> {
   inBackground('pressure', pressure.watch());
   const volumeCalls = await serveVolumes({ wire, nodeId, standby, volumes, telemetry });
   lifetime.own('the calls about volumes', () => volumeCalls.close());
+  const fileCalls = await serveFiles({ wire, nodeId, standby, driver, telemetry, untidy: events.untidy });
+  lifetime.own('the calls about files', () => fileCalls.close());
   inBackground('volumes', volumes.settle());
   inBackground('pools', pools.keepFull());
   inBackground('heartbeat', heartbeat.beat());

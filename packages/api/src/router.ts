@@ -18,6 +18,8 @@ import {
   CreateVolumeInput,
   EventView,
   DeleteSandboxInput,
+  DiffInput,
+  DiffView,
   ForkInput,
   HistoryView,
   ListSnapshotsInput,
@@ -156,6 +158,12 @@ export const apiRouter = t.router({
       .input(AnySnapshot)
       .output(SnapshotView)
       .mutation(({ ctx, input }) => ctx.services.snapshots.delete(input)),
+  }),
+  files: t.router({
+    diff: taking('sandboxes:use')
+      .input(DiffInput)
+      .output(DiffView)
+      .mutation(({ ctx, input }) => ctx.services.files.diff(input)),
   }),
   volumes: t.router({
     list: taking('volumes:read')

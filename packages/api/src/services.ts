@@ -14,6 +14,8 @@ import type {
   CreateVolumeInput,
   EventView,
   DeleteSandboxInput,
+  DiffInput,
+  DiffView,
   ForkInput,
   HistoryView,
   ListSnapshotsInput,
@@ -73,6 +75,10 @@ export interface Services {
     list(which: ListSnapshotsInput): Promise<SnapshotView[]>;
     restore(which: BySnapshot): Promise<RestoredView>;
     delete(which: AnySnapshot): Promise<SnapshotView>;
+  };
+  readonly files: {
+    /** A point as it is now is kept for as long as it takes. */
+    diff(input: DiffInput): Promise<DiffView>;
   };
   readonly volumes: {
     list(): Promise<VolumeView[]>;

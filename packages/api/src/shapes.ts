@@ -18,9 +18,11 @@ import {
   SignedReceipt,
   SleepOutlook,
   WakeBudget,
+  compareFiles,
   Snapshot,
   SnapshotLimits,
   SnapshotName,
+  TreePath,
   MountPath,
   Volume,
   VolumeMounts,
@@ -233,6 +235,20 @@ export const HistoryView = z.array(
 );
 export type HistoryView = z.infer<typeof HistoryView>;
 
+/** `last`: the newest snapshot. `base`: of a fork, what it was made of. A snapshot goes by its id or name. */
+export const FilePointInput = z.object({
+  name: SandboxName,
+  at: z.union([z.literal('now'), z.literal('last'), z.literal('base'), z.object({ snapshot: SnapshotName })]),
+});
+export type FilePointInput = z.infer<typeof FilePointInput>;
+
+export const DiffInput = z.object({ from: FilePointInput, to: FilePointInput, under: TreePath.optional() });
+export type DiffInput = z.infer<typeof DiffInput>;
+
+/** What changed, the first by their paths; `counts` and `unlisted` are of all. A directory that one side alone has is one change. */
+export const DiffView = compareFiles.reply;
+export type DiffView = z.infer<typeof DiffView>;
+
 /** Its snapshots go with it, unless those that somebody asked for are to stay. */
 export const DeleteSandboxInput = z.object({ name: SandboxName, keepSnapshots: z.boolean().default(false) });
 export type DeleteSandboxInput = z.infer<typeof DeleteSandboxInput>;
@@ -355,11 +371,12 @@ export const NodeView = z.object({
   /** Somebody wants it empty. */
   drainingSinceMs: z.number().optional(),
 });
-/** `left`: how many live there. `troubles`: why some have not moved; they are tried again. */
+/** `left`: how many live there. `troubles`: why some have not moved; they are tried again. `stays`: how much there is that does not travel. */
 export const NodeDetailView = NodeView.extend({
   left: z.number(),
   moving: z.number(),
   troubles: z.array(z.object({ workspace: WorkspaceName, name: SandboxName, reason: z.string() })),
+  stays: z.object({ volumes: z.number(), snapshots: z.number() }),
 });
 export type NodeDetailView = z.infer<typeof NodeDetailView>;
 

@@ -3,6 +3,7 @@ export * from './calls.ts';
 export * from './data-plane.ts';
 export * from './environment.ts';
 export * from './failures.ts';
+export * from './files.ts';
 export * from './ids.ts';
 export * from './moves.ts';
 export * from './plain-words.ts';

@@ -16,6 +16,7 @@ const CODES: Readonly<Record<string, FailureCode>> = {
   host_error: 'internal',
   gone: 'gone',
   refused: 'unprocessable',
+  too_large: 'too_large',
 };
 
 /** An image that hostd refuses is damaged; one that it does not find where the journal knows it is as good as that. */

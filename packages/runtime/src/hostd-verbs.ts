@@ -1,7 +1,8 @@
 /** The verbs of packages/hostd/PROTOCOL.md that the node-agent uses: their arguments, their results and what must be true before one is sent. */
-import { SwapArea } from '@torpor/contracts';
+import { FileComparison, SwapArea } from '@torpor/contracts';
 import { z } from 'zod';
 import { ParcelContents } from './parcels.ts';
+import type { CompareLimits } from './port.ts';
 
 export interface EgressRule {
   readonly ip: string;
@@ -82,6 +83,13 @@ export interface VerbArgs {
     readonly diskUsedMib: number;
   };
   readonly 'parcel.delete': { readonly image: string };
+  readonly 'files.compare': {
+    /** Two, or base, fork and here. */
+    readonly images: readonly string[];
+    /** Base64; empty: everything. */
+    readonly under: string;
+    readonly limits: CompareLimits;
+  };
   readonly 'volume.create': {
     readonly volume: string;
     readonly sizeMib: number;
@@ -119,6 +127,13 @@ const slots = z
   .array(z.number().int())
   .nullish()
   .transform((list) => list ?? []);
+
+/** Targets of links need not be text; hostd gives their bytes. */
+function withTextTargets(answer: unknown): unknown {
+  return JSON.parse(JSON.stringify(answer), (name, value: unknown) =>
+    name === 'target' && typeof value === 'string' ? Buffer.from(value, 'base64').toString() : value,
+  );
+}
 
 const RESULTS = {
   hello: z.object({
@@ -173,6 +188,7 @@ const RESULTS = {
   'parcel.open': z.object({ path: z.string() }),
   'parcel.unpack': nothing,
   'parcel.delete': nothing,
+  'files.compare': z.preprocess(withTextTargets, FileComparison),
   'volume.create': nothing,
   'volume.delete': nothing,
   'volume.attach': nothing,
@@ -290,6 +306,7 @@ const FREE: ReadonlySet<string> = new Set<FreeVerb>([
   // What is left of it is found and removed with its image.
   'parcel.open',
   'volume.stats',
+  'files.compare',
 ]);
 
 /** Whatever is not known to be free needs an intent, also a verb that a later hostd brings. */

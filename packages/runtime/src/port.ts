@@ -4,7 +4,7 @@
  * A driver is mechanism. It offers *steps*, each one verb of hostd or one call to the runtime; the engine decides their order, journals the intent
  * before they run, and carries them out. Creating steps are idempotent, and so are destroying ones: an absent thing is destroyed already.
  */
-import type { InstanceId, Isolation, Make, Shape, SwapArea, VolumeId } from '@torpor/contracts';
+import type { FileComparison, InstanceId, Isolation, Make, Shape, SwapArea, VolumeId } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
 import type { Guest } from './guest.ts';
 import type { Parcel, ParcelFiles } from './parcels.ts';
@@ -86,6 +86,33 @@ export interface RestoreSpec extends ImageRef, InstanceSpec {
   readonly disk: { readonly kind: 'as-it-is' } | { readonly kind: 'as-then'; readonly keep?: string };
   /** Attached again, and back to what they were, unless the disk is as it is. What they are now is kept with the disk. */
   readonly volumes?: readonly KeptVolume[];
+}
+
+/** What an instance is begun anew on. */
+export interface BootDisk {
+  /**
+   * Its own, when absent. Else the one that a `restoreSteps` has put aside under this name: `perhaps`, where it may not have come to that, and its own will
+   * do, with volumes as they are kept with that disk; `surely`, where nothing else will do, and what it has now is put aside as `keep`, when that is given.
+   */
+  readonly from?: { readonly name: string; readonly isThere: 'perhaps' | 'surely'; readonly keep?: string };
+  /** Attached again. */
+  readonly volumes?: readonly KeptVolume[];
+}
+
+/** What a comparison of files may cost, all trees together: names looked at, bytes of contents read, time, and differences told one by one. */
+export interface CompareLimits {
+  readonly entries: number;
+  readonly bytes: number;
+  readonly ms: number;
+  readonly listed: number;
+}
+
+export interface CompareSpec {
+  /** Two: what changed from the first to the second. Three, base, fork and here: what a merge of the fork into what is here would do. */
+  readonly images: readonly [string, string] | readonly [string, string, string];
+  /** The one part of the trees to look at. */
+  readonly under?: string | undefined;
+  readonly limits: CompareLimits;
 }
 
 export interface PackSpec {
@@ -218,11 +245,8 @@ export interface InstanceDriver {
   releaseSteps(instance: { instanceId: InstanceId }): readonly Step[];
   /** The steps that make it run again from an image; after the last one its guest answers. What a failed try left goes first. See `isDamage`. */
   restoreSteps(spec: RestoreSpec): readonly Step[];
-  /** As `createSteps`, on the disk that it has: what ran is gone, its files stay. `from`: on the one that a `restoreSteps` has put aside under this name. */
-  bootSteps(
-    spec: InstanceSpec,
-    disk?: { readonly from?: string; readonly volumes?: readonly PlacedVolume[] },
-  ): readonly Step[];
+  /** As `createSteps`, on the disk that it has, or that `disk` says: what ran is gone, its files stay. */
+  bootSteps(spec: InstanceSpec, disk?: BootDisk): readonly Step[];
   /** The step that removes images, sealed or not, and snapshots kept under such names. Absent ones are removed already. */
   forgetSteps(spec: { instanceId: InstanceId; images: readonly string[] }): readonly Step[];
   /** The step that makes parcels of sealed images; `told` hears of each. One that is there is left alone. */
@@ -247,6 +271,8 @@ export interface InstanceDriver {
       readonly at?: { readonly instanceId: InstanceId; readonly name: string } | undefined;
     }[],
   ): Promise<ReadonlyMap<VolumeId, VolumeUsage>>;
+  /** Files of sealed images, without attached volumes. Fails as `too_large`, naming the limit, as `not_found` when no image has anything at `under`. */
+  compareFiles(spec: CompareSpec): Promise<FileComparison>;
   /** All images on the host. */
   images(): Promise<readonly { readonly image: string; readonly sealed: boolean; readonly bytes: number }[]>;
   handle(spec: { instanceId: InstanceId; slot: number }): InstanceHandle;

@@ -21,6 +21,12 @@ export interface SnapshotFacts {
   readonly bytes?: number;
 }
 
+/** A sandbox at one point of its life. */
+export interface Point {
+  readonly name: string;
+  readonly at: 'now' | 'last' | 'base' | { readonly snapshot: string };
+}
+
 export interface VolumeFacts {
   readonly id: string;
   readonly name: string;
@@ -43,6 +49,11 @@ export interface Api {
   snapshots(name: string): Promise<SnapshotFacts[]>;
   restore(name: string, snapshot: string): Promise<{ before?: SnapshotFacts; tookMs: number }>;
   deleteSnapshot(name: string | undefined, snapshot: string): Promise<SnapshotFacts>;
+  diff(what: {
+    from: Point;
+    to: Point;
+    under?: string;
+  }): Promise<{ changes: { what: string; path: string }[]; tookMs: number }>;
   history(name: string): Promise<{ what: string; told: string; id?: string }[]>;
   fork(
     name: string | undefined,
@@ -83,6 +94,7 @@ export function api(stack: Stack): Api {
     snapshot: (name, snapshot) => mutate('snapshots.create', { name, snapshot }),
     snapshots: (name) => query('snapshots.list', { name }),
     restore: (name, snapshot) => mutate('snapshots.restore', { name, snapshot }),
+    diff: (what) => mutate('files.diff', what),
     history: (name) => query('sandboxes.history', { name }),
     deleteSnapshot: (name, snapshot) => mutate('snapshots.delete', { name, snapshot }),
     fork: (name, how) => mutate('sandboxes.fork', { name, ...how }),

@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { addBenchCommand } from './bench.ts';
 import { addCompletionCommand } from './completion.ts';
 import { addDemoCommand } from './demo.ts';
+import { addDiffCommand } from './diff.ts';
 import { addDoctorCommand } from './doctor.ts';
 import { addEnvCommand } from './env.ts';
 import { addKeyCommands } from './key.ts';
@@ -32,6 +33,7 @@ export function program(): Command {
   addStoreCommand(sandbox);
   addMoveCommand(sandbox);
   addSnapshotCommands(torpor);
+  addDiffCommand(torpor);
   addVolumeCommands(torpor);
   addReceiptCommands(torpor);
   addKeyCommands(torpor);

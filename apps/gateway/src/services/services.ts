@@ -21,6 +21,7 @@ import type { Offers } from '../sandboxes/offer.ts';
 import { pagesOf } from '../sandboxes/pages.ts';
 import type { Sandboxes } from '../sandboxes/sandboxes.ts';
 import type { Wire } from '@torpor/bus';
+import { diffOf } from './files.ts';
 import { forksOf } from './forks.ts';
 import { historyOf } from './history.ts';
 import type { Nodes } from './nodes.ts';
@@ -211,6 +212,7 @@ function servicesFor(parts: ServicesParts, asked: Asked): Services {
           },
         ),
     },
+    files: { diff: (input) => diffOf(parts, asked, input) },
     volumes: volumeServices(parts, asked, during),
     keys: {
       create: (input) =>

@@ -23,6 +23,7 @@ import (
 	"torpor.dev/hostd/internal/names"
 	"torpor.dev/hostd/internal/sandbox"
 	"torpor.dev/hostd/internal/scribe"
+	"torpor.dev/hostd/internal/survey"
 	"torpor.dev/hostd/internal/swap"
 	"torpor.dev/hostd/internal/wire"
 )
@@ -47,6 +48,9 @@ func run() error {
 	}
 	if len(os.Args) == 3 && os.Args[1] == "scribe" { // The same.
 		return scribe.Run(os.Args[2])
+	}
+	if len(os.Args) == 3 && os.Args[1] == "survey" { // The same.
+		return survey.Run(os.Args[2])
 	}
 	if len(os.Args) == 2 && os.Args[1] == "swaps" { // For whoever examines a host on which no hostd runs.
 		areas, err := swap.Shared.Areas()

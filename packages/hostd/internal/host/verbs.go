@@ -63,6 +63,8 @@ func init() {
 		"parcel.unpack": taking((*Host).unpackParcel),
 		"parcel.delete": taking((*Host).deleteParcel),
 		"parcel.list":   taking((*Host).listParcels),
+
+		"files.compare": taking((*Host).compareFiles),
 	}
 }
 

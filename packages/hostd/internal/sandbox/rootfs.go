@@ -114,3 +114,11 @@ func unmountRootfs(target string) error {
 		}
 	}
 }
+
+// AmongLayers resolves what an image says it was made over, as at sandbox.create.
+func (s *Sandboxes) AmongLayers(lower []string) ([]string, error) {
+	if _, err := overlayOptions(lower, ""); err != nil {
+		return nil, err
+	}
+	return amongLayers(lower, s.layers)
+}

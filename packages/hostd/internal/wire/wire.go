@@ -32,6 +32,8 @@ const (
 	Gone Code = "gone"
 	// Refused says that an image is damaged, or its key another one. An earlier image may be whole.
 	Refused Code = "refused"
+	// TooLarge says that more was to be looked at than one of the verb's limits allows; the message names it.
+	TooLarge Code = "too_large"
 )
 
 // Error is a failure the client may meet. Retryable means that asking the same again can help.
