@@ -27,6 +27,8 @@ export type {
   InstanceUsage,
   LeanFacts,
   Intent,
+  MergeSpec,
+  MergeStep,
   KeptVolume,
   PlacedVolume,
   Step,

@@ -57,6 +57,6 @@ function lastOf(shelf: Parameters<typeof snapshotsOf>[0]): string {
   throw new Failure('not_found', 'it has no snapshot yet; make one first: torpor snapshot create');
 }
 
-function toldOf({ image, name, atMs }: KeptSnapshot): ToldPoint {
+export function toldOf({ image, name, atMs }: KeptSnapshot): ToldPoint {
   return { image, atMs, ...(name === undefined ? {} : { name }) };
 }

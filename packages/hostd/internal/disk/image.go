@@ -84,6 +84,9 @@ func CloseAll(files []*os.File) {
 	}
 }
 
+// SpaceError is spaceError, for what others write into the pool.
+func SpaceError(err error) error { return spaceError(err) }
+
 // spaceError says no_space where the kernel said so, or that a quota is used up.
 func spaceError(err error) error {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
