@@ -1,6 +1,27 @@
 import { defineConfig } from 'vitest/config';
 
-/** `unit`: no root, no servers but those a suffix names (`.nats.test`, `.pg.test`, started by the test itself). `system`: the whole stack. */
+/** System tests that bring up installations of their own (`own-installation.ts`), so that two files may run at once. */
+const OWN = [
+  'death',
+  'image-faults',
+  'installations',
+  'lean',
+  'move',
+  'power-cut',
+  'reboot',
+  'restart',
+  'snapshot-deaths',
+  'soak',
+  'stored',
+  'upgrade',
+  'volumes',
+].map((name) => `test/system/${name}.test.ts`);
+const SYSTEM = { exclude: ['**/node_modules/**'], testTimeout: 180_000, hookTimeout: 300_000 };
+
+/**
+ * `unit`: no root, no servers but those a suffix names (`.nats.test`, `.pg.test`, started by the test itself). `system`: the whole stack, one for all.
+ * `own`: the whole stack, each file its own.
+ */
 export default defineConfig({
   test: {
     projects: [
@@ -17,13 +38,13 @@ export default defineConfig({
         test: {
           name: 'system',
           include: ['test/system/**/*.test.ts'],
+          ...SYSTEM,
+          exclude: [...SYSTEM.exclude, ...OWN],
           globalSetup: ['test/system/global-setup.ts'],
-          exclude: ['**/node_modules/**'],
-          testTimeout: 180_000,
-          hookTimeout: 300_000,
           fileParallelism: false,
         },
       },
+      { test: { name: 'own', include: OWN, ...SYSTEM, maxWorkers: 2 } },
     ],
   },
 });

@@ -1,8 +1,9 @@
 /**
  * What a program wrote last before its sandbox fell asleep on the disk is there after the second resume and after the tenth: it writes every millisecond,
- * to the root file system and to one in memory, here with an fsync and there without, and remembers only what was written.
+ * to the root file system, to one in memory and to a volume, here with an fsync and there without, and remembers only what was written.
  */
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { api } from '../bench/lib/api.ts';
 import { createOne, deleteMany, putFile, type Made } from '../bench/lib/sandboxes.ts';
 import { expectOk, patient, type Stack } from '../bench/lib/stack.ts';
 import { start } from './inside.ts';
@@ -31,7 +32,8 @@ class Log:
             found = file.read()
             return {"count": self.count, "isWhole": found == b"".join(struct.pack("q", n + 1) for n in range(self.count))}
 logs = {name: Log(path, sync) for name, path, sync in [("disk", "/root/log", False), ("disk, synced", "/root/synced", True),
-    ("memory", "/dev/shm/log", False), ("memory, synced", "/dev/shm/synced", True)]}
+    ("memory", "/dev/shm/log", False), ("memory, synced", "/dev/shm/synced", True),
+    ("volume", "/data/log", False), ("volume, synced", "/data/synced", True)]}
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         body = json.dumps({name: log.tell() for name, log in logs.items()}).encode()
@@ -49,10 +51,13 @@ interface Log {
 
 let stack: Stack;
 let sandbox: Made;
+const volume = freshName('written');
 
 beforeAll(async () => {
   stack = await testStack();
-  sandbox = await createOne(stack, freshName('writer'), { idle: { kind: 'never' }, memoryMib: 512 });
+  await api(stack).volumes.create(volume, { sizeMib: 64 });
+  const volumes = [{ name: volume, path: '/data' }];
+  sandbox = await createOne(stack, freshName('writer'), { idle: { kind: 'never' }, memoryMib: 512, volumes });
   await putFile(patient, stack, sandbox, '/blaxel/writer.py', PROGRAM);
   await start(stack, sandbox, 'writer', 'python3 /blaxel/writer.py');
   await until('the program listens', PATIENCE_MS, () =>
@@ -63,7 +68,10 @@ beforeAll(async () => {
   );
 });
 
-afterAll(() => deleteMany(stack, [sandbox]));
+afterAll(async () => {
+  await deleteMany(stack, [sandbox]);
+  await api(stack).volumes.delete(volume);
+});
 
 async function told(): Promise<Record<string, Log>> {
   const answer = await expectOk(patient, `${sandbox.url}/port/3000/`, { headers: { ...stack.headers } });
@@ -81,5 +89,5 @@ it(`keeps the last writes, ${RESUMES} times`, async () => {
     }
     before = now;
   }
-  expect(Object.keys(before)).toHaveLength(4);
+  expect(Object.keys(before)).toHaveLength(6);
 });

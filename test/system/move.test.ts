@@ -159,20 +159,19 @@ describe('a sandbox that moves', () => {
 });
 
 describe('whatever dies while it moves', () => {
-  const deaths = [
+  const always = ['journal:leave:after-fsync', 'journal:arrive:after-fsync', 'journal:arrive:done:after-fsync'];
+  const daemons = ['parcel.pack:after', 'parcel.unpack:after'];
+  // What follows these is what follows one of the others.
+  const soaked = [
     'journal:leave:before-fsync',
-    'journal:leave:after-fsync',
     'journal:leave:step:parcel.pack:after',
     'journal:arrive:before-fsync',
-    'journal:arrive:after-fsync',
     'journal:arrive:step:parcel.unpack:before',
     'journal:arrive:step:parcel.unpack:after',
     'journal:arrive:done:before-fsync',
-    'journal:arrive:done:after-fsync',
-    'parcel.pack:after',
     'parcel.unpack:before',
-    'parcel.unpack:after',
   ];
+  const deaths = [...always, ...daemons, ...(process.env.TORPOR_TEST_TIER === 'soak' ? soaked : [])];
   it.each(deaths)('at %s, it lives in one place, whole', async (point) => {
     const { sandbox, before } = await keeperOn(FIRST, 'dies');
     const path = join(installation.failpointsDir, point);

@@ -1,26 +1,29 @@
 /** Volumes on the true stack: what is written to one is there after every sleep, in the next sandbox, and whatever dies meanwhile. */
+import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { api } from '../bench/lib/api.ts';
 import { createOne, type Made } from '../bench/lib/sandboxes.ts';
 import type { Stack } from '../bench/lib/stack.ts';
 import { sh, start } from './inside.ts';
-import { store } from './node-calls.ts';
+import { reportOf, store } from './node-calls.ts';
 import { ownInstallation, type OwnInstallation } from './own-installation.ts';
-import { freshName, isFull } from './test-stack.ts';
+import { freshName, isFull, isSoak } from './test-stack.ts';
 import { until } from './until.ts';
 
+const exec = promisify(execFile);
 const PATIENCE_MS = 90_000;
 const SIZE_MIB = 64;
 const IDLE = { memoryMib: 512, idle: { kind: 'never' } };
 
 const give = ['after-fsync', 'step:volume.attach:after', 'done:before-fsync'].map((at) => `journal:volume.give:${at}`);
 const take = ['after-fsync', 'step:volume.detach:after', 'done:before-fsync'].map((at) => `journal:volume.take:${at}`);
-const points = isFull
+const points = isSoak
   ? { give: [...give, 'journal:volume.give:before-fsync', 'volume.attach:before', 'volume.attach:after'], take }
-  : { give, take: take.slice(1, 2) };
+  : { give: isFull ? [...give.slice(1, 2), 'volume.attach:before'] : give.slice(1, 2), take: take.slice(1, 2) };
 
 let installation: OwnInstallation;
 let stack: Stack;
@@ -150,6 +153,18 @@ it(
     await expect(volumes().delete(data)).rejects.toThrow(/attached/);
   },
 );
+
+it('that is gone from the host comes back with its sandbox from the disk', { timeout: 120_000 }, async () => {
+  expect(await store(stack, sandbox.name)).toBe('stored');
+  const { id } = await volumes().get(data);
+  const directory = join(stack.stateDir, 'pool/i', sandbox.hostId, 'vol');
+  await exec('chattr', ['-i', directory]);
+  await exec('btrfs', ['subvolume', 'delete', join(directory, id)]);
+  await exec('chattr', ['+i', directory]);
+  expect(await inside('cat /elsewhere/file')).toBe('now');
+  expect((await reportOf(stack, sandbox.name)).lost).toBeUndefined();
+  expect((await volumes().get(data)).usedMib).toBeDefined();
+});
 
 it('is copied as it is, and the copy goes its own way', { timeout: 120_000 }, async () => {
   const [kept, copy] = [freshName('kept'), freshName('copy')];

@@ -160,6 +160,6 @@ async function described(driver: InstanceDriver, instance: Instance): Promise<In
   const report = instance.report();
   if (!report.hostId) return report;
   const usage = (await driver.usage([report.hostId]).catch(() => undefined))?.get(report.hostId);
-  const outlook = instance.outlook(usage?.memoryMib);
+  const outlook = instance.depth.outlook(usage?.memoryMib);
   return { ...report, outlook, ...(usage ? { memoryMib: usage.memoryMib, swapMib: usage.swapMib } : {}) };
 }

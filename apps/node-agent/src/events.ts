@@ -18,7 +18,7 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
   const wakes = histogram('torpor_wake_ms', 'From the happening that needs it awake to its resume', ['tier']);
   const leans = histogram('torpor_lean_ms', 'Time of a page-out');
   const leansFailed = counter('torpor_leans_failed_total', 'Page-outs that failed; what is still in RAM stays there');
-  const reliefs = counter('torpor_reliefs_total', 'Sleepers paged out or stored because memory was short', ['by']);
+  const reliefs = counter('torpor_reliefs_total', 'Sleepers paged out before their time because memory was short', []);
   const stores = histogram('torpor_store_ms', 'Time of a store, from its beginning to an image that was read back', [
     'outcome',
   ]);
@@ -118,8 +118,8 @@ export function nodeEvents({ log, counter, histogram, gauge }: Telemetry) {
       log.info('instance went back to a snapshot', who),
     rewindFailed: (who: Who & { image: string; reason: string }) =>
       log.error('instance would not go back to a snapshot; it is as it was', who),
-    relief: (at: { instanceId: string; by: 'lean' | 'store'; freeMib: number }) => {
-      reliefs.add(1, { by: at.by });
+    relief: (at: { instanceId: string; freeMib: number }) => {
+      reliefs.add(1);
       log.info('memory is short: a sleeper is to sleep deeper', at);
     },
     reliefFailed: (at: { reason: string }) => log.warn('the host could not be relieved', at),

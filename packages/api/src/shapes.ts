@@ -389,11 +389,12 @@ export const NodeView = z.object({
   /** Somebody wants it empty. */
   drainingSinceMs: z.number().optional(),
 });
-/** `left`: how many live there. `troubles`: why some have not moved; they are tried again. */
+/** `left`: how many live there. `troubles`: why some have not moved; they are tried again. `stays`: how much there is that does not travel. */
 export const NodeDetailView = NodeView.extend({
   left: z.number(),
   moving: z.number(),
   troubles: z.array(z.object({ workspace: WorkspaceName, name: SandboxName, reason: z.string() })),
+  stays: z.object({ volumes: z.number(), snapshots: z.number() }),
 });
 export type NodeDetailView = z.infer<typeof NodeDetailView>;
 

@@ -216,10 +216,11 @@ export const Snapshot = z.object({
   name: z.string().optional(),
   /**
    * All but `asked` are made by themselves, and the oldest of these go by themselves: to make a `fork` of, of what a `restore` replaced, what it sleeps in or
-   * woke from last (`store`), the last image of what has died since and went on from its files (`death`), to `compare` files with for as long as that takes, and
-   * of what was there before a `merge`.
+   * woke from last (`store`), the last image of what has died since and went on from its files (`death`), the disk of what has died since and went back to an
+   * image (`fall-back`: that has no memory, and whoever goes back to it starts anew on its files), to `compare` files with for as long as that takes, and of what
+   * was there before a `merge`.
    */
-  because: z.enum(['asked', 'fork', 'restore', 'store', 'death', 'compare', 'merge']),
+  because: z.enum(['asked', 'fork', 'restore', 'store', 'death', 'fall-back', 'compare', 'merge']),
   /** Only `ready` ones can be used. `failed` ones came to nothing, and are told of for a while. */
   state: z.enum(['making', 'ready', 'failed']),
   reason: z.string().optional(),
@@ -432,9 +433,11 @@ export const InstanceEvent = z.object({
     'kept',
     'let go',
     'not made',
-    /** From another node, which alone knew what had befallen it before. */
+    /** From another node. */
     'arrived',
     'went back',
+    /** The disk, before an image's came in its place. */
+    'put aside',
     'woke from image',
     'woke from files',
     'refused',

@@ -100,6 +100,8 @@ export const drainProgress = defineCall({
     moving: z.number().int(),
     /** Why some have not moved, by sandbox; they are tried again. */
     troubles: z.array(z.object({ workspace: WorkspaceName, name: SandboxName, reason: z.string() })),
+    /** What does not travel: volumes, and snapshots whose sandboxes are no more. */
+    stays: z.object({ volumes: z.number().int(), snapshots: z.number().int() }),
   }),
   deadlineMs: 10_000,
 });

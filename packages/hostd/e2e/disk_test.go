@@ -255,6 +255,18 @@ func TestAVolumeIsTakenBackToWhatAnImageHoldsOfIt(t *testing.T) {
 	if text := i.mustGet("/read", map[string]string{"path": "/torpor/vol/aside/letter"}); text != "now" {
 		t.Errorf("what it was before reads %q", text)
 	}
+
+	// Of a volume that is gone, the image may hold all that is left.
+	n.must("sandbox.delete", i.ref())
+	n.must("volume.detach", at)
+	n.must("volume.delete", args{"volume": "data"})
+	n.must("volume.restore", back)
+	if usage := n.must("volume.usage", args{"volume": "data"}); usage["limitMib"] != 50.0 {
+		t.Errorf("a volume that was gone came back as %v", usage)
+	}
+	if text, err := os.ReadFile(filepath.Join(n.dir, "pool", "v", "data", "letter")); string(text) != "then" {
+		t.Errorf("a volume that was gone came back with %q: %v", text, err)
+	}
 }
 
 // asBefore makes an instance's vol/ what it was on disks that an older hostd made: its guest may change what lies in it.

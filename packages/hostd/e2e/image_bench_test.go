@@ -29,9 +29,24 @@ func TestWhatStoringCosts(t *testing.T) {
 	if rounds == 0 {
 		t.Skip("HOSTD_E2E_BENCH gives no number of rounds")
 	}
-	for slot, size := range []int{0, 100, 400} {
+	for slot, size := range sizes() {
 		t.Run(fmt.Sprintf("%dMiB", size), func(t *testing.T) { measureStoring(t, slot, size, rounds) })
 	}
+}
+
+// sizes in MiB: HOSTD_E2E_BENCH_MIB="0 200", or what the goals speak of.
+func sizes() (out []int) {
+	for _, text := range strings.Fields(os.Getenv("HOSTD_E2E_BENCH_MIB")) {
+		size, err := strconv.Atoi(text)
+		if err != nil {
+			panic(err)
+		}
+		out = append(out, size)
+	}
+	if len(out) == 0 {
+		return []int{0, 100, 400}
+	}
+	return out
 }
 
 // rows of milliseconds by what they measure.

@@ -90,3 +90,51 @@ func TestSetUserIDProgramsWorkInside(t *testing.T) {
 		t.Errorf("a set-user-id program of root runs as %s", euid)
 	}
 }
+
+func TestAProcessorQuotaBoundsWhatRunsInsideAndNotItsMakingOrItsWake(t *testing.T) {
+	n := newNode(t)
+	i := n.instance(0)
+	quotaFile := "/sys/fs/cgroup/cpu/torpor-" + n.scope + "/" + i.id + "/cpu.cfs_quota_us"
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+		t.Skip("the file below is that of cgroup v1")
+	}
+	quotaIs := func(when string, want int) {
+		t.Helper()
+		if text, err := os.ReadFile(quotaFile); err != nil || strings.TrimSpace(string(text)) != strconv.Itoa(want) {
+			t.Errorf("%s: the quota is %s, want %d (%v)", when, text, want, err)
+		}
+	}
+	ask := i.sandboxArgs()
+	ask["limits"].(args)["cpus"] = 0.5
+	n.must("disk.create", i.diskArgs())
+	n.must("net.create", i.slotArgs())
+	n.must("sandbox.create", ask)
+	quotaIs("a shell", 200_000)
+	n.must("sandbox.start", i.ref())
+	quotaIs("started", 50_000)
+	i.answers()
+	if cpus := strings.Count(i.mustGet("/read", map[string]string{"path": "/proc/cpuinfo"}), "processor\t"); cpus != 2 {
+		t.Errorf("the guest sees %d processors, want 2", cpus)
+	}
+	n.must("sandbox.pause", i.ref())
+	saved := n.must("image.save", i.saveArgs("image-0001"))
+	quotaIs("saved", 50_000)
+	n.must("disk.snapshot", args{"id": i.id, "image": "image-0001"})
+	n.must("image.seal", args{"image": "image-0001", "manifest": args{"digest": saved["digest"]}})
+	n.must("sandbox.delete", i.ref())
+
+	n.must("net.create", i.slotArgs())
+	n.must("sandbox.create", ask)
+	n.must("sandbox.restore", args{"id": i.id, "image": "image-0001", "key": workspaceKey})
+	quotaIs("restored", 50_000)
+
+	// As a hostd leaves it that is killed in the middle of a save.
+	n.kill()
+	if err := os.WriteFile(quotaFile, []byte("200000"), 0); err != nil {
+		t.Fatal(err)
+	}
+	n.start()
+	n.must("sandbox.pause", i.ref())
+	quotaIs("paused by another hostd", 50_000)
+	i.down()
+}

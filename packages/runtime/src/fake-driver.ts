@@ -16,6 +16,7 @@ import type {
   InstanceDriver,
   InstanceHandle,
   InstanceSpec,
+  BootDisk,
   KeptVolume,
   PackSpec,
   PlacedVolume,
@@ -85,31 +86,39 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
     });
   }
 
-  function bootSteps(
-    spec: InstanceSpec,
-    { from, volumes = [] }: { from?: string; volumes?: readonly PlacedVolume[] } = {},
-  ): readonly Step[] {
-    const { instanceId: id } = spec;
-    const before = [...releaseSteps(spec), ...(from === undefined ? [] : [diskPutBack(id, from, volumes)])];
+  function bootSteps(spec: InstanceSpec, { from, volumes = [] }: BootDisk = {}): readonly Step[] {
+    const { instanceId: id, shape } = spec;
+    const before = [...releaseSteps(spec), ...(from ? [bootDisk({ id, diskMib: shape.diskMib }, from, volumes)] : [])];
     if (volumes.length > 0) before.push(attach(id, volumes, [before.at(-1)?.name ?? '']));
     const after = before.slice(-1).map(({ name }) => name);
     return [...before, ...createSteps(spec).map((one) => (one.after.length > 0 ? one : { ...one, after }))];
   }
 
-  function diskPutBack(id: InstanceId, from: string, volumes: readonly PlacedVolume[]): Step {
+  function bootDisk(
+    { id, diskMib }: { id: InstanceId; diskMib: number },
+    { name, isThere, keep }: NonNullable<BootDisk['from']>,
+    volumes: readonly KeptVolume[],
+  ): Step {
     return step('disk.restore', id, ['sandbox.delete'], () => {
-      const kept = host.images.get(from);
-      if (!kept?.files) return;
+      const kept = host.images.get(name);
+      if (!kept?.files) {
+        if (isThere === 'perhaps') return;
+        throw new Failure('not_found', `there is no disk ${name}`, { details: { image: 'damaged' } });
+      }
+      if (!host.disks.has(id)) host.createDisk(id, diskMib); // a fork's
+      if (keep !== undefined && !host.images.has(keep)) host.addToImage(keep, host.disksOf(id));
       host.detachAll(id);
       host.disks.set(id, { ...disk(id), files: kept.files.copy() });
-      for (const { volume } of volumes) {
-        if (kept.volumes?.some((one) => one.volume === volume)) volumeBack(volume, from, volume);
+      for (const one of volumes) {
+        if (isThere === 'surely' || kept.volumes?.some(({ volume }) => volume === one.of)) bringBack(one, name);
       }
     });
   }
 
   function volumeBack(volume: string, image: string, of: string): void {
-    host.volumes.set(volume, { ...host.volume(volume), files: host.keptVolume(image, of).copy() });
+    const { mib, files } = host.keptVolume(image, of);
+    // One that is gone comes back as it was then.
+    host.volumes.set(volume, { at: undefined, mib, ...host.volumes.get(volume), files: files.copy() });
   }
 
   function attach(id: InstanceId, volumes: readonly PlacedVolume[], after: readonly string[]): Step {
@@ -196,7 +205,7 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
   function bringBack({ volume, of, newMib }: KeptVolume, image: string): void {
     if (of === undefined) return;
     if (newMib === undefined) volumeBack(volume, image, of);
-    else host.holdVolume(volume, newMib, host.keptVolume(image, of));
+    else host.holdVolume(volume, newMib, host.keptVolume(image, of).files);
   }
 
   function forgetSteps(spec: { instanceId: InstanceId; images: readonly string[] }): readonly Step[] {

@@ -14,6 +14,7 @@ import { tcpGuest } from './guest-tcp.ts';
 import { hostdClient, type HostdClient } from './hostd-client.ts';
 import type { EgressRule, JournaledVerb, MadeOf, VerbArgs, VerbResult } from './hostd-verbs.ts';
 import type {
+  BootDisk,
   Death,
   InstanceDriver,
   InstanceFacts,
@@ -135,24 +136,24 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
     };
   }
 
-  function bootSteps(
-    spec: InstanceSpec,
-    { from, volumes = [] }: { from?: string; volumes?: readonly PlacedVolume[] } = {},
-  ): readonly Step[] {
+  function bootSteps(spec: InstanceSpec, { from, volumes = [] }: BootDisk = {}): readonly Step[] {
     const { instanceId: id } = spec;
     const gone = verb('sandbox.delete', [], { id }, REMOVE_MS);
-    const back = from === undefined ? [] : [diskPutBack(id, from), ...volumesPutBack(volumes, from)];
-    const before = [gone, ...back];
+    const before = [gone, ...(from ? bootDisk(id, from, volumes) : [])];
     const ready = [...before, ...attached(id, volumes, before.at(-1)?.name ?? gone.name)];
     const after = ready.slice(-1).map(({ name }) => name);
     return [...ready, ...createSteps(spec).map((step) => (step.after.length > 0 ? step : { ...step, after }))];
   }
 
-  /** Volumes that were not kept with the disk are what they were. */
-  function volumesPutBack(volumes: readonly PlacedVolume[], image: string): Step[] {
-    if (volumes.length === 0) return [];
-    const kept = volumes.map((one) => ({ ...one, of: one.volume }));
-    const back = volumesBack(kept, image, 'disk.restore');
+  function bootDisk(
+    id: InstanceId,
+    { name: image, isThere, keep }: NonNullable<BootDisk['from']>,
+    volumes: readonly KeptVolume[],
+  ): Step[] {
+    const kept = keep === undefined ? {} : { keep };
+    const disk = verb('disk.restore', ['sandbox.delete'], { id, image, ...kept }, MAKE_MS);
+    const back = [disk, ...volumesBack(volumes, image, disk.name)];
+    if (isThere === 'surely') return back;
     return back.map((step) => ({ ...step, run: (intent) => step.run(intent).catch(passNotFound) }));
   }
 
@@ -183,15 +184,6 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
       for (const one of all) await hostd.change(intent, name, args(one), MAKE_MS);
     };
     return [{ name, after, run }];
-  }
-
-  /** A name that is not there was never needed: the disk was not replaced. */
-  function diskPutBack(id: InstanceId, image: string): Step {
-    const restore = verb('disk.restore', ['sandbox.delete'], { id, image }, MAKE_MS);
-    return {
-      ...restore,
-      run: (intent) => restore.run(intent).catch(passNotFound),
-    };
   }
 
   function storeSteps(spec: StoreSpec, told: (facts: Partial<StoreFacts>) => void): readonly Step[] {
@@ -489,6 +481,7 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
   };
 }
 
+/** A name that is not there was never needed: neither disk nor volumes were replaced. */
 function passNotFound(error: unknown): void {
   if (!(error instanceof Failure) || error.code !== 'not_found') throw error;
 }

@@ -18,6 +18,7 @@ export { letterKey, openLetter, publicText, sealLetter, type Between } from './l
 export { Parcel, type ParcelFiles } from './parcels.ts';
 export { tcpGuest } from './guest-tcp.ts';
 export type {
+  BootDisk,
   Death,
   DriverCapacity,
   InstanceDriver,

@@ -89,6 +89,17 @@ export interface RestoreSpec extends ImageRef, InstanceSpec {
   readonly volumes?: readonly KeptVolume[];
 }
 
+/** What an instance is begun anew on. */
+export interface BootDisk {
+  /**
+   * Its own, when absent. Else the one that a `restoreSteps` has put aside under this name: `perhaps`, where it may not have come to that, and its own will
+   * do, with volumes as they are kept with that disk; `surely`, where nothing else will do, and what it has now is put aside as `keep`, when that is given.
+   */
+  readonly from?: { readonly name: string; readonly isThere: 'perhaps' | 'surely'; readonly keep?: string };
+  /** Attached again. */
+  readonly volumes?: readonly KeptVolume[];
+}
+
 /** What a comparison of files may cost, all trees together: names looked at, bytes of contents read, time, and differences told one by one. */
 export interface CompareLimits {
   readonly entries: number;
@@ -268,11 +279,8 @@ export interface InstanceDriver {
   releaseSteps(instance: { instanceId: InstanceId }): readonly Step[];
   /** The steps that make it run again from an image; after the last one its guest answers. What a failed try left goes first. See `isDamage`. */
   restoreSteps(spec: RestoreSpec): readonly Step[];
-  /** As `createSteps`, on the disk that it has: what ran is gone, its files stay. `from`: on the one that a `restoreSteps` has put aside under this name. */
-  bootSteps(
-    spec: InstanceSpec,
-    disk?: { readonly from?: string; readonly volumes?: readonly PlacedVolume[] },
-  ): readonly Step[];
+  /** As `createSteps`, on the disk that it has, or that `disk` says: what ran is gone, its files stay. */
+  bootSteps(spec: InstanceSpec, disk?: BootDisk): readonly Step[];
   /** The step that removes images, sealed or not, and snapshots kept under such names. Absent ones are removed already. */
   forgetSteps(spec: { instanceId: InstanceId; images: readonly string[] }): readonly Step[];
   /** The step that makes parcels of sealed images; `told` hears of each. One that is there is left alone. */

@@ -520,6 +520,8 @@ export interface SnapshotBook {
   /** The env that its sandbox had. */
   envOf(workspace: WorkspaceName, id: string): Promise<Readonly<Record<string, string>> | undefined>;
   drop(workspace: WorkspaceName, id: string): Promise<SnapshotRecord | undefined>;
+  /** How many lie on a node whose sandboxes are no more. */
+  keptOn(nodeId: NodeId): Promise<number>;
 }
 
 // ---------------------------------------------------------------------------------------------------------------- moves

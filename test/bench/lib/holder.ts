@@ -18,6 +18,9 @@ class Answer(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(("127.0.0.1", 3000), Answer).serve_forever()
 `;
 
+/** By its memory alone the smallest would have a quarter of a processor, and the figures would be of that quota. */
+export const CPUS = 2;
+
 export interface Holder extends Made {
   /** One request, timed; its answer is checked. */
   ask(via: Dispatcher, what?: '' | 'all'): Promise<Answer>;
@@ -26,7 +29,7 @@ export interface Holder extends Made {
 /** Falls asleep only when told. */
 export async function startHolder(stack: Stack, name: string, mib: number): Promise<Holder> {
   const via = client(stack.url, 1);
-  const made = await createOne(stack, name, { idle: { kind: 'never' }, memoryMib: Math.max(512, 2 * mib) });
+  const made = await createOne(stack, name, { idle: { kind: 'never' }, memoryMib: Math.max(512, 2 * mib), cpus: CPUS });
   await putFile(via, stack, made, PATH, PROGRAM);
   await expectOk(via, `${made.url}/process`, {
     method: 'POST',

@@ -8,7 +8,8 @@ export const MEMORY_MIB = 8;
 export const BLOCK_BYTES = 1 << 16;
 export const BLOCKS = (MEMORY_MIB << 20) / BLOCK_BYTES;
 
-export type Place = 'disk' | 'tmpfs';
+export const PLACES = ['disk', 'volume', 'tmpfs'] as const;
+export type Place = (typeof PLACES)[number];
 
 /** One change. Files are synced or left to the kernel. */
 export type Deed =
@@ -51,7 +52,13 @@ export interface Told {
 }
 
 export function born(seed: string): Known {
-  return { id: seed, seed, blocks: new Map(), files: { disk: new Map(), tmpfs: new Map() }, children: new Set() };
+  return {
+    id: seed,
+    seed,
+    blocks: new Map(),
+    files: { disk: new Map(), volume: new Map(), tmpfs: new Map() },
+    children: new Set(),
+  };
 }
 
 export function after(known: Known, id: string, deed: Deed): Known {
@@ -87,19 +94,23 @@ export function predicted(known: Known): Told {
   return {
     last: known.id,
     memory: sha256(memory),
-    files: { disk: hashes(known.files.disk), tmpfs: hashes(known.files.tmpfs) },
+    files: {
+      disk: hashes(known.files.disk),
+      volume: hashes(known.files.volume),
+      tmpfs: hashes(known.files.tmpfs),
+    },
     children: [...known.children].toSorted(),
   };
 }
 
-/** Files on the disk that a cut of the power may not take, with their hashes. */
-export function synced(known: Known): Record<string, string> {
-  return hashes(new Map([...known.files.disk].filter(([, { isSynced }]) => isSynced)));
+/** Files that no death may take, and no cut of the power, with their hashes. */
+export function synced(known: Known, place: 'disk' | 'volume'): Record<string, string> {
+  return hashes(new Map([...known.files[place]].filter(([, { isSynced }]) => isSynced)));
 }
 
 /** How much of it a comparison has looked at. */
 export function bytesOf(known: Known): number {
-  const files = [...known.files.disk.values(), ...known.files.tmpfs.values()];
+  const files = PLACES.flatMap((place) => [...known.files[place].values()]);
   return files.reduce((sum, { bytes }) => sum + bytes, MEMORY_MIB << 20);
 }
 

@@ -7,18 +7,29 @@ import { sh } from '../inside.ts';
 import { reportOf } from '../node-calls.ts';
 import { naming } from '../processes.ts';
 import { removed } from '../removed.ts';
+import { until } from '../until.ts';
 import { after, born, bytesOf, predicted, synced, type Deed, type Known } from './known.ts';
-import { has, startSubject, tells } from './subject.ts';
+import { directoriesOf, has, startSubject, tells, VOLUME } from './subject.ts';
 
 const REMOVAL_MS = 120_000;
+const VOLUME_MIB = 32;
 
 export interface Snapshot {
   readonly name: string;
   readonly holds: readonly Known[];
 }
 
+/** A volume that outlives its sandbox, with the files that must be on it, by their hashes. */
+export interface Bequest {
+  readonly volume: string;
+  readonly of: string;
+  readonly files: Readonly<Record<string, string>>;
+}
+
 export class Sleeper {
   readonly made: Made;
+  /** That was made for it. A fork's own is a copy that goes with it. */
+  readonly #volume: string | undefined;
   readonly #stack: Stack;
   #maybe: readonly Known[];
   /** What its last image may hold. */
@@ -28,20 +39,28 @@ export class Sleeper {
   #snapshots: readonly Snapshot[] = [];
   #serial = 0;
 
-  private constructor(stack: Stack, made: Made, maybe: readonly Known[]) {
+  private constructor(stack: Stack, made: Made, maybe: readonly Known[], volume?: string) {
     this.#stack = stack;
     this.made = made;
     this.#maybe = maybe;
+    this.#volume = volume;
   }
 
-  /** One that has done nothing yet. */
-  static async create(stack: Stack, name: string): Promise<Sleeper> {
+  /** One that has done nothing yet, with a new volume or another's. */
+  static async create(stack: Stack, name: string, left?: Bequest): Promise<Sleeper> {
+    const volume = left?.volume ?? `${name}-data`;
     try {
-      const made = await createOne(stack, name, { idle: { kind: 'never' }, memoryMib: 256, diskMib: 1024 });
-      await startSubject(stack, made, name);
-      return new Sleeper(stack, made, [born(name)]);
+      if (!left) await api(stack).volumes.create(volume, { sizeMib: VOLUME_MIB });
+      const volumes = [{ name: volume, path: VOLUME }];
+      const made = await createOne(stack, name, { idle: { kind: 'never' }, memoryMib: 256, diskMib: 1024, volumes });
+      if (left) await expectFiles(stack, made, directoriesOf(left.of).volume, left.files);
+      await startSubject(stack, made);
+      // Whether that can be told or not: what would stay is in nobody's way.
+      if (left) await outcome(sh(stack, made, `rm -r ${directoriesOf(left.of).volume}`));
+      return new Sleeper(stack, made, [born(name)], volume);
     } catch (error) {
       await removed(stack, name, REMOVAL_MS); // whoever asked again would ask under another name
+      if (!left) await dropped(stack, volume);
       throw error;
     }
   }
@@ -93,9 +112,10 @@ export class Sleeper {
 
   /** Whether it was stored. An answer that comes when nobody is there to hear it binds nobody. */
   async store(isHeard: () => boolean = () => true): Promise<boolean> {
+    const holds = this.#maybe;
     const answer = await outcome(api(this.#stack).store(this.name));
     const isStored = answer?.state === 'stored' && isHeard();
-    this.#image = isStored ? this.#maybe : union(this.#image, this.#maybe);
+    this.#image = isStored ? holds : union(this.#image, holds);
     this.#hasImage ||= isStored;
     return isStored;
   }
@@ -134,16 +154,15 @@ export class Sleeper {
     const holds = of?.holds ?? this.#maybe;
     const how = { as, count: 1, ...(of ? { snapshot: of.name } : {}) };
     const [made] = (await outcome(api(this.#stack).fork(this.name, how)))?.forks ?? [];
-    if (made) return new Sleeper(this.#stack, { name: made.name, url: made.url, hostId: made.hostId ?? '' }, holds);
+    if (made?.hostId !== undefined)
+      return new Sleeper(this.#stack, { name: made.name, url: made.url, hostId: made.hostId }, holds);
     await removed(this.#stack, as, REMOVAL_MS);
     return undefined;
   }
 
   /** All that its gVisor is made of on the host, at once. */
   async die(): Promise<void> {
-    const { hostId = '' } = await api(this.#stack).get(this.name);
-    if (hostId === '') return;
-    const all = await naming(hostId);
+    const all = await naming(this.made.hostId);
     if (all.length === 0) return;
     for (const { pid } of all) kill(pid);
     this.#maybe = union(this.#maybe, this.#image);
@@ -159,17 +178,50 @@ export class Sleeper {
     }
     if (tier !== 'files' || this.#hasImage || reason === '')
       throw new Lost(`${this.name} ${this.#hasImage ? 'had an image and ' : ''}is ${tier ?? 'awake'}: ${reason}`);
-    const { stdout } = await sh(this.#stack, this.made, 'cd /root/soak && sha256sum *');
-    const found = new Map(stdout.split('\n').map((line) => [line.slice(66), line.slice(0, 64)]));
     const [known] = this.#maybe;
-    for (const [name, hash] of Object.entries(known ? synced(known) : {}))
-      if (found.get(name) !== hash) throw new Lost(`${this.name} has synced ${name}, and its files are\n${stdout}`);
+    const directories = directoriesOf(this.name);
+    for (const place of ['disk', 'volume'] as const)
+      if (known) await expectFiles(this.#stack, this.made, directories[place], synced(known, place));
     return 'files';
   }
 
   async remove(): Promise<void> {
     await removed(this.#stack, this.name, REMOVAL_MS);
+    if (this.#volume !== undefined) await dropped(this.#stack, this.#volume);
   }
+
+  /** It goes, and its volume stays. `undefined`: it has none that could. */
+  async bequeath(): Promise<Bequest | undefined> {
+    if (this.#volume === undefined) return undefined;
+    const known = this.known ?? (await this.check()).known;
+    await removed(this.#stack, this.name, REMOVAL_MS);
+    return { volume: this.#volume, of: this.name, files: synced(known, 'volume') };
+  }
+}
+
+async function expectFiles(
+  stack: Stack,
+  made: Made,
+  directory: string,
+  files: Readonly<Record<string, string>>,
+): Promise<void> {
+  const { stdout } = await sh(stack, made, `cd ${directory} && sha256sum * || true`);
+  const found = new Map(stdout.split('\n').map((line) => [line.slice(66), line.slice(0, 64)]));
+  for (const [name, hash] of Object.entries(files))
+    if (found.get(name) !== hash)
+      throw new Lost(`${made.name} must have ${name} in ${directory}, and has there\n${stdout}`);
+}
+
+/** However often that must be asked while processes of the stack come back. One that is not there is fine. */
+async function dropped(stack: Stack, volume: string): Promise<void> {
+  let said = '';
+  const isDropped = async () => {
+    said = await api(stack)
+      .volumes.delete(volume)
+      .then(() => '', String);
+    return said === '' || / 404: /.test(said);
+  };
+  await until(`volume ${volume} is deleted`, REMOVAL_MS, isDropped, () => said);
 }
 
 function union(some: readonly Known[], others: readonly Known[]): readonly Known[] {

@@ -5,21 +5,23 @@
  */
 import type { Stack } from '../../bench/lib/stack.ts';
 import { setTimeout as wait } from 'node:timers/promises';
+import { Lost } from '../counter.ts';
 import type { OwnInstallation } from '../own-installation.ts';
-import { chanceOf, type Chance } from './chance.ts';
-import { BLOCKS, type Deed, type Known } from './known.ts';
-import { Sleeper } from './sleeper.ts';
+import { chanceOf } from './chance.ts';
+import { change } from './deeds.ts';
+import { fullSwap } from './full-swap.ts';
+import { Sleeper, type Bequest } from './sleeper.ts';
 import { Announced } from './subject.ts';
-import { healthy, trouble } from './trouble.ts';
+import { ALL_TROUBLES, healthy, trouble } from './trouble.ts';
 
 /** Work side by side, each with sandboxes of its own. */
 const WORKERS = 3;
 const SANDBOXES_MAX = 3;
 const SNAPSHOTS_MAX = 3;
-const FILES_MAX = 12;
-const FILE_BYTES_MAX = 1 << 20;
 /** Cycles of all workers between two troubles. */
 const PEACE = 6;
+/** Of so many cycles, every trouble is one. */
+const LONG = 500;
 const STORY_LINES = 30;
 
 export interface Soak {
@@ -43,40 +45,41 @@ export async function soak({ stack, installation, seed, cycles }: Soak): Promise
   const tell = (who: string, what: string) =>
     void story.push(`${((performance.now() - began) / 1000).toFixed(2)} s ${who}: ${what}`);
 
-  const workers = Array.from({ length: WORKERS }, (_, n) => work(n));
-  const all = await Promise.all(
-    [...workers, troubling()].map((each) => each.catch((error: unknown) => void (broken ??= error))),
-  );
+  const owned: Sleeper[][] = Array.from({ length: WORKERS }, () => []);
+  const swap = await fullSwap(stack);
+  const works = [...owned.map((own, n) => work(n, own)), troubling()];
+  await Promise.all(works.map((each) => each.catch((error: unknown) => void (broken ??= error))));
+  await swap?.end();
   if (broken !== undefined)
     throw new Error(
       `soak of seed ${seed} (TORPOR_SOAK_SEED=${seed}) broke in cycle ${begun} of ${cycles}; before that:\n${story.slice(-STORY_LINES).join('\n')}`,
       { cause: broken },
     );
-  if (all.length !== WORKERS + 1) throw new Error('not everybody has ended');
+  const missing = ALL_TROUBLES.filter((what) => !counts.has(`trouble: ${what}`) && (swap || what !== 'full swap'));
+  if (cycles >= LONG && missing.length > 0) throw new Error(`nobody had to do with: ${missing.join(', ')}`);
   const told = [...counts].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([what, times]) => `${times} × ${what}`);
   const exceptions =
     announced.length === 0 ? '' : `; ${announced.length} announced deaths of runsc: ${announced.join('; ')}`;
   return `soak of seed ${seed}: ${begun} cycles in ${((performance.now() - began) / 1000).toFixed(0)} s, ${(bytes / 2 ** 30).toFixed(1)} GiB compared, 0 bytes and 0 sandboxes lost${exceptions}; ${told.join(', ')}`;
 
-  async function work(n: number): Promise<void> {
+  async function work(n: number, own: Sleeper[]): Promise<void> {
     const chance = chanceOf(`${seed}/${n}`);
-    const own: Sleeper[] = [];
     let serial = 0;
     const fresh = (label: string) => `${label}-${n}-${serial++}`;
-    const add = async () => {
-      const made = await insistent(() => Sleeper.create(stack, fresh('soaked')));
-      tell(made.name, 'made');
+    const add = async (left?: Bequest) => {
+      const made = await insistent(() => Sleeper.create(stack, fresh('soaked'), left));
+      tell(made.name, left ? `made with ${left.volume}` : 'made');
       own.push(made);
     };
     await add();
     while (!isOver()) {
-      begun++;
+      if (++begun % LONG === 0) process.stdout.write(`${begun} cycles of seed ${seed} and nothing lost\n`);
       const one = chance.pick(own);
       try {
         await change(one, chance);
         await cycle(one);
       } catch (error) {
-        if (!(error instanceof Announced)) throw error;
+        if (!(error instanceof Announced) || one.mayDie) throw error; // who has an image goes back to that
         announced.push(error.message);
         await retire(one);
       }
@@ -87,9 +90,9 @@ export async function soak({ stack, installation, seed, cycles }: Soak): Promise
       await one.remove();
     }
 
-    async function retire(one: Sleeper): Promise<void> {
+    async function retire(one: Sleeper, left?: Bequest): Promise<void> {
       own.splice(own.indexOf(one), 1);
-      await one.remove();
+      if (!left) await one.remove();
       tell(one.name, 'removed');
     }
 
@@ -97,7 +100,7 @@ export async function soak({ stack, installation, seed, cycles }: Soak): Promise
       const did = await act(one);
       tell(one.name, did);
       count(did);
-      if (did === 'deleted') return;
+      if (!own.includes(one)) return;
       if (chance.next() < 0.15) return; // it sleeps on, through somebody else's troubles
       bytes += (await one.check()).bytes;
     }
@@ -116,6 +119,8 @@ export async function soak({ stack, installation, seed, cycles }: Soak): Promise
         fork: 2,
         'drop a snapshot': 1,
         'death of its gVisor': 2,
+        'death as it is stored': 1,
+        'death as it wakes': 1,
         delete: 1,
       });
       switch (what) {
@@ -157,9 +162,20 @@ export async function soak({ stack, installation, seed, cycles }: Soak): Promise
           if (!one.mayDie) return said('stored', await one.store());
           await one.die();
           return 'killed in its gVisor';
-        case 'delete':
-          await retire(one);
-          return 'deleted';
+        case 'death as it is stored':
+          if (!one.mayDie) return said('stored', await one.store());
+          return said('stored, killed meanwhile', await dying(one, () => one.store()));
+        case 'death as it wakes':
+          if (!(await one.store())) return 'not stored';
+          bytes += (await dying(one, () => one.check())).bytes;
+          return 'killed as it woke';
+        case 'delete': {
+          const left = chance.next() < 0.5 ? await one.bequeath() : undefined;
+          await retire(one, left);
+          if (!left) return 'deleted';
+          await add(left);
+          return 'deleted but for its volume';
+        }
       }
     }
 
@@ -170,18 +186,25 @@ export async function soak({ stack, installation, seed, cycles }: Soak): Promise
       bytes += (await one.check()).bytes;
       return said(`${what}, asked meanwhile`, await sleeping);
     }
+
+    /** All of its gVisor is killed while something is done with it. */
+    async function dying<T>(one: Sleeper, act: () => Promise<T>): Promise<T> {
+      const [done] = await Promise.all([act(), wait(chance.next() * 400).then(() => one.die())]);
+      return done;
+    }
   }
 
   async function troubling(): Promise<void> {
     const chance = chanceOf(`${seed}/trouble`);
+    const names = () => owned.flat().map(({ name }) => name);
     for (let next = 2; !isOver();) {
       if (begun < next) {
         await wait(20);
         continue;
       }
-      const what = await trouble(stack, installation, chance);
-      tell('trouble', what);
-      count(`trouble: ${what}`);
+      const { what, befell } = await trouble({ stack, installation, swap, names }, chance);
+      tell('trouble', `${befell ? '' : 'no '}${what}`);
+      count(`trouble: ${befell ? '' : 'no '}${what}`);
       next = begun + 1 + chance.below(2 * PEACE);
     }
     await healthy(installation);
@@ -190,29 +213,6 @@ export async function soak({ stack, installation, seed, cycles }: Soak): Promise
 
 const said = (what: string, isDone: boolean) => (isDone ? what : `not ${what}`);
 
-/** One to four changes. */
-async function change(one: Sleeper, chance: Chance): Promise<void> {
-  for (let left = 1 + chance.below(4); left > 0; left--) {
-    const known = one.known ?? (await one.check()).known;
-    await one.do(deedFor(known, chance));
-  }
-}
-
-function deedFor(known: Known, chance: Chance): Deed {
-  const place = chance.pick(['disk', 'tmpfs'] as const);
-  const names = [...known.files[place].keys()];
-  const children = [...known.children];
-  const what = chance.weighed({ remember: 3, write: 4, remove: 1, start: 1, end: 1 });
-  const word = `${known.id}/${chance.next()}`;
-  if (what === 'remove' && names.length > 0) return { kind: 'remove', place, name: chance.pick(names) };
-  if (what === 'start' && children.length < 5)
-    return { kind: 'start', name: `child-${word.length}-${chance.below(1e9)}` };
-  if (what === 'end' && children.length > 0) return { kind: 'end', name: chance.pick(children) };
-  if (what === 'remember') return { kind: 'remember', block: chance.below(BLOCKS), word };
-  const name = names.length < FILES_MAX && chance.next() < 0.6 ? `file-${chance.below(1e9)}` : (names[0] ?? 'file');
-  return { kind: 'write', place, name, word, bytes: chance.below(FILE_BYTES_MAX), sync: chance.next() < 0.5 };
-}
-
 /** A create may be refused while somebody it needs is on its way back, or the disk is full. */
 async function insistent<T>(act: () => Promise<T>): Promise<T> {
   const until = performance.now() + 120_000;
@@ -220,7 +220,7 @@ async function insistent<T>(act: () => Promise<T>): Promise<T> {
     try {
       return await act();
     } catch (error) {
-      if (performance.now() > until) throw error;
+      if (error instanceof Lost || performance.now() > until) throw error;
       await wait(200);
     }
   }

@@ -5,17 +5,18 @@ import { expectOk, patient, type Stack } from '../../bench/lib/stack.ts';
 import { Lost } from '../counter.ts';
 import { reportOf } from '../node-calls.ts';
 import { until } from '../until.ts';
-import { BLOCK_BYTES, MEMORY_MIB, type Deed, type Told } from './known.ts';
+import { BLOCK_BYTES, MEMORY_MIB, type Deed, type Place, type Told } from './known.ts';
 
 const PATIENCE_MS = 120_000;
 const TRY_MS = 30_000;
+export const VOLUME = '/data';
 const PATH = '/blaxel/subject.py';
 const PROGRAM = `
 import hashlib, http.server, json, os, subprocess, sys, threading
 stream = lambda word, size: hashlib.shake_128(word.encode()).digest(size)
 sha = lambda data: hashlib.sha256(data).hexdigest()
 memory, last, lock = bytearray(stream(sys.argv[1], ${MEMORY_MIB} << 20)), sys.argv[1], threading.Lock()
-PLACES, children = {"disk": "/root/soak", "tmpfs": "/dev/shm/soak"}, {}
+PLACES, children = json.loads(sys.argv[2]), {}
 for path in PLACES.values(): os.makedirs(path)
 def write(path, data, sync):
     try:
@@ -80,12 +81,21 @@ export type Done =
   | { readonly kind: 'refused'; readonly why: string }
   | { readonly kind: 'elsewhere'; readonly last: string };
 
-export async function startSubject(stack: Stack, made: Made, seed: string): Promise<void> {
+/** Where each kind of its files lies. On a volume that was another's they lie beside what that has left. */
+export function directoriesOf(name: string): Readonly<Record<Place, string>> {
+  return { disk: '/root/soak', volume: `${VOLUME}/${name}`, tmpfs: '/dev/shm/soak' };
+}
+
+export async function startSubject(stack: Stack, made: Made): Promise<void> {
   await putFile(patient, stack, made, PATH, PROGRAM);
   await expectOk(patient, `${made.url}/process`, {
     method: 'POST',
     headers: { ...stack.headers, 'content-type': 'application/json' },
-    body: JSON.stringify({ name: 'subject', command: `python3 ${PATH} ${seed}`, waitForPorts: [3000] }),
+    body: JSON.stringify({
+      name: 'subject',
+      command: `python3 ${PATH} ${made.name} '${JSON.stringify(directoriesOf(made.name))}'`,
+      waitForPorts: [3000],
+    }),
   });
 }
 

@@ -1,15 +1,17 @@
-/** What befalls a soaked installation: each of its processes dies, its disk is full or stands still. One trouble at a time, and always ended. */
+/** What befalls a soaked installation: each of its processes dies, its disk or its swap is full, its disk stands still. One trouble at a time, and always ended. */
 import { execFile } from 'node:child_process';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { setTimeout as wait } from 'node:timers/promises';
+import { api } from '../../bench/lib/api.ts';
 import type { Stack } from '../../bench/lib/stack.ts';
 import { askHostd } from '../host-sets.ts';
 import type { OwnInstallation } from '../own-installation.ts';
 import { scribes } from '../scribes.ts';
 import { until } from '../until.ts';
 import type { Chance } from './chance.ts';
+import type { FullSwap } from './full-swap.ts';
 
 const exec = promisify(execFile);
 const PATIENCE_MS = 120_000;
@@ -32,33 +34,55 @@ const TROUBLES = {
   supervisor: 0.5,
   'full disk': 3,
   'slow disk': 3,
+  'full swap': 2,
 } as const;
-export type Trouble = keyof typeof TROUBLES;
+type Trouble = keyof typeof TROUBLES;
+export const ALL_TROUBLES = Object.keys(TROUBLES) as readonly Trouble[]; // a record's own keys
 
-/** Answers what it was, when all work again or the next may come. */
-export async function trouble(stack: Stack, installation: OwnInstallation, chance: Chance): Promise<Trouble> {
+export interface Troubled {
+  readonly stack: Stack;
+  readonly installation: OwnInstallation;
+  /** Undefined where the swap is not ours to fill. */
+  readonly swap: FullSwap | undefined;
+  /** The sandboxes that there are. */
+  names(): readonly string[];
+}
+
+/** Answers what it was, when all work again or the next may come, and whether it befell anybody. */
+export async function trouble(troubled: Troubled, chance: Chance): Promise<{ what: Trouble; befell: boolean }> {
   const what = chance.weighed(TROUBLES);
   const share = chance.next();
   const hasHaste = chance.next() < HASTE;
+  return { what, befell: await befalls(troubled, what, { share, hasHaste }) };
+}
+
+async function befalls(
+  { stack, installation, swap, names }: Troubled,
+  what: Trouble,
+  { share, hasHaste }: { share: number; hasHaste: boolean },
+): Promise<boolean> {
   switch (what) {
     case 'full disk':
-      await fullDisk(stack, FULL_MS * share);
-      return what;
+      return await fullDisk(stack, FULL_MS * share);
     case 'slow disk':
-      await slowDisk(stack, STILL_MS * share);
-      return what;
+      return await slowDisk(stack, STILL_MS * share);
+    case 'full swap':
+      return swap !== undefined && (await whileFull(swap, stack, names()));
     case 'scribes':
-      for (const pid of await scribes(stack)) kill(pid);
-      return what;
-    case 'supervisor':
-      kill((await installation.status()).pid);
+      return (await scribes(stack)).filter(kill).length > 0;
+    case 'supervisor': {
+      const isKilled = kill((await installation.status()).pid);
       await installation.up();
-      return what;
-    default:
-      for (const { name, pid } of (await installation.status()).services)
-        if (name === what && pid !== undefined) kill(pid);
+      return isKilled;
+    }
+    default: {
+      const { services } = await installation.status();
+      const victim = services.find(({ name }) => name === what);
+      if (!victim) throw new Error(`there is no ${what} among ${services.map(({ name }) => name).join(', ')}`);
+      const isKilled = victim.pid !== undefined && kill(victim.pid); // it may be on its way back from the kill before
       if (!hasHaste) await healthy(installation);
-      return what;
+      return isKilled;
+    }
   }
 }
 
@@ -68,17 +92,18 @@ export function healthy(installation: OwnInstallation): Promise<number> {
   );
 }
 
-async function fullDisk(stack: Stack, forMs: number): Promise<void> {
+async function fullDisk(stack: Stack, forMs: number): Promise<boolean> {
   const filler = join(stack.stateDir, 'pool/filler');
   const usage = await askHostd<{ pool: { freeMib: number; reserveMib: number } }>(stack.scope, 'node.usage').catch(
     () => undefined,
   );
-  if (!usage) return; // hostd is on its way back
+  if (!usage) return false; // hostd is on its way back
   const { freeMib, reserveMib } = usage.pool;
-  if (freeMib - reserveMib <= LEFT_MIB) return;
+  if (freeMib - reserveMib <= LEFT_MIB) return false;
   try {
     await fill(filler, freeMib - reserveMib - LEFT_MIB);
     await wait(forMs);
+    return true;
   } finally {
     await rm(filler, { force: true });
   }
@@ -97,20 +122,42 @@ async function fill(filler: string, mib: number): Promise<void> {
 }
 
 /** Nothing is written to the pool, and whoever wants to waits. */
-async function slowDisk(stack: Stack, forMs: number): Promise<void> {
+async function slowDisk(stack: Stack, forMs: number): Promise<boolean> {
   const pool = join(stack.stateDir, 'pool');
   await exec('fsfreeze', ['--freeze', pool]);
   try {
     await wait(forMs);
+    return true;
   } finally {
     await exec('fsfreeze', ['--unfreeze', pool]);
   }
 }
 
-function kill(pid: number): void {
+/** All are to be paged out, and what they have finds no room, or not all of it. */
+async function whileFull(swap: FullSwap, stack: Stack, names: readonly string[]): Promise<boolean> {
+  const full = await swap.fill();
+  if (!full) return false;
+  try {
+    await Promise.all(
+      names.map((name) =>
+        api(stack)
+          .lean(name)
+          .catch(() => {}),
+      ),
+    ); // in the middle of something else, or gone
+    return true;
+  } finally {
+    await full.free();
+  }
+}
+
+/** Whether there was anybody. */
+function kill(pid: number): boolean {
   try {
     process.kill(pid, 'SIGKILL');
+    return true;
   } catch (error) {
     if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error; // it has ended by itself
+    return false;
   }
 }

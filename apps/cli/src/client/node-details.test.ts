@@ -12,7 +12,7 @@ it('says of swap which kind it is, how large, and who could read it', () => {
   expect(swapOf([])).toBe('none');
 });
 
-it('says why a node pages nothing out', () => {
+it('says why a node pages nothing out, and what would stay on it', () => {
   const node = {
     id: NodeId.parse('local'),
     url: 'http://127.0.0.1:1',
@@ -30,6 +30,8 @@ it('says why a node pages nothing out', () => {
     left: 0,
     moving: 0,
     troubles: [],
+    stays: { volumes: 1, snapshots: 2 },
   };
   expect(nodeDetails(node, 3_000)).toMatch(/pages out +no: this host has no swap/);
+  expect(nodeDetails(node, 3_000)).toMatch(/does not travel +1 volume, 2 snapshots of sandboxes that are no more/);
 });

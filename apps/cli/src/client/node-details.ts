@@ -20,10 +20,24 @@ export function nodeDetails(node: NodeDetailView, nowMs: number): string {
     ['more instances', String(capacity.slotsFree)],
     ['pool', pool.map(({ template, ready, target }) => `${template} ${ready}/${target}`).join(', ') || 'none'],
     ['sandboxes', `${node.left} live there, ${node.moving} are on their way elsewhere`],
+    ['does not travel', staysOf(node)],
     ['takes sandboxes', node.drainingSinceMs === undefined ? 'yes' : 'no: it is being drained'],
     ['data plane', node.url],
     ['heard of', `${ago(node.heardAtMs, nowMs)} ago`],
   ]);
+}
+
+/** What a drain leaves there; `undefined`: nothing. */
+export function staysOf({ stays: { volumes, snapshots } }: Pick<NodeDetailView, 'stays'>): string | undefined {
+  const found = [
+    ...(volumes > 0 ? [counted(volumes, 'volume')] : []),
+    ...(snapshots > 0 ? [`${counted(snapshots, 'snapshot')} of sandboxes that are no more`] : []),
+  ];
+  return found.length > 0 ? found.join(', ') : undefined;
+}
+
+function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
 }
 
 /** Which kind, how large, and who could read it. */

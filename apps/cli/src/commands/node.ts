@@ -2,7 +2,7 @@ import type { NodeDetailView } from '@torpor/api';
 import { NodeId } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
 import type { Command } from 'commander';
-import { nodeDetails } from '../client/node-details.ts';
+import { nodeDetails, staysOf } from '../client/node-details.ts';
 import { setTimeout as after } from 'node:timers/promises';
 import { ago, table } from '../client/table.ts';
 import { using } from '../client/client.ts';
@@ -88,10 +88,14 @@ async function drain(nodeId: NodeId, { json, wait }: { json?: boolean; wait: boo
       ;
       now = await client.api.nodes.get.query({ nodeId })
     ) {
-      const { left, moving, troubles } = now;
+      const { left, moving, troubles, stays } = now;
       const said = `${left} left, ${moving} moving${troubles.length === 0 ? '' : `, ${troubles.length} would not go`}`;
-      if (said !== before) process.stdout.write(json ? `${JSON.stringify({ left, moving, troubles })}\n` : `${said}\n`);
+      if (said !== before)
+        process.stdout.write(json ? `${JSON.stringify({ left, moving, troubles, stays })}\n` : `${said}\n`);
       before = said;
+      const staying = staysOf(now);
+      if (left === 0 && staying !== undefined && !json)
+        process.stdout.write(`${staying}: they do not travel, and need ${nodeId} as long as somebody wants them\n`);
       if (left === 0 || !wait) return;
       if (moving === 0 && troubles.length >= left) {
         if (!json) process.stdout.write(`${troubleLines(now)}\n`);

@@ -157,6 +157,7 @@ const WHY = {
   restore: 'before a restore',
   store: 'slept in',
   death: 'before it died',
+  'fall-back': 'put aside, files alone',
   compare: 'for a diff',
   merge: 'before a merge',
 } as const;

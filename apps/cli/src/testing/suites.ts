@@ -22,7 +22,7 @@ export interface Tally {
 const EVERY: readonly Tier[] = ['quick', 'full'];
 const MINUTE = 60_000;
 /** System tests that know a longer way. */
-const SOAKED = ['restart', 'stored', 'snapshot-deaths', 'reboot', 'power-cut', 'soak'];
+const SOAKED = ['restart', 'stored', 'snapshot-deaths', 'reboot', 'power-cut', 'move', 'soak'];
 
 export function suites(at: {
   checkout: string;
@@ -97,12 +97,13 @@ export function suites(at: {
       deadlineMs: 5 * MINUTE,
     },
     { ...common, name: 'units', command: vitest('unit'), read: 'vitest', deadlineMs: 10 * MINUTE },
-    { ...common, name: 'system', command: vitest('system'), read: 'vitest', deadlineMs: 50 * MINUTE },
+    { ...common, name: 'system', command: vitest('system'), read: 'vitest', deadlineMs: 30 * MINUTE },
+    { ...common, name: 'system, own installations', command: vitest('own'), read: 'vitest', deadlineMs: 50 * MINUTE },
     {
       ...common,
       name: 'soak',
       tiers: ['soak'],
-      command: [...vitest('system'), ...SOAKED.map((name) => `test/system/${name}.test.ts`)],
+      command: [...vitest('own'), ...SOAKED.map((name) => `test/system/${name}.test.ts`)],
       read: 'vitest',
       deadlineMs: 180 * MINUTE,
     },

@@ -68,6 +68,8 @@ function ofEvent(event: InstanceEvent, there: ReadonlyMap<string, Snapshot>): Po
       return [{ atMs, what: 'moved', told: 'came from another node; what befell it there is not told' }];
     case 'went back':
       return [{ atMs, what: 'restored', told: `went back to ${image}`, ...id }];
+    case 'put aside':
+      return [{ atMs, what: 'snapshot', told: `the disk as it was then was put aside${calledOf(event)}`, ...id }];
     case 'refused':
       return [{ atMs, what: 'lost', told: `the image ${image} would not do${because}` }];
     case 'died':

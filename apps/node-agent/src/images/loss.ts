@@ -23,6 +23,7 @@ export function lossOf(
     from === 'files'
       ? 'its memory was lost, only its files came back'
       : `what happened after ${new Date(lostSinceMs).toISOString()} was lost`;
-  const left = aside === undefined ? '' : `; the disk that was replaced is kept as ${aside}`;
+  const left =
+    aside === undefined ? '' : `; the disk that was replaced is kept as the snapshot ${aside.name ?? aside.image}`;
   return { atMs, to: from, reason: `${what}: ${why}${left}` };
 }

@@ -1,14 +1,23 @@
 /**
- * Making an instance run again that runs no more: from its newest image, when that will not do from an older one, and when there is none from its files.
- * Whatever is lost by that is said by what is answered, and never done for a host that is only in trouble: that wake fails and may be asked again.
+ * Making an instance run again that runs no more: from its newest image, when that will not do from an older one, and when there is none from its files; or
+ * from a disk that was put aside, when somebody has asked to go back to that. Whatever is lost by that is said by what is answered, and never done for a host that is only in trouble: that wake fails and may be asked again.
  */
 import type { Check, Receipt } from '@torpor/contracts';
 import { explain } from '@torpor/kernel';
 import { isTorn } from '@torpor/policy';
-import { isDamage, isOfImage, isSilence, type Guest, type GuestIdentity, type RestoreSpec } from '@torpor/runtime';
-import type { KeptImage, Shelf } from '../journal/index.ts';
+import {
+  isDamage,
+  isOfImage,
+  isSilence,
+  type BootDisk,
+  type Guest,
+  type GuestIdentity,
+  type RestoreSpec,
+} from '@torpor/runtime';
+import type { Kept, KeptDisk, KeptImage, Shelf } from '../journal/index.ts';
 import { resolverFiles } from '../life/create.ts';
 import type { Body, Parts } from '../parts.ts';
+import { takeCensus } from '../receipts/census.ts';
 import { checkWake, shortOf } from '../receipts/check.ts';
 import { settleMounts } from '../volumes/mounts.ts';
 import { broughtBack } from './restored-volumes.ts';
@@ -22,13 +31,14 @@ const LAST_WORD_MS = 5_000;
 export interface CameBack {
   readonly guest: Guest;
   readonly from: 'image' | 'files';
-  readonly image: KeptImage | undefined;
+  /** The image, or the disk that somebody has asked it to go back to. */
+  readonly image: Pick<Kept, 'image' | 'atMs'> | undefined;
   /** It is what somebody asked it to go back to. */
   readonly isAsked: boolean;
   /** From when on nothing of it is left, ms since the epoch; `undefined` when nothing was lost. From `files`, its memory is lost whole. */
   readonly lostSinceMs: number | undefined;
   /** What the disk that was replaced is kept as, with the files of all that was lost. */
-  readonly aside?: string | undefined;
+  readonly aside?: KeptDisk | undefined;
   /** What was looked at before anybody is let in; nothing of one that comes from its files. */
   readonly checks: readonly Check[];
   /** Images that would not do, the newest first. */
@@ -44,19 +54,25 @@ export async function restoreOnHost(
 ): Promise<CameBack> {
   const { shelving } = sleeper;
   const refused: Receipt['refused'] = [];
-  let keep: string | undefined;
+  let keep: KeptDisk | undefined;
   for (;;) {
-    const { images, rests, rewound } = shelving.shelf;
-    const image = images.at(-1);
+    const { images, rests, rewound, asides } = shelving.shelf;
+    const disk = asides.find((one) => one.image === rewound?.image);
+    const image = disk ?? images.at(-1);
     // A wake that was given up may have put the disk aside before.
     if (!image) return { ...(await boot(parts, body, sleeper, keep ?? shelving.shelf.aside)), refused };
-    if (rests === 'elsewhere') keep ??= shelving.shelf.aside ?? diskName(parts, sleeper);
+    if (rests === 'elsewhere')
+      keep ??= shelving.shelf.aside ?? asideOf(parts, sleeper, { isOfDead: refused.length === 0 });
     const isAsked = rewound?.image === image.image; // somebody wants it back, and knows what that means
-    const tried = await restoreFrom(parts, body, sleeper, image, { keep, isAsked, restored });
+    const tried =
+      'sealedKey' in image
+        ? await restoreFrom(parts, body, sleeper, image, { keep, isAsked, restored })
+        : await goBackTo(parts, body, sleeper, image, keep);
     if (tried.kind === 'runs') {
       const lostSinceMs = rests === 'elsewhere' && !isAsked ? image.atMs : undefined;
       const { guest, checks } = tried;
-      return { guest, from: 'image', image, isAsked, lostSinceMs, aside: keep, checks, refused };
+      const from = disk ? 'files' : 'image';
+      return { guest, from, image, isAsked, lostSinceMs, aside: keep, checks, refused };
     }
     const { reason } = tried;
     parts.events.imageRefused({ ...whoIs(sleeper), image: image.image, reason });
@@ -64,6 +80,8 @@ export async function restoreOnHost(
     await shelving.damaged(image.image, tried);
   }
 }
+
+type Tried = Refused | { readonly kind: 'runs'; readonly guest: Guest; readonly checks: readonly Check[] };
 
 interface Refused {
   readonly kind: 'refused';
@@ -81,8 +99,8 @@ async function restoreFrom(
   body: Body,
   sleeper: Sleeper,
   { image, sealedKey, census, generation, volumes: bound = [] }: KeptImage,
-  { keep, isAsked, restored }: { keep: string | undefined; isAsked: boolean; restored: () => void },
-): Promise<Refused | { readonly kind: 'runs'; readonly guest: Guest; readonly checks: readonly Check[] }> {
+  { keep, isAsked, restored }: { keep: KeptDisk | undefined; isAsked: boolean; restored: () => void },
+): Promise<Tried> {
   const { spec, claim, shelving } = sleeper;
   const key = parts.nodeKey.open(claim.workspace, image, sealedKey);
   for (let attempt = 1; ; attempt++) {
@@ -93,10 +111,7 @@ async function restoreFrom(
     const { volumes } = back;
     const from = { image, key, token: claim.token, disk, volumes };
     const steps = parts.driver.restoreSteps({ ...spec, instanceId: body.hostId, ...from });
-    const { intent } = await shelving.intend(
-      { operation: 'restore', image, ...(keep === undefined || isOn(sleeper, keep) ? {} : { keep }) },
-      steps,
-    );
+    const { intent } = await shelving.intend({ operation: 'restore', image, ...keeping(sleeper, keep) }, steps);
     const restoredAtMs = parts.clock.nowMs();
     try {
       await parts.journal.carryOut(intent, steps, ({ name }, error) => {
@@ -110,9 +125,10 @@ async function restoreFrom(
       if (blame !== undefined) return { kind: 'refused', reason: blame, isWhole: true };
     }
     const guest = guestOf(parts, body, claim.token);
+    let cameAs: number | undefined;
     if (generation !== undefined) {
       try {
-        await tellOf(parts, body, sleeper, guest);
+        cameAs = await tellOf(parts, body, sleeper, guest);
       } catch (error) {
         guest.close();
         if (attempt < ATTEMPTS && !parts.closing.aborted) continue;
@@ -120,7 +136,7 @@ async function restoreFrom(
       }
     }
     if (disk.kind === 'as-then' && volumes.length > 0) await settleMounts(guest, parts.volumes.of(body.hostId));
-    const about = { clock: parts.clock, before: census, generation: claim.generation, restoredAtMs };
+    const about = { clock: parts.clock, before: census, generation: claim.generation, cameAs, restoredAtMs };
     const checks = await checkWake(guest, about);
     if (isTorn(checks) && !parts.closing.aborted && (attempt < ATTEMPTS || hasOlder(sleeper))) {
       guest.close();
@@ -161,39 +177,76 @@ function hasOlder({ shelving }: Sleeper): boolean {
   return shelving.shelf.images.length > 1;
 }
 
-function diskFor(rests: Shelf['rests'], keep: string | undefined): RestoreSpec['disk'] {
+function diskFor(rests: Shelf['rests'], keep: KeptDisk | undefined): RestoreSpec['disk'] {
   if (rests === 'image') return { kind: 'as-it-is' };
-  return { kind: 'as-then', ...(keep === undefined ? {} : { keep }) };
+  return { kind: 'as-then', ...(keep ? { keep: keep.image } : {}) };
 }
 
-/** Its files as they are, and a guest that is told again who it is. */
+/** Its files as they are, or as they were when this wake put them aside. */
 async function boot(
   parts: Parts,
   body: Body,
   sleeper: Sleeper,
-  keep: string | undefined,
+  aside: KeptDisk | undefined,
 ): Promise<Omit<CameBack, 'refused'>> {
+  const held = parts.volumes.of(body.hostId);
+  const volumes = aside ? held.map((one) => ({ ...one, of: one.volume })) : held;
+  const from = aside && ({ name: aside.image, isThere: 'perhaps' } as const);
+  const guest = await beginAnew(parts, body, sleeper, { disk: { volumes, ...(from ? { from } : {}) } });
+  return { guest, from: 'files', image: undefined, isAsked: false, lostSinceMs: 0, checks: [] };
+}
+
+/** To the files of a disk that a fall-back had put aside; somebody has asked for them. */
+async function goBackTo(
+  parts: Parts,
+  body: Body,
+  sleeper: Sleeper,
+  { image: name, volumes: bound = [] }: KeptDisk,
+  keep: KeptDisk | undefined,
+): Promise<Tried> {
+  const back = broughtBack(bound, parts.volumes.of(body.hostId), { disk: 'as-then', isAsked: true });
+  if (back.kind === 'refused') return { kind: 'refused', reason: back.reason, isWhole: true };
+  const from = { name, isThere: 'surely', ...(keep ? { keep: keep.image } : {}) } as const;
+  try {
+    const guest = await beginAnew(parts, body, sleeper, { disk: { from, volumes: back.volumes }, keep });
+    return { kind: 'runs', guest, checks: [] };
+  } catch (error) {
+    if (!isDamage(error)) throw error;
+    return { kind: 'refused', reason: explain(error), isWhole: false };
+  }
+}
+
+/** On the files of a disk, and with a guest that is told again who it is. */
+async function beginAnew(
+  parts: Parts,
+  body: Body,
+  sleeper: Sleeper,
+  { disk, keep }: { disk: BootDisk; keep?: KeptDisk | undefined },
+): Promise<Guest> {
   const { spec, claim, shelving } = sleeper;
-  const volumes = parts.volumes.of(body.hostId);
-  const from = keep === undefined ? {} : { from: keep };
-  const steps = parts.driver.bootSteps({ ...spec, instanceId: body.hostId }, { ...from, volumes });
-  const { intent } = await shelving.intend({ operation: 'boot' }, steps);
+  const steps = parts.driver.bootSteps({ ...spec, instanceId: body.hostId }, disk);
+  const { intent } = await shelving.intend({ operation: 'boot', ...keeping(sleeper, keep) }, steps);
   await parts.journal.carryOut(intent, steps);
   const fresh = guestOf(parts, body, spec.bootToken);
   try {
     await fresh.claim(identityOf(parts, sleeper));
+    const volumes = parts.volumes.of(body.hostId);
     if (volumes.length > 0) await settleMounts(fresh, volumes);
   } finally {
     fresh.close();
   }
   await shelving.done({ operation: 'boot', process: await processOf(parts, body) }, { durable: true });
-  const guest = guestOf(parts, body, claim.token);
-  return { guest, from: 'files', image: undefined, isAsked: false, lostSinceMs: 0, checks: [] };
+  return guestOf(parts, body, claim.token);
 }
 
-/** One that slept on another node learns its generation and whom to ask for names here, before anybody is let in. Else it is who it was. */
-async function tellOf(parts: Parts, body: Body, sleeper: Sleeper, guest: Guest): Promise<void> {
+/**
+ * One that slept on another node learns its generation and whom to ask for names here, before anybody is let in. Else it is who it was. Resolves to the
+ * generation that it came as; one that cannot say that is not checked later either.
+ */
+async function tellOf(parts: Parts, body: Body, sleeper: Sleeper, guest: Guest): Promise<number | undefined> {
+  const before = await takeCensus(guest, LAST_WORD_MS).catch(() => undefined);
   await guest.claim({ ...identityOf(parts, sleeper), files: resolverFiles(parts, body) });
+  return before?.generation;
 }
 
 function identityOf(parts: Parts, { claim, spec }: Sleeper): GuestIdentity {
@@ -214,13 +267,24 @@ function guestOf(parts: Parts, { hostId, slot }: Body, token: string): Guest {
   return parts.driver.guest(parts.driver.handle({ instanceId: hostId, slot }), token);
 }
 
-/** What the disk is put aside under before it is replaced: no other was. */
-function diskName({ clock }: Parts, { hostId }: Sleeper): string {
-  return `${hostId}-disk-${clock.nowMs().toString(36)}`;
+/** What the disk is put aside as before it is replaced, under a name that no other has had. */
+function asideOf({ clock, volumes }: Parts, { hostId }: Sleeper, { isOfDead }: { isOfDead: boolean }): KeptDisk {
+  const atMs = clock.nowMs();
+  const when = new Date(atMs).toISOString().replaceAll(/[^0-9TZ]/g, '');
+  return {
+    image: `${hostId}-disk-${atMs.toString(36)}`,
+    name: `disk-${isOfDead ? 'at-death' : 'before-fall-back'}-${when}`,
+    because: 'fall-back',
+    atMs,
+    volumes: volumes.of(hostId),
+  };
 }
 
-function isOn({ shelving }: Sleeper, name: string): boolean {
-  return shelving.shelf.disks.includes(name);
+/** In the journal's words; nothing of what stands there already. */
+function keeping({ shelving }: Sleeper, keep: KeptDisk | undefined) {
+  if (!keep || shelving.shelf.disks.includes(keep.image)) return {};
+  const { image, name, volumes = [] } = keep;
+  return { keep: image, volumes: [...volumes], ...(name === undefined ? {} : { keepName: name }) };
 }
 
 function whoIs({ hostId, claim: { instanceId, generation, workspace, name } }: Sleeper) {

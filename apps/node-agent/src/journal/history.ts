@@ -8,6 +8,7 @@ const TOLD_MAX = 500;
 export function historyOf(lines: readonly Line[]): InstanceEvent[] {
   const saves = new Map<string, number>();
   let trying: string | undefined;
+  let aside: InstanceEvent | undefined;
   const events = lines.flatMap((line): InstanceEvent[] => {
     const { kind, atMs } = line;
     switch (kind) {
@@ -15,9 +16,17 @@ export function historyOf(lines: readonly Line[]): InstanceEvent[] {
         if (line.operation === 'store') trying = line.image;
         // What happened after its save began is not in an image.
         if (line.operation === 'store' || line.operation === 'snapshot') saves.set(line.image, atMs);
+        if (line.operation === 'restore') aside = asideOf(line) ?? aside;
+        // One that begins anew has for its disk what a fall-back had put aside.
+        if (line.operation === 'boot') aside = asideOf(line);
         return [];
-      case 'done':
-        return ended(line, { trying, saves });
+      case 'done': {
+        const events = ended(line, { trying, saves });
+        if (line.operation !== 'restore' && line.operation !== 'boot') return events;
+        if (aside) events.unshift(aside);
+        aside = undefined;
+        return events;
+      }
       case 'kept':
         return [{ atMs, what: 'kept', image: line.image, because: line.note.because, ...named(line.note) }];
       case 'unkept':
@@ -25,7 +34,7 @@ export function historyOf(lines: readonly Line[]): InstanceEvent[] {
       case 'unmade':
         return [{ atMs, what: 'not made', image: line.image, reason: line.reason }];
       case 'arrived':
-        return [{ atMs, what: 'arrived' }];
+        return [...(line.history ?? []), { atMs, what: 'arrived' }];
       case 'rewound':
         return [{ atMs, what: 'went back', image: line.image }];
       case 'damaged':
@@ -67,6 +76,14 @@ function ended(
     case 'forget':
       return [];
   }
+}
+
+function asideOf({
+  atMs,
+  keep,
+  keepName: name,
+}: Extract<Line, { kind: 'intent'; operation: 'restore' | 'boot' }>): InstanceEvent | undefined {
+  return keep === undefined ? undefined : { atMs, what: 'put aside', image: keep, ...named({ name }) };
 }
 
 function named({ name }: { readonly name?: string | undefined }) {

@@ -11,6 +11,8 @@ export {
   shelfAfter,
   spare,
   takenOver,
+  type Kept,
+  type KeptDisk,
   type KeptImage,
   type KeptSnapshot,
   type Shelf,

@@ -1,6 +1,7 @@
 /**
  * What is kept of one instance besides its RAM, as its journal's lines tell it: the images it sleeps in, whether the newest is what it is now, and the
- * snapshots, which are images that stay until somebody, or their own policy, lets them go. One image may be both.
+ * snapshots, which are images that stay until somebody, or their own policy, lets them go. One image may be both. A disk that a fall-back replaced stays
+ * as they do.
  */
 import type { Census } from '@torpor/policy';
 import type { NodeId } from '@torpor/contracts';
@@ -25,6 +26,20 @@ export interface KeptImage {
 
 export interface KeptSnapshot extends KeptImage, SnapshotNote {}
 
+/** A disk that a fall-back replaced, with the volumes of its instance: its files, and no memory. Whoever goes back to it starts anew on these. */
+export interface KeptDisk {
+  readonly image: string;
+  readonly name?: string | undefined;
+  readonly because: 'fall-back';
+  readonly by?: undefined;
+  /** When it was put aside, ms since the epoch. */
+  readonly atMs: number;
+  readonly volumes?: readonly HeldVolume[] | undefined;
+}
+
+/** What an instance may go back to, and what may be made of it anew. */
+export type Kept = KeptSnapshot | KeptDisk;
+
 type Begun = Omit<KeptImage, 'bytes' | 'memoryBytes'>;
 
 export interface Shelf {
@@ -43,7 +58,9 @@ export interface Shelf {
   }[];
   /** Names that may exist on the host and are good for nothing: cut short, failed, or found damaged. */
   readonly trash: readonly string[];
-  /** What a fall-back has put aside, the oldest first: disks as they were, without memory, and images that are whole and would not do. */
+  /** Disks that fall-backs have replaced, the oldest first. */
+  readonly asides: readonly KeptDisk[];
+  /** What else a fall-back has put aside, the oldest first: images that are whole and would not do, and names that a disk may bear. */
   readonly disks: readonly string[];
   /** How many images were ever begun. */
   readonly count: number;
@@ -52,7 +69,7 @@ export interface Shelf {
    * `image alone`: so it is, but a restore has begun over that disk, which must be brought back first.
    */
   readonly rests: 'elsewhere' | 'image' | 'image alone';
-  /** The newest image is a snapshot that somebody wants to go back to; `rested`: where all of it was before. */
+  /** Somebody wants to go back to this: a snapshot, which is the newest image then, or a disk. `rested`: where all of it was before. */
   readonly rewound: { readonly image: string; readonly rested: Shelf['rests'] } | undefined;
   /** What was begun and not ended when the journal ends. */
   readonly trying: Begun | undefined;
@@ -60,8 +77,8 @@ export interface Shelf {
   readonly isComing: boolean;
   /** The node that it is on its way to: nothing wakes it here until that is settled. */
   readonly leaving: NodeId | undefined;
-  /** The name that this wake has put the disk aside under, which was all of the files that there is. */
-  readonly aside: string | undefined;
+  /** What this wake puts the disk aside as, which was all of the files that there is. */
+  readonly aside: KeptDisk | undefined;
 }
 
 export const EMPTY_SHELF: Shelf = {
@@ -70,6 +87,7 @@ export const EMPTY_SHELF: Shelf = {
   making: [],
   unmade: [],
   trash: [],
+  asides: [],
   disks: [],
   count: 0,
   rests: 'elsewhere',
@@ -84,9 +102,9 @@ const UNMADE_TOLD = 5;
 
 /** Every name that must go when the instance does. */
 export function namesOn(shelf: Shelf): string[] {
-  const { images, snapshots, making, trash, disks, trying } = shelf;
+  const { images, snapshots, making, trash, asides, disks, trying } = shelf;
   const begun = trying ? [...making, trying] : making;
-  const whole = [...images, ...snapshots, ...begun].map(({ image }) => image);
+  const whole = [...images, ...snapshots, ...asides, ...begun].map(({ image }) => image);
   return [...new Set([...whole, ...trash, ...disks])];
 }
 
@@ -112,22 +130,13 @@ export function shelfAfter(shelf: Shelf, line: Line): Shelf {
       return kept ? { ...shelf, snapshots: [...others, { ...kept, ...line.note }] } : shelf;
     }
     case 'unkept': {
-      const snapshots = shelf.snapshots.filter(({ image }) => image !== line.image);
-      const isSleptIn = shelf.images.some(({ image }) => image === line.image);
-      return { ...shelf, snapshots, trash: isSleptIn ? shelf.trash : [...shelf.trash, line.image] };
+      const isOther = ({ image }: { readonly image: string }) => image !== line.image;
+      const [snapshots, asides] = [shelf.snapshots.filter(isOther), shelf.asides.filter(isOther)];
+      const isSleptIn = !shelf.images.every(isOther);
+      return { ...shelf, snapshots, asides, trash: isSleptIn ? shelf.trash : [...shelf.trash, line.image] };
     }
-    case 'rewound': {
-      const to = shelf.snapshots.find(({ image }) => image === line.image);
-      if (!to) return shelf;
-      const images = [...shelf.images.filter(({ image }) => image !== line.image), to];
-      const { rests } = shelf;
-      return {
-        ...shelf,
-        images,
-        rests: rests === 'elsewhere' ? rests : 'image alone',
-        rewound: { image: to.image, rested: rests },
-      };
-    }
+    case 'rewound':
+      return rewound(shelf, line.image);
     case 'damaged': {
       // Where it was to go back to is gone, and where it was is not.
       const isAsBefore = shelf.rewound?.image === line.image && shelf.rewound.rested !== 'elsewhere';
@@ -154,10 +163,22 @@ export function remaining({ snapshots, count }: Shelf, images: readonly string[]
   return { ...EMPTY_SHELF, count, snapshots: snapshots.filter(({ image }) => images.includes(image)) };
 }
 
+function rewound(shelf: Shelf, to: string): Shelf {
+  const snapshot = shelf.snapshots.find(({ image }) => image === to);
+  if (!snapshot && !shelf.asides.some(({ image }) => image === to)) return shelf;
+  const { rests } = shelf;
+  return {
+    ...shelf,
+    images: snapshot ? [...shelf.images.filter(({ image }) => image !== to), snapshot] : shelf.images,
+    rests: rests === 'elsewhere' ? rests : 'image alone',
+    rewound: { image: to, rested: rests },
+  };
+}
+
 function refused(shelf: Shelf, { image, isWhole = false }: Extract<Line, { kind: 'damaged' }>): Shelf {
-  const isSnapshot = shelf.snapshots.some((one) => one.image === image);
+  const isKept = [...shelf.snapshots, ...shelf.asides].some((one) => one.image === image);
   // It stays what somebody may go back to; nobody falls back to it.
-  if (isWhole && isSnapshot) return { ...shelf, images: shelf.images.filter((one) => one.image !== image) };
+  if (isWhole && isKept) return { ...shelf, images: shelf.images.filter((one) => one.image !== image) };
   const rest = dropped(shelf, [image]);
   return isWhole ? { ...rest, disks: [...rest.disks, image] } : { ...rest, trash: [...rest.trash, image] };
 }
@@ -185,13 +206,12 @@ function begun(shelf: Shelf, line: Extract<Line, { kind: 'intent' }>): Shelf {
     case 'release':
       return { ...shelf, rests: 'image' }; // Nothing happens in it from here on, unless a `lives` follows.
     case 'restore': {
-      const disks = line.keep === undefined ? shelf.disks : [...shelf.disks, line.keep];
       const isNewest = line.image === shelf.images.at(-1)?.image;
       const rests = shelf.rests !== 'elsewhere' && isNewest ? 'image alone' : 'elsewhere';
-      return { ...shelf, disks, rests, isComing: true, aside: line.keep ?? shelf.aside };
+      return { ...puttingAside(shelf, line), rests, isComing: true };
     }
     case 'boot':
-      return { ...shelf, rests: 'elsewhere', isComing: true };
+      return { ...puttingAside(shelf, line), rests: 'elsewhere', isComing: true };
     case 'leave':
       return { ...shelf, leaving: line.to };
     case 'stay':
@@ -219,14 +239,44 @@ function ended(shelf: Shelf, line: Extract<Line, { kind: 'done' }>): Shelf {
       return { ...shelf, making, snapshots: [...shelf.snapshots, { ...rest, ...note, bytes, memoryBytes }] };
     }
     case 'restore':
-      return { ...provenNewest(shelf), rests: 'elsewhere', rewound: undefined, isComing: false, aside: undefined };
+      return awake(provenNewest(putAside(shelf)));
     case 'boot':
-      return { ...shelf, rests: 'elsewhere', rewound: undefined, isComing: false, aside: undefined };
+      // What a fall-back had put aside is what it goes on with, unless it was asked to go back to another disk.
+      return awake(begunAnew(shelf.rewound ? putAside(shelf) : shelf));
     case 'forget':
       return dropped(shelf, line.images);
     default:
       return shelf;
   }
+}
+
+function awake(shelf: Shelf): Shelf {
+  return { ...shelf, rests: 'elsewhere', rewound: undefined, isComing: false, aside: undefined };
+}
+
+function puttingAside(
+  shelf: Shelf,
+  { keep, keepName, volumes, atMs }: Extract<Line, { kind: 'intent'; operation: 'restore' | 'boot' }>,
+): Shelf {
+  if (keep === undefined) return shelf;
+  const named = keepName === undefined ? {} : { name: keepName };
+  const aside = { image: keep, ...named, because: 'fall-back', atMs, volumes } as const;
+  return { ...shelf, disks: [...shelf.disks, keep], aside };
+}
+
+function putAside(shelf: Shelf): Shelf {
+  const { aside } = shelf;
+  if (!aside) return shelf;
+  return { ...shelf, asides: [...shelf.asides, aside], disks: shelf.disks.filter((name) => name !== aside.image) };
+}
+
+/** No image is of what it is from now on: those that are snapshots are only that, the others are good for nothing. So is a disk that has been put back. */
+function begunAnew(shelf: Shelf): Shelf {
+  const isSnapshot = ({ image }: KeptImage) => shelf.snapshots.some((one) => one.image === image);
+  const old = shelf.images.filter((one) => !isSnapshot(one)).map(({ image }) => image);
+  const back = shelf.disks.filter((name) => name === shelf.aside?.image);
+  const disks = shelf.disks.filter((name) => !back.includes(name));
+  return { ...shelf, images: [], disks, trash: [...shelf.trash, ...old, ...back] };
 }
 
 function unmade(shelf: Shelf, image: string, reason: string): Shelf {
@@ -252,6 +302,7 @@ function dropped(shelf: Shelf, names: readonly string[]): Shelf {
     ...shelf,
     images: shelf.images.filter(stays),
     snapshots: shelf.snapshots.filter(stays),
+    asides: shelf.asides.filter(stays),
     making: shelf.making.filter(stays),
     trash: shelf.trash.filter((name) => !goes(name)),
     disks: shelf.disks.filter((name) => !goes(name)),
@@ -261,7 +312,7 @@ function dropped(shelf: Shelf, names: readonly string[]): Shelf {
 
 /**
  * What need not be kept: whatever is older than the image that a wake has proven (snapshots are not, see `provenNewest`), and rubbish. What a fall-back has
- * put aside is neither: it may be all that is left of what was lost, and goes with its instance alone.
+ * put aside is neither: it may be all that is left of what was lost.
  */
 export function spare(shelf: Shelf, proven: string | undefined): string[] {
   const at = shelf.images.findIndex(({ image }) => image === proven);

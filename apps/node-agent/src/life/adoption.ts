@@ -28,7 +28,7 @@ export function foundAs(entry: Entry, facts: InstanceFacts): Found {
   const how = howItEnded(facts);
   if (!entry.claim) return { kind: 'gone', how };
   if (shelf.rests !== 'elsewhere') return { kind: 'stored', lost: undefined, ofItself: false };
-  const isKept = shelf.images.length > 0 || shelf.snapshots.length > 0;
+  const isKept = shelf.images.length > 0 || shelf.snapshots.length > 0 || shelf.asides.length > 0;
   const fallsBack = isKept || shelf.isComing || entry.died !== undefined;
   if (fallsBack || isLostWithHost(facts)) {
     const isNews = entry.died === undefined && !shelf.isComing;

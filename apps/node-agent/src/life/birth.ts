@@ -82,7 +82,7 @@ export class Births {
   }
 
   async #fromSnapshot(ask: BirthAsk, origin: Origin, use: UseBody) {
-    await this.#parts.admission.admit(origin.memoryMib);
+    await this.#parts.admission.admit(origin.kind === 'image' ? origin.memoryMib : undefined);
     const body = newBody(this.#parts);
     use(body);
     const { instanceId } = ask.claim;

@@ -86,6 +86,7 @@ async function arrive(
     bytes += size;
   }
   const words = wordsOf(parts, ask, waybill);
+  await parts.receipts.bring(hostId, waybill.receipts ?? []);
   const line = await journal.arrived(hostId, words);
   if (waybill.hint) await journal.hint(hostId, waybill.hint).catch(() => {}); // worth having, never worth failing for
   return { claim: words.claim, body, spec, shelf: shelfAfter(EMPTY_SHELF, line), hint: waybill.hint, bytes };
@@ -119,5 +120,6 @@ function wordsOf({ nodeKey }: Parts, { generation }: ArrivalAsk, waybill: Waybil
     images: waybill.images.map(kept),
     snapshots: waybill.snapshots.map((one) => ({ ...kept(one), note: one.note })),
     count: waybill.count,
+    ...(waybill.history ? { history: waybill.history } : {}),
   };
 }

@@ -2,14 +2,14 @@
  * An instance's way out: it is put to sleep and stored, which gives way to nobody, its images are made into parcels, and from then on nothing wakes it until
  * it is known where it lives. Whatever fails before leaves it as it was.
  */
-import type { NodeId } from '@torpor/contracts';
+import type { InstanceEvent, NodeId } from '@torpor/contracts';
 import { explain, Failure } from '@torpor/kernel';
 import { restsInRam, type StandbyState } from '@torpor/policy';
 import type { Parcel } from '@torpor/runtime';
 import type { Shelving } from '../images/shelving.ts';
 import { assertRoom } from '../images/snapshot.ts';
 import { releaseOnHost, storeOnHost, type Sleeper } from '../images/store.ts';
-import type { KeptImage } from '../journal/index.ts';
+import type { KeptImage, Shelf } from '../journal/index.ts';
 import type { Parts } from '../parts.ts';
 import type { Line } from '../standby/line.ts';
 import type { Waybill } from './waybill.ts';
@@ -81,10 +81,9 @@ export class Departure {
   /** Nothing is stopped for a move that cannot be: a parcel holds no volumes. */
   #assertUnbound(): void {
     const { hostId, claim } = this.#host.sleeper();
-    const { images, snapshots } = this.#shelving.shelf;
     const has = this.#parts.volumes.of(hostId).length > 0 ? 'it has volumes; detach them first' : undefined;
-    const bound = [...snapshots, ...images].find(({ volumes = [] }) => volumes.length > 0);
-    const why = has ?? (bound && `"${nameOf(bound)}", which it may go back to, holds volumes`);
+    const bound = this.#shelving.shelf.snapshots.find(holdsVolumes);
+    const why = has ?? (bound && `its snapshot "${nameOf(bound)}" holds volumes; delete that first`);
     if (why !== undefined) throw new Failure('unprocessable', `the sandbox "${claim.name}" cannot leave: ${why}`);
   }
 
@@ -92,8 +91,9 @@ export class Departure {
     await this.#host.portrayed();
     if (this.#host.state() !== state) return false;
     if (state === 'stored') {
-      const { rests, rewound } = this.#shelving.shelf;
-      if (rests !== 'elsewhere' && !rewound) return true;
+      const { rests, rewound, images } = this.#shelving.shelf;
+      const newest = images.at(-1);
+      if (rests !== 'elsewhere' && !rewound && newest && !holdsVolumes(newest)) return true;
       // There are its files, an older image, or what it is to go back to: what it is then is what can travel.
       await this.#host.wake();
       return false;
@@ -173,12 +173,15 @@ export class Departure {
   }
 
   /** What goes with it. Throws when it is not ready to go to that node. */
-  waybill(): { waybill: Waybill; to: Destination } {
+  async waybill(): Promise<{ waybill: Waybill; to: Destination }> {
     const { claim, spec, hostId } = this.#host.sleeper();
-    const { images, snapshots, count } = this.#shelving.shelf;
+    const { snapshots, count } = this.#shelving.shelf;
+    const images = movable(this.#shelving.shelf);
     const to = this.#to;
     if (this.#host.state() !== 'travelling' || !to) throw notReady();
-    const { nodeKey } = this.#parts;
+    const { nodeKey, journal, receipts } = this.#parts;
+    const history = [...(await journal.history(hostId)), ...this.#leftBehind()];
+    const past = { history, receipts: await receipts.of(hostId) };
     const { instanceId, workspace, name, token, workdir, sealedEnv } = claim;
     const { idle, wakeBudget, snapshotLimits } = claim;
     const policy = { idle, ...(wakeBudget ? { wakeBudget } : {}), ...(snapshotLimits ? { snapshotLimits } : {}) };
@@ -196,7 +199,15 @@ export class Departure {
       const { name: called, because, by } = one;
       return { ...travelling(one), note: { because, ...(called ? { name: called } : {}), ...(by ? { by } : {}) } };
     });
-    return { waybill: { version: 1, ...who, images: images.map(travelling), snapshots: kept, count }, to };
+    return { waybill: { version: 1, ...who, images: images.map(travelling), snapshots: kept, count, ...past }, to };
+  }
+
+  /** What a fall-back has put aside ends with the instance here: its history says so where it goes. */
+  #leftBehind(): InstanceEvent[] {
+    const [atMs, reason] = [this.#parts.clock.nowMs(), 'it was put aside, and what is put aside does not travel'];
+    const { asides, disks } = this.#shelving.shelf;
+    const left: { image: string; name?: string | undefined }[] = [...asides, ...disks.map((image) => ({ image }))];
+    return left.map(({ image, name }) => ({ atMs, what: 'let go', image, ...(name ? { name } : {}), reason }));
   }
 
   /** Whether this file is one that travels. */
@@ -221,8 +232,8 @@ export class Departure {
   async #pack(to: Destination): Promise<void> {
     const { hostId, claim } = this.#host.sleeper();
     const { driver, journal, nodeKey } = this.#parts;
-    const { images, snapshots } = this.#shelving.shelf;
-    const kept = new Map([...images, ...snapshots].map((one) => [one.image, one.sealedKey]));
+    const { shelf } = this.#shelving;
+    const kept = new Map([...movable(shelf), ...shelf.snapshots].map((one) => [one.image, one.sealedKey]));
     const refs = [...kept].map(([image, sealed]) => ({ image, key: nodeKey.open(claim.workspace, image, sealed) }));
     const steps = driver.packSteps({ instanceId: hostId, images: refs }, (parcel) =>
       this.#parcels.set(parcel.image, parcel),
@@ -250,6 +261,15 @@ export class Departure {
     const files = [...this.#parcels.values()].flatMap((parcel) => parcel.files);
     return files.reduce((sum, { bytes }) => sum + bytes, 0);
   }
+}
+
+/** What it may be woken from. An older image that holds a volume is of a time before its detach: no wake goes back to it, and it stays behind. */
+function movable({ images }: Shelf): readonly KeptImage[] {
+  return images.filter((image) => !holdsVolumes(image));
+}
+
+function holdsVolumes({ volumes = [] }: KeptImage): boolean {
+  return volumes.length > 0;
 }
 
 function nameOf(kept: KeptImage & { readonly name?: string | undefined }): string {

@@ -216,6 +216,67 @@ describe('a sandbox that moves', () => {
     expect(instance.state).toBe('running');
   });
 
+  it('leaves behind what it has slept in with a volume that it has no more, and goes; a snapshot with one is told of first', async () => {
+    const instance = await busy();
+    const { volumes } = here.room.parts;
+    const volume = { volume: VolumeId.parse('vaaaaaaaaaaa'), generation: TWO, path: '/data' };
+    await go(volumes.hold({ ...volume, generation: ONE, sizeMib: 100 }));
+    await go(here.room.standby.give(instance, volume));
+    await go(instance.store('asked'));
+    await exec(instance, 'true');
+    const kept = await go(instance.snapshots.make({ because: 'asked', name: 'with-data' }));
+    await go(here.room.standby.take(volume.volume, Generation.parse(3)));
+    await expect(go(leave())).rejects.toThrow(/snapshot "with-data" holds volumes; delete that first/);
+    expect(instance.state).toBe('running');
+    await go(instance.snapshots.remove(kept.image));
+    await go(leave());
+    await go(fetch());
+    await expectWhole(there.room.standby.at(ID, TWO));
+  });
+
+  it('takes along what befell it, and the receipts of its wakes as they were signed', async () => {
+    const instance = await busy();
+    await go(instance.store('asked'));
+    await exec(instance, 'true');
+    const { hostId } = instance.body ?? { hostId: ID };
+    const before = await here.room.parts.receipts.of(hostId);
+    expect(before).toHaveLength(1);
+    await go(leave());
+    await go(fetch());
+    const mover = there.room.standby.at(ID, TWO);
+    expect(await there.room.parts.receipts.of(hostId)).toEqual(before);
+    await expectWhole(mover);
+    const [first, second] = await there.room.parts.receipts.of(hostId);
+    expect([first]).toEqual(before);
+    expect(second?.key).toBe(there.room.parts.receipts.publicKey);
+    const past = (await there.room.parts.journal.history(hostId)).map(({ what }) => what);
+    expect(past).toEqual(['created', 'stored', 'woke from image', 'stored', 'arrived', 'woke from image']);
+  });
+
+  it('says of what a fall-back had put aside that it has not come along', async () => {
+    const instance = await busy();
+    await go(instance.store('asked'));
+    await exec(instance, 'true');
+    for (const hostId of here.set.host.sandboxes.keys()) here.set.host.kill(hostId);
+    await instance.check();
+    await go(instance.wake());
+    await exec(instance, 'true');
+    const [{ image: aside, name } = {}] = instance.shelf.asides;
+    expect(instance.report().lost?.reason).toContain(`kept as the snapshot ${name}`);
+    await go(leave());
+    await go(fetch());
+    const { hostId } = there.room.standby.at(ID, TWO).body ?? { hostId: ID };
+    const past = await there.room.parts.journal.history(hostId);
+    expect(past).toContainEqual({
+      atMs: expect.any(Number),
+      what: 'let go',
+      image: aside,
+      name,
+      reason: expect.any(String),
+    });
+    expect([...there.set.host.images.keys()]).not.toContain(aside);
+  });
+
   it('comes back to a node that it has left', async () => {
     await busy();
     await go(leave());

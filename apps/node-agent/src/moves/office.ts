@@ -21,9 +21,9 @@ export class ParcelOffice {
     this.#nodeId = nodeId;
   }
 
-  waybill(instanceId: InstanceId, generation: Generation): Buffer {
+  async waybill(instanceId: InstanceId, generation: Generation): Promise<Buffer> {
     const { departure } = this.#standby.at(instanceId, generation);
-    const { waybill, to } = departure.waybill();
+    const { waybill, to } = await departure.waybill();
     departure.touched();
     const about = journey(instanceId, generation, { from: this.#nodeId, to: to.nodeId });
     return sealWaybill(waybill, { mine: this.#parts.nodeKey.travelling(), theirs: to.key, about });
@@ -45,7 +45,7 @@ export class ParcelOffice {
     if (id === undefined || request.method !== 'GET') return false;
     const which = { instanceId: InstanceId.parse(id), generation: Generation.parse(Number(generationText)) };
     if (waybill !== undefined) {
-      response.end(this.waybill(which.instanceId, which.generation));
+      response.end(await this.waybill(which.instanceId, which.generation));
       return true;
     }
     if (image === undefined || file === undefined) return false;

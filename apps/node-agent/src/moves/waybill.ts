@@ -1,9 +1,11 @@
-/** What goes with the parcels of one sandbox: who it is, what it was made of, and the keys of its images. Sealed for the node that it is for. */
+/** What goes with the parcels of one sandbox: who it is, what it was made of, what befell it, and the keys of its images. Sealed for the node that it is for. */
 import {
   IdlePolicy,
+  InstanceEvent,
   InstanceId,
   SandboxName,
   Shape,
+  SignedReceipt,
   SnapshotLimits,
   WakeBudget,
   WorkspaceName,
@@ -46,6 +48,9 @@ export const Waybill = z.object({
   /** How many images were ever begun: no name is used twice. */
   count: z.number().int(),
   hint: Hint.optional(),
+  /** What befell it so far, and the receipts of its wakes, as the nodes have signed them on which it woke. */
+  history: z.array(InstanceEvent).optional(),
+  receipts: z.array(SignedReceipt).optional(),
 });
 export type Waybill = z.infer<typeof Waybill>;
 

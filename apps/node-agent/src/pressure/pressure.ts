@@ -43,7 +43,7 @@ export class Pressure {
     if (!isShort || this.#giving.size >= this.#storesAtOnce) return;
     for (const { instance, ramMib } of await this.#sleepers()) {
       if (this.#missingMib <= 0 || this.#giving.size >= this.#storesAtOnce) return;
-      if (instance.isStorable) this.#store(instance, ramMib);
+      if (instance.depth.isStorable) this.#store(instance, ramMib);
     }
   }
 
@@ -54,12 +54,12 @@ export class Pressure {
   /** In the order in which they are to go. */
   async #sleepers() {
     const { driver, clock } = this.#parts;
-    const all = [...this.#instances()].filter((one) => one.isStorable && one.body !== undefined);
+    const all = [...this.#instances()].filter((one) => one.depth.isStorable && one.body !== undefined);
     const hostIds = all.flatMap(({ body }): InstanceId[] => (body ? [body.hostId] : []));
     const usage = hostIds.length === 0 ? undefined : await driver.usage(hostIds);
     const weighed = all.flatMap((instance) => {
       const ramMib = instance.body && usage?.get(instance.body.hostId)?.memoryMib;
-      return ramMib === undefined ? [] : [{ instance, ramMib, ...instance.underPressure() }];
+      return ramMib === undefined ? [] : [{ instance, ramMib, ...instance.depth.underPressure() }];
     });
     return pressed(weighed, clock.nowMs());
   }

@@ -7,6 +7,8 @@ import { z } from 'zod';
 import { takeCensus } from './census.ts';
 
 const CHECK_MS = 5_000;
+/** How long a sleep waits for its census. Requests are let in meanwhile. */
+const NOTE_MS = 3_000;
 
 /**
  * What a wake from disk has brought back, beside what there was. One that slept as an older `generation` (absent: the one that it slept as will do) is told
@@ -14,14 +16,21 @@ const CHECK_MS = 5_000;
  */
 export async function checkWake(
   guest: Guest,
-  about: { clock: Clock; before: Census | undefined; generation: number | undefined; restoredAtMs: number },
+  about: {
+    clock: Clock;
+    before: Census | undefined;
+    generation: number | undefined;
+    /** When it has been told of its generation already. */
+    cameAs?: number | undefined;
+    restoredAtMs: number;
+  },
 ): Promise<Check[]> {
   const { clock, before, restoredAtMs } = about;
   try {
     let counted = await countedBy(guest, clock);
-    const cameAs = counted.now.generation;
+    const cameAs = about.cameAs ?? counted.now.generation;
     const generation = about.generation ?? before?.generation ?? cameAs;
-    if (cameAs < generation) {
+    if (counted.now.generation < generation) {
       await tellGeneration(guest, generation);
       counted = await countedBy(guest, clock);
     }
@@ -33,6 +42,14 @@ export async function checkWake(
   } catch (error) {
     return uncheckable(explain(error));
   }
+}
+
+/** Before a sleep. A guest that believes in an older generation is told first: a greater one was given to it while it ran, or while nobody looked. */
+export async function countedAs(generation: number, guest: Guest, signal?: AbortSignal): Promise<Census> {
+  const census = await takeCensus(guest, NOTE_MS, signal);
+  if (census.generation >= generation) return census;
+  await tellGeneration(guest, generation);
+  return await takeCensus(guest, NOTE_MS, signal);
 }
 
 async function countedBy(guest: Guest, clock: Clock) {

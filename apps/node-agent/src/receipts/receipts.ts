@@ -39,6 +39,11 @@ export class Receipts {
     return receipt;
   }
 
+  /** Those of an instance that has come from another node, which signed them. */
+  async bring(hostId: InstanceId, brought: readonly SignedReceipt[]): Promise<void> {
+    await this.#store.putReceipts(hostId, JSON.stringify(brought.slice(-KEPT)));
+  }
+
   /** The oldest first. */
   async of(hostId: InstanceId): Promise<SignedReceipt[]> {
     const text = await this.#store.getReceipts(hostId);

@@ -38,7 +38,7 @@ describe('a sandbox with a wake budget', () => {
     for (let turn = 0; turn < 5; turn++) await sleepAndUse(instance, 600_000);
     const report = instance.report();
     expect([report.wakeBudget, report.wakes?.stored?.measured]).toEqual([{ kind: 'cheapest' }, expect.any(Number)]);
-    expect(instance.outlook().tiers.map(({ tier }) => tier)).toEqual(['paused', 'stored']);
+    expect(instance.depth.outlook().tiers.map(({ tier }) => tier)).toEqual(['paused', 'stored']);
   });
 
   it('stays in RAM where no wake from disk keeps its budget, however long the node would wait', async () => {
@@ -52,9 +52,9 @@ describe('a sandbox with a wake budget', () => {
     const instance = await started({ kind: 'p99', ms: 1 });
     await sleepAndUse(instance, 5_000);
     await sleepAndUse(instance, 5_000);
-    expect(instance.outlook().budget).toMatchObject({ over: expect.closeTo(2, 1), isPromised: false });
+    expect(instance.depth.outlook().budget).toMatchObject({ over: expect.closeTo(2, 1), isPromised: false });
     await instance.setPolicy({ idle: { kind: 'never' }, wakeBudget: { kind: 'p99', ms: 100 } });
-    expect(instance.outlook().budget).toMatchObject({ wakes: 0, over: 0, isPromised: true });
+    expect(instance.depth.outlook().budget).toMatchObject({ wakes: 0, over: 0, isPromised: true });
   });
 
   it('keeps what it has learnt, and its budget, over a restart of the node-agent', async () => {
@@ -86,7 +86,7 @@ it('without one goes by the time of its node, and says what sleeping costs', asy
   const instance = await started();
   await clock.go(IDLE_MS + 59_000);
   expect(instance.state).toBe('paused');
-  const { tiers, budget } = instance.outlook();
+  const { tiers, budget } = instance.depth.outlook();
   expect(budget).toBeUndefined();
   expect(tiers.map(({ tier, afterMs }) => [tier, afterMs])).toEqual([
     ['paused', 0],

@@ -8,9 +8,6 @@ import {
   type InstanceId,
   type InstanceReport,
   type InstanceState,
-  type Loss,
-  type Receipt,
-  type SleepOutlook,
   type WakeTier,
 } from '@torpor/contracts';
 import { explain, Failure } from '@torpor/kernel';
@@ -19,18 +16,13 @@ import {
   isInRam,
   next,
   reported,
-  type Census,
   restsInRam,
-  type Slumber,
   type Effect,
   type Happening,
-  type PressedSleeper,
-  type SleepTier,
   type StandbyState,
 } from '@torpor/policy';
 import type { Guest } from '@torpor/runtime';
 import { lossOf } from '../images/loss.ts';
-import type { CameBack } from '../images/restore.ts';
 import { Shelving } from '../images/shelving.ts';
 import type { Sleeper } from '../images/store.ts';
 import {
@@ -38,7 +30,6 @@ import {
   withPolicy,
   type Claim,
   type Hint,
-  type KeptImage,
   type Policy,
   type Process,
   type Shelf,
@@ -49,9 +40,9 @@ import type { UseBody } from '../life/birth.ts';
 import type { WokenFork } from '../life/fork.ts';
 import type { Body, Parts } from '../parts.ts';
 import { Departure, type Destination } from '../moves/departure.ts';
-import { takeCensus } from '../receipts/census.ts';
-import { tellGeneration } from '../receipts/check.ts';
-import { Due } from './due.ts';
+import { countedAs } from '../receipts/check.ts';
+import { giveReceipt, type Testimony } from '../receipts/give.ts';
+import { Depth } from './depth.ts';
 import { Leaning } from './leaning.ts';
 import { Line } from './line.ts';
 import { Operations } from './operations.ts';
@@ -67,12 +58,8 @@ import { Uses, type UseKind } from './uses.ts';
 import { Visits } from './visits.ts';
 import { Vitals } from './vitals.ts';
 
-/** How long a sleep waits for its census. Requests are let in meanwhile. */
-const NOTE_MS = 3_000;
 /** Without use, on a host that is short of memory. */
 const PRESSED_IDLE_MS = 2_000;
-/** From disk. */
-const UNMEASURED_WAKE_MS = 300;
 /** How long one that leaves waits for the requests in it to end. Streams are cut then; those that come meanwhile are held. */
 const LAST_REQUESTS_MS = 5_000;
 
@@ -101,6 +88,7 @@ export class Instance {
   readonly book: SleepBook;
   readonly snapshots: Snapshots;
   readonly departure: Departure;
+  readonly depth: Depth;
   readonly #parts: Parts;
   readonly #visits: Visits;
   readonly #line = new Line();
@@ -129,8 +117,6 @@ export class Instance {
   #watch: { stop: AbortController; sleep: SleepWatch } | undefined;
   /** It lives on another node, or nowhere: this is what is left of it here. */
   #hasLeft = false;
-  readonly #leanDue: Due;
-  readonly #storeDue: Due;
   /** Why the last page-out failed. */
   #leanTrouble: string | undefined;
 
@@ -149,8 +135,6 @@ export class Instance {
     this.#operations = new Operations(options.parts, this.#vitals);
     this.#leaning = new Leaning(options.parts);
     this.#storing = new Storing(options.parts, this.#vitals);
-    this.#leanDue = new Due(options.parts, () => this.#happen('lean-due'));
-    this.#storeDue = new Due(options.parts, () => this.#happen('store-due'));
     this.#shelving = new Shelving(options.parts, () => this.#hostId, options.shelf);
     this.snapshots = new Snapshots(options.parts, this.#shelving, {
       line: this.#line,
@@ -178,6 +162,19 @@ export class Instance {
     this.uses = new Uses(options.parts.clock, options.hint?.lastUsedAtMs);
     this.past = new Past(options.hint);
     this.book = new SleepBook(options.parts.prices, options.hint?.book);
+    this.depth = new Depth(options.parts, {
+      id: () => this.claim.instanceId,
+      hostId: () => this.#hostId,
+      state: () => this.#state,
+      policy: () => this.#policy,
+      imageBytes: () => this.imageBytes,
+      past: this.past,
+      uses: this.uses,
+      book: this.book,
+      leaning: this.#leaning,
+      storing: this.#storing,
+      happen: (what) => this.#happen(what),
+    });
     this.#visits = new Visits(options.parts.clock, this.uses, {
       guest: () => this.guest,
       state: () => this.#state,
@@ -257,28 +254,6 @@ export class Instance {
     if (isInRam(this.#state)) return this.past.isLean ? 'lean' : 'paused';
     if (this.#shelving.shelf.images.length > 0) return 'stored';
     return this.state === 'storing' ? 'paused' : 'files'; // one that is on its way to its first image still has everything in RAM
-  }
-
-  /** What sleeping costs it, and how it keeps its budget. `memoryMib`: what it holds now, when its host could say. */
-  outlook(memoryMib?: number): SleepOutlook {
-    if (this.#state === 'paused' && memoryMib !== undefined) this.book.weighed(memoryMib * 2 ** 20);
-    return this.book.report(this.#policy.wakeBudget, this.#measured, (tier) => this.#fixedMs(tier));
-  }
-
-  /** What it is to a host that runs short of memory. `undefined`: nothing is to be had of it at once. */
-  get slumber(): Slumber | undefined {
-    const depth = this.#state;
-    if (depth !== 'paused' && depth !== 'lean') return undefined;
-    const { lean, stored } = this.past.wakes;
-    return {
-      instanceId: this.claim.instanceId,
-      depth,
-      lastUsedAtMs: this.uses.lastUsedAtMs,
-      leanWakeMs: lean.predictedMs,
-      storedWakeMs: stored.predictedMs,
-      leanFailed: this.#leaning.isReluctant,
-      storeFailed: this.#storing.isReluctant,
-    };
   }
 
   /** What its images take on the disk. */
@@ -454,27 +429,12 @@ export class Instance {
     this.#watch?.sleep.nudge();
   }
 
-  /** It sleeps in RAM, and nothing speaks against an image of it. */
-  get isStorable(): boolean {
-    return (this.#state === 'paused' || this.#state === 'lean') && !this.#storing.isReluctant;
-  }
-
-  /** What its host goes by when it is short of memory. */
-  underPressure(): Omit<PressedSleeper, 'ramMib'> {
-    const dueMs = this.#policy.wakeBudget ? this.#dueMs('stored') : 0;
-    return {
-      lastUsedAtMs: this.uses.lastUsedAtMs,
-      wakeMs: this.past.wakes.stored.predictedMs ?? UNMEASURED_WAKE_MS,
-      isPromised: dueMs === undefined || dueMs > 0,
-    };
-  }
-
   /** Limits that are not told stay; a wake budget that is not told is no more. */
   setPolicy(policy: Policy): Promise<void> {
     if (!isSame(policy.wakeBudget, this.#policy.wakeBudget)) this.book.budgetChanged();
     this.#claim = withPolicy(this.#claim, policy);
     this.#watch?.sleep.nudge();
-    this.#awaitAnew();
+    this.depth.anew();
     return this.#parts.journal.policyChanged(this.#hostId, policy);
   }
 
@@ -551,8 +511,7 @@ export class Instance {
   abandon(failure: Failure): void {
     this.#watch?.stop.abort(failure);
     this.#watch = undefined;
-    this.#leanDue.stop();
-    this.#storeDue.stop();
+    this.depth.stop();
     this.#leaning.giveWay();
     this.#visits.turnAway(failure);
     this.#visits.endStreams(failure);
@@ -575,14 +534,14 @@ export class Instance {
     if (move.state === 'running' || move.state === 'paused') this.past.isLean = false;
     for (const effect of move.effects) this.#carryOut(effect);
     if (isAsleep(this.state) && !isAsleep(was)) this.book.fellAsleep(this.#now.nowMs);
-    if (move.state === 'paused' && before === 'pausing' && this.#policy.wakeBudget) this.#weigh();
     if (move.state === 'running' && before !== 'running') {
       this.book.woke(this.#now, this.#policy.wakeBudget);
       this.past.census = undefined;
       this.#watchSleep();
     }
     if (move.state !== 'running' && before === 'running') this.#stopWatch();
-    this.#watchDepth(before, move.state);
+    if (isLeaning(before) && !isLeaning(move.state)) this.#leaning.giveWay();
+    this.depth.follow(before, move.state);
     if (move.state === 'storing-then-wake') this.#storing.giveWay();
     if (this.state !== was) this.#changed(this, was);
   }
@@ -816,42 +775,17 @@ export class Instance {
     }
   }
 
-  async #giveReceipt(
-    cause: Receipt['cause'],
-    { image, checks, refused }: Pick<CameBack, 'checks' | 'refused'> & { image: KeptImage | undefined },
-    wake: Pick<Receipt, 'tier' | 'wokeAtMs' | 'tookMs'> & { predictedMs: number | undefined; loss: Loss | undefined },
-  ): Promise<void> {
-    const { receipts, events } = this.#parts;
-    const { instanceId, generation, workspace, name } = this.claim;
-    const from = image ? { image: image.image, imageAtMs: image.atMs } : {};
-    const who = { instanceId, generation, workspace, name };
-    try {
-      const told = await receipts.write(this.#hostId, {
-        ...who,
-        cause,
-        ...wake,
-        ...from,
-        refused,
-        checks: [...checks],
-      });
-      events.receipt({
-        ...this.#who(),
-        verdict: told.verdict,
-        tier: told.tier,
-        tookMs: told.tookMs,
-        checks: told.checks,
-      });
-    } catch (error) {
-      events.receiptUnwritten({ ...this.#who(), reason: explain(error) });
-    }
-  }
-
   /** Of a fork: what came back of the snapshot that it was made of. */
   async bornOf({ from: image, checks, checkedAtMs }: WokenFork, sinceMs: number): Promise<void> {
     const tookMs = checkedAtMs - sinceMs;
     const wokeAtMs = this.#parts.clock.nowMs();
-    const wake = { tier: 'stored', wokeAtMs, tookMs, predictedMs: undefined, loss: undefined } as const;
+    const tier = image.because === 'fall-back' ? 'files' : 'stored';
+    const wake = { tier, wokeAtMs, tookMs, predictedMs: undefined, loss: undefined } as const;
     await this.#giveReceipt('fork', { image, checks, refused: [] }, wake);
+  }
+
+  #giveReceipt(...testimony: Testimony): Promise<void> {
+    return giveReceipt(this.#parts, { hostId: this.#hostId, claim: this.claim }, ...testimony);
   }
 
   /** Images that a wake has made superfluous; those that could not be removed now are so after the next one. */
@@ -891,9 +825,9 @@ export class Instance {
   #died(reason: string, ofItself: boolean): void {
     if (this.#state === 'creating' || !isInRam(this.#state) || this.#storing.isUnderWay) return;
     this.#parts.events.died({ ...this.#who(), reason });
-    const { images, snapshots } = this.#shelving.shelf;
+    const { images, snapshots, asides } = this.#shelving.shelf;
     // One that dies of being stored does so by our doing. Without an image it goes on from its files; snapshots stay to be gone back to.
-    if (images.length > 0 || snapshots.length > 0 || this.state === 'storing') {
+    if (images.length > 0 || snapshots.length > 0 || asides.length > 0 || this.state === 'storing') {
       return this.#fallBack(reason, ofItself && isAtWork(this.state));
     }
     this.#die(reason);
@@ -903,8 +837,8 @@ export class Instance {
 
   /** Whoever dies of itself goes on from its files as they were then: an older image would take them back with it, and is kept as a snapshot. */
   #fallBack(reason: string, ofItself: boolean): void {
-    const { images, snapshots } = this.#shelving.shelf;
-    const isKept = snapshots.length > 0 || (ofItself && images.length > 0);
+    const { images, snapshots, asides } = this.#shelving.shelf;
+    const isKept = snapshots.length > 0 || asides.length > 0 || (ofItself && images.length > 0);
     const toFiles = isKept ? 'goes back to its files; its snapshots are kept' : 'has its files only';
     this.#reason = `${reason}; its next wake ${images.length > 0 && !ofItself ? 'goes back to its last image' : toFiles}`;
     this.#lost = reason;
@@ -944,8 +878,7 @@ export class Instance {
   /** Counts what runs and listens, for the receipt of the wake. Nobody is kept from sleeping who cannot say. */
   async #note(signal?: AbortSignal): Promise<void> {
     try {
-      const census = await takeCensus(this.guest, NOTE_MS, signal);
-      this.past.census = census.generation < this.#claim.generation ? await this.#told(signal) : census;
+      this.past.census = await countedAs(this.claim.generation, this.guest, signal);
     } catch (error) {
       signal?.throwIfAborted();
       if (this.#state === 'running') this.past.census = undefined; // else somebody else was quicker
@@ -953,74 +886,9 @@ export class Instance {
     }
   }
 
-  /** A greater generation was given to it while it ran, or while nobody looked. */
-  async #told(signal?: AbortSignal): Promise<Census> {
-    await tellGeneration(this.guest, this.#claim.generation);
-    return await takeCensus(this.guest, NOTE_MS, signal);
-  }
-
-  /** While it sleeps with its process at hand: waits for the instants at which it is to sleep deeper. */
-  #watchDepth(before: StandbyState, after: StandbyState): void {
-    if (isLeaning(before) && !isLeaning(after)) this.#leaning.giveWay();
-    if (restsInRam(after) && !restsInRam(before)) this.#awaitStore();
-    if (!restsInRam(after)) this.#storeDue.stop();
-    if (after === 'paused' && before !== 'paused') this.#awaitLean();
-    if (after !== 'paused') this.#leanDue.stop();
-  }
-
-  #awaitStore(): void {
-    const dueMs = this.#dueMs('stored');
-    if (dueMs === undefined) this.#storeDue.stop();
-    else this.#storeDue.after(this.#storing.dueAfterMs(dueMs));
-  }
-
-  #awaitLean(): void {
-    const dueMs = this.#dueMs('lean');
-    if (dueMs === undefined) this.#leanDue.stop();
-    else this.#leanDue.after(this.#leaning.dueAfterMs(dueMs));
-  }
-
-  /** Its plan is another. */
-  #awaitAnew(): void {
-    if (restsInRam(this.#state)) this.#awaitStore();
-    if (this.#state === 'paused') this.#awaitLean();
-  }
-
-  /** How long from now on it sleeps on before it goes there; `undefined`: not by itself. */
-  #dueMs(tier: SleepTier): number | undefined {
-    const { wakeBudget } = this.#policy;
-    const afterMs = wakeBudget ? this.book.dueMs(tier, wakeBudget, this.#measured) : this.#fixedMs(tier);
-    const sleptMs = this.#now.nowMs - (this.book.sinceMs ?? this.#now.nowMs);
-    return afterMs === undefined ? undefined : Math.max(0, afterMs - sleptMs);
-  }
-
-  /** Where it has no wake budget. */
-  #fixedMs(tier: SleepTier): number | undefined {
-    const { leanAfterMs, storeAfterMs } = this.#parts;
-    const afterMs = tier === 'lean' ? leanAfterMs : tier === 'stored' ? storeAfterMs : 0;
-    return afterMs > 0 ? afterMs : undefined;
-  }
-
   get #now() {
     const { clock } = this.#parts;
     return { nowMs: clock.nowMs(), monotonicMs: clock.monotonicMs() };
-  }
-
-  get #measured() {
-    const pagesOut = this.#parts.admission.pagesOut(this.#parts.swap);
-    return { wakes: this.past.wakes, stores: this.past.stores, imageBytes: this.imageBytes, pagesOut };
-  }
-
-  /** What it holds in RAM, which its plan goes by, is asked of the host beside everything else: a wake does not wait for that. */
-  #weigh(): void {
-    const hostId = this.#hostId;
-    const weigh = async () => {
-      const memoryMib = (await this.#parts.driver.usage([hostId])).get(hostId)?.memoryMib;
-      if (memoryMib === undefined || this.#state !== 'paused') return;
-      this.book.weighed(memoryMib * 2 ** 20);
-      this.#awaitAnew();
-    };
-    weigh().catch(() => {}); // a host that cannot say is asked again at the next sleep
   }
 
   #stopWatch(): void {

@@ -43,7 +43,10 @@ export class Leaning {
     const { admission, swap } = this.#parts;
     try {
       const verdict = mayPageOut(swap, (await admission.look()).swap);
-      if (verdict.kind === 'may not') return { kind: 'refused', reason: verdict.reason };
+      if (verdict.kind === 'may not') {
+        this.#reluctantUntilMs = this.#parts.clock.monotonicMs() + RETRY_MS;
+        return { kind: 'refused', reason: verdict.reason };
+      }
       const facts = await this.#lean(hostId);
       if (!facts) return { kind: 'cut' };
       this.#troubles = 0;
@@ -79,10 +82,9 @@ export class Leaning {
     return this.#parts.clock.monotonicMs() < this.#reluctantUntilMs;
   }
 
-  /** How long to sleep in RAM before it is tried: `afterMs`, and longer when it failed. */
+  /** How long to sleep in RAM before it is tried: `afterMs`, and longer when it came to nothing. */
   dueAfterMs(afterMs: number): number {
-    if (this.#troubles === 0) return afterMs;
-    return Math.max(afterMs, this.#retryMs);
+    return Math.max(afterMs, this.#reluctantUntilMs - this.#parts.clock.monotonicMs());
   }
 
   get #retryMs(): number {

@@ -1,4 +1,4 @@
-/** Watches the host's memory, and has sleepers sleep deeper before their time when it runs short. */
+/** Watches the host's memory, and has sleepers paged out before their time when it runs short. */
 import { explain, withDeadline } from '@torpor/kernel';
 import { mayPageOut, relieve } from '@torpor/policy';
 import type { Parts } from '../parts.ts';
@@ -34,20 +34,15 @@ export async function relieveOnce(
 ): Promise<'idle' | 'relieved' | 'in vain'> {
   const { admission, clock, closing, swap, events } = parts;
   const capacity = await admission.look();
-  const all = new Map([...instances()].map((instance) => [instance.claim.instanceId, instance]));
-  const sleepers = [...all.values()].flatMap((instance) => instance.slumber ?? []);
+  const all = new Map<string, Instance>([...instances()].map((instance) => [instance.claim.instanceId, instance]));
+  const sleepers = [...all.values()].flatMap((instance) => instance.depth.slumber ?? []);
   const host = { ...capacity, pagesOut: mayPageOut(swap, capacity.swap).kind === 'may' };
-  const relief = relieve(host, sleepers, clock.nowMs());
-  if (relief.kind === 'none') return 'idle';
-  const instance = all.get(relief.instanceId);
+  const instance = all.get(relieve(host, sleepers, clock.nowMs()) ?? '');
   if (!instance) return 'idle';
-  events.relief({ instanceId: relief.instanceId, by: relief.kind, freeMib: Math.round(capacity.memoryFreeMib) });
-  await withDeadline(
-    { name: `relief by ${instance.claim.instanceId}`, ms: ONE_MS, clock, outer: closing },
-    async () => {
-      if (relief.kind === 'lean') await instance.lean('memory is short');
-      else await instance.store('memory is short');
-    },
+  const { instanceId } = instance.claim;
+  events.relief({ instanceId, freeMib: Math.round(capacity.memoryFreeMib) });
+  await withDeadline({ name: `relief by ${instanceId}`, ms: ONE_MS, clock, outer: closing }, () =>
+    instance.lean('memory is short'),
   );
-  return instance.state === (relief.kind === 'lean' ? 'lean' : 'stored') ? 'relieved' : 'in vain';
+  return instance.state === 'lean' ? 'relieved' : 'in vain';
 }

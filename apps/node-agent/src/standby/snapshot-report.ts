@@ -1,19 +1,22 @@
 /** What other rooms are told of snapshots. */
 import type { Snapshot } from '@torpor/contracts';
-import type { KeptImage, KeptSnapshot, Shelf } from '../journal/index.ts';
+import type { Kept, KeptImage, Shelf } from '../journal/index.ts';
 
-export function asSnapshot({ image, name, because, by, atMs, bytes, volumes = [] }: KeptSnapshot): Snapshot {
+export function asSnapshot(kept: Kept): Snapshot {
+  const { image, name, because, by, atMs, volumes = [] } = kept;
   const held = volumes.map(({ volume, generation, path, sizeMib }) => ({ volume, generation, path, sizeMib }));
-  const snapshot = { id: image, ...given({ name, by }), because, state: 'ready' as const, atMs, bytes };
+  const size = 'bytes' in kept ? { bytes: kept.bytes } : {};
+  const snapshot = { id: image, ...given({ name, by }), because, state: 'ready' as const, atMs, ...size };
   return held.length > 0 ? { ...snapshot, volumes: held } : snapshot;
 }
 
-/** All of one instance, the oldest first: those that can be used, what it sleeps in included, those that are being made, and the last ones that came to nothing. */
-export function snapshotsOf({ images, snapshots, making, unmade }: Shelf): Snapshot[] {
+/** All of one instance, the oldest first: those that can be used, what it sleeps in and disks that were put aside included, those that are being made, and the last ones that came to nothing. */
+export function snapshotsOf({ images, snapshots, asides, making, unmade }: Shelf): Snapshot[] {
   const isKept = ({ image }: KeptImage) => snapshots.some((one) => one.image === image);
   const sleptIn = images.filter((one) => !isKept(one));
   const all: Snapshot[] = [
     ...snapshots.map(asSnapshot),
+    ...asides.map(asSnapshot),
     ...sleptIn.map((one) => asSnapshot({ ...one, because: 'store' })),
     ...making.map(({ image, atMs, note }) => ({
       id: image,

@@ -10,7 +10,7 @@ import { restsInRam, type StandbyState } from '@torpor/policy';
 import type { Shelving } from '../images/shelving.ts';
 import { assertRoom, snapshotOnHost, type Snapshotting } from '../images/snapshot.ts';
 import { releaseOnHost, storeOnHost, type Sleeper } from '../images/store.ts';
-import type { KeptSnapshot, SnapshotNote } from '../journal/index.ts';
+import type { Kept, KeptSnapshot, SnapshotNote } from '../journal/index.ts';
 import type { Parts } from '../parts.ts';
 import type { Line } from './line.ts';
 
@@ -39,7 +39,7 @@ interface Asked {
 }
 
 interface Rewind {
-  readonly to: KeptSnapshot;
+  readonly to: Kept;
   /** What it was before, when that could be kept. */
   readonly gone: PromiseWithResolvers<KeptSnapshot | undefined>;
 }
@@ -87,11 +87,11 @@ export class Snapshots {
    * Back to what a snapshot holds; what it was is kept as another one. Resolves when it is awake again. Rejects when that snapshot will not do, or what it
    * is now could not be stored: then it is as it was.
    */
-  rewind(which: string, signal?: AbortSignal): Promise<{ to: KeptSnapshot; before: KeptSnapshot | undefined }> {
+  rewind(which: string, signal?: AbortSignal): Promise<{ to: Kept; before: KeptSnapshot | undefined }> {
     return this.lend(which, (to) => this.#rewindTo(to, signal));
   }
 
-  async #rewindTo(to: KeptSnapshot, signal: AbortSignal | undefined) {
+  async #rewindTo(to: Kept, signal: AbortSignal | undefined) {
     this.#assertHasVolumes(to);
     await this.#host.raised(); // or a restart in the middle would let those in who know it as it was before
     const gone = await this.#whenItRests(async (state) => {
@@ -112,7 +112,7 @@ export class Snapshots {
   }
 
   /** What only the snapshot needed of the disk is free when this resolves. */
-  async remove(which: string): Promise<KeptSnapshot> {
+  async remove(which: string): Promise<Kept> {
     const gone = this.known(which);
     const { image } = gone;
     if (this.#isInUse(image)) {
@@ -125,7 +125,7 @@ export class Snapshots {
   }
 
   /** Stays while `use` runs. What the instance sleeps in, or woke from last, is kept as a snapshot from then on. */
-  async lend<T>(which: string, use: (snapshot: KeptSnapshot) => Promise<T>): Promise<T> {
+  async lend<T>(which: string, use: (snapshot: Kept) => Promise<T>): Promise<T> {
     const { images } = this.#shelving.shelf;
     const isSleptIn = !this.find(which) && images.some(({ image }) => image === which);
     const snapshot = isSleptIn ? await this.#shelving.keep(which, { because: 'store' }) : this.known(which);
@@ -141,12 +141,17 @@ export class Snapshots {
   }
 
   /** By its id, which is its image, or by its name. */
-  find(which: string): KeptSnapshot | undefined {
-    const { snapshots } = this.#shelving.shelf;
-    return snapshots.find(({ image }) => image === which) ?? snapshots.find(({ name }) => name === which);
+  find(which: string): Kept | undefined {
+    const all = this.#all;
+    return all.find(({ image }) => image === which) ?? all.find(({ name }) => name === which);
   }
 
-  known(which: string): KeptSnapshot {
+  get #all(): Kept[] {
+    const { snapshots, asides } = this.#shelving.shelf;
+    return [...snapshots, ...asides];
+  }
+
+  known(which: string): Kept {
     const found = this.find(which);
     if (!found) {
       throw new Failure('not_found', `this sandbox has no snapshot "${which}"`, { details: { snapshot: which } });
@@ -259,13 +264,17 @@ export class Snapshots {
     return { ...snapshotPolicy, ...own, automaticMax: own?.automaticMax ?? snapshotPolicy.automaticMax };
   }
 
-  #outlived(): KeptSnapshot[] {
-    return outlived(this.#shelving.shelf.snapshots, this.#policy, this.#parts.clock.nowMs());
+  #outlived(): Kept[] {
+    return outlived(this.#all, this.#policy, this.#parts.clock.nowMs());
   }
 
   /** What a node-agent before this one left half made is removed. */
   clearUp(): void {
     if (this.#shelving.shelf.trash.length > 0) this.#inBackground(this.#shelving.sweep());
+  }
+
+  #isDisk(image: string | undefined): boolean {
+    return this.#shelving.shelf.asides.some((one) => one.image === image);
   }
 
   #isInUse(image: string): boolean {
@@ -301,17 +310,19 @@ export class Snapshots {
   /** What it is asleep as is an image already. */
   async #keepNewest(note: SnapshotNote): Promise<KeptSnapshot | undefined> {
     return await this.#whileStored(async () => {
-      if (this.#shelving.shelf.rests === 'elsewhere') throw nothingWhole();
+      const { rests, rewound } = this.#shelving.shelf;
+      if (rests === 'elsewhere' || this.#isDisk(rewound?.image)) throw nothingWhole();
       return await this.#keep(this.#shelving.newest, note);
     });
   }
 
-  async #rewindStored(to: KeptSnapshot): Promise<{ before: KeptSnapshot | undefined } | undefined> {
+  async #rewindStored(to: Kept): Promise<{ before: KeptSnapshot | undefined } | undefined> {
     return await this.#whileStored(async () => {
-      const { rests } = this.#shelving.shelf;
-      const newest = this.#shelving.newest;
-      if (rests !== 'elsewhere' && newest === to.image) return { before: undefined }; // it is that already
-      const before = rests === 'elsewhere' ? undefined : await this.#keep(newest, { because: 'restore' });
+      const { rests, rewound, images } = this.#shelving.shelf;
+      const is = this.#isDisk(rewound?.image) ? rewound?.image : images.at(-1)?.image;
+      if (rests !== 'elsewhere' && is === to.image) return { before: undefined }; // it is that already
+      const isImage = rests !== 'elsewhere' && !this.#isDisk(is);
+      const before = isImage ? await this.#keep(this.#shelving.newest, { because: 'restore' }) : undefined;
       await this.#shelving.rewind(to.image);
       return { before };
     });
@@ -332,7 +343,7 @@ export class Snapshots {
 
   /** An image that is a snapshot already gets a name, and keeps one. */
   async #keep(image: string, note: SnapshotNote): Promise<KeptSnapshot> {
-    const there = this.find(image);
+    const there = this.#shelving.shelf.snapshots.find((one) => one.image === image);
     if (there && note.because !== 'asked') return there;
     if (there?.name !== undefined) {
       throw new Failure('conflict', `what the sandbox is now is kept already, as the snapshot "${there.name}"`);
@@ -341,7 +352,7 @@ export class Snapshots {
   }
 
   /** What it goes back to knows of these. */
-  #assertHasVolumes(to: KeptSnapshot): void {
+  #assertHasVolumes(to: Kept): void {
     const held = this.#parts.volumes.of(this.#host.sleeper().hostId);
     const back = broughtBack(to.volumes ?? [], held, { disk: 'as-then', isAsked: true });
     if (back.kind === 'possible') return;
@@ -394,15 +405,19 @@ function isOnItsWay(state: StandbyState): boolean {
 }
 
 function nothingWhole(): Failure {
-  return new Failure('conflict', 'its memory was lost and it has not woken since; wake it, then make the snapshot', {
-    retryable: true,
-  });
+  return new Failure(
+    'conflict',
+    'it has no memory as it is, and has not woken since; wake it, then make the snapshot',
+    {
+      retryable: true,
+    },
+  );
 }
 
-function damaged(snapshot: KeptSnapshot): Failure {
+function damaged(snapshot: Kept): Failure {
   return new Failure('unprocessable', `the snapshot "${nameOf(snapshot)}" is damaged; the sandbox is as it was before`);
 }
 
-function nameOf({ name, image }: KeptSnapshot): string {
+function nameOf({ name, image }: Kept): string {
   return name ?? image;
 }

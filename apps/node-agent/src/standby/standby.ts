@@ -18,7 +18,7 @@ import { Births } from '../life/birth.ts';
 import { newToken } from '../life/create.ts';
 import type { Origin, WokenFork } from '../life/fork.ts';
 import { adoptAll } from '../life/adopt.ts';
-import type { Claim, Hint, KeptSnapshot, Shelf } from '../journal/index.ts';
+import type { Claim, Hint, Kept, Shelf } from '../journal/index.ts';
 import { arriveOnHost, type ArrivalAsk } from '../moves/arrival.ts';
 import type { Body, Parts } from '../parts.ts';
 import type { Pools } from '../pools/pools.ts';
@@ -159,7 +159,7 @@ export class Standby {
   }
 
   /** Answers the one that is gone, when the space that only it needed is free. */
-  async removeSnapshot(instanceId: InstanceId, generation: number, which: string): Promise<KeptSnapshot> {
+  async removeSnapshot(instanceId: InstanceId, generation: number, which: string): Promise<Kept> {
     const gone = await this.shelfOf(instanceId, generation).snapshots.remove(which);
     const remnant = this.#remnants.get(instanceId);
     if (!remnant?.isEmpty) return gone;
@@ -346,20 +346,22 @@ export class Standby {
 function originOf(
   parts: Parts,
   parent: Pick<Instance, 'spec' | 'claim'>,
-  snapshot: KeptSnapshot,
+  snapshot: Kept,
   asked: readonly VolumeAsk[],
 ): Origin {
-  const { image, sealedKey, memoryBytes, volumes: held = [] } = snapshot;
+  const { image, volumes: held = [] } = snapshot;
   const { template, shape } = parent.spec;
   const { workspace, token } = parent.claim;
-  const key = parts.nodeKey.open(workspace, image, sealedKey);
   const volumes = held.map(({ volume: of, name, path }) => {
     const own = asked.find(({ copy }) => copy?.of === of);
     if (!own?.copy)
       throw new Failure('conflict', `the snapshot holds the volume ${of}; the fork was to have no copy of it`);
     return { volume: own.volume, generation: own.generation, name, path, of, sizeMib: own.copy.sizeMib };
   });
-  return { snapshot, key, template, shape, token, memoryMib: Math.ceil(memoryBytes / 2 ** 20), volumes };
+  const made = { template, shape, volumes };
+  if (!('sealedKey' in snapshot)) return { ...made, kind: 'disk', disk: snapshot };
+  const key = parts.nodeKey.open(workspace, image, snapshot.sealedKey);
+  return { ...made, kind: 'image', snapshot, key, token, memoryMib: Math.ceil(snapshot.memoryBytes / 2 ** 20) };
 }
 
 /** The answer to a start that was asked before. */

@@ -4,6 +4,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { rehearse, settle, stage, startAsk, StillClock, type Rehearsal, type Stage } from '../rehearsal.ts';
 import { NodeKey } from '../images/node-key.ts';
 import type { Instance } from './instance.ts';
+import { snapshotsOf } from './snapshot-report.ts';
 
 let clock: StillClock;
 let set: Stage;
@@ -237,17 +238,23 @@ describe('an image that will not do', () => {
     expect((await exec(instance, 'cat /root/file', { waitMs: 100 })).stdout).toBe('second\n');
   });
 
-  it('leaves every disk that it replaces under a name of its own, says which, and keeps them until it is deleted', async () => {
+  it('leaves every disk that it replaces as a snapshot of its own, says which, and keeps the last three', async () => {
     const instance = await started();
     await stored(instance);
     await go(instance.wake());
     const seen = new Set<string>();
-    for (let death = 0; death < 4; death++) {
+    for (let death = 0; death < 5; death++) {
       await diesAndFallsBack(instance);
       for (const name of disks()) seen.add(name);
-      expect(instance.report().lost?.reason).toContain(`is kept as ${disks().at(-1)}`);
+      const last = snapshotsOf(instance.shelf).findLast(({ because }) => because === 'fall-back');
+      expect(last).toMatchObject({
+        id: disks().at(-1),
+        name: expect.stringMatching(/^disk-at-death-/),
+        state: 'ready',
+      });
+      expect(instance.report().lost?.reason).toContain(`is kept as the snapshot ${last?.name}`);
     }
-    expect([seen.size, disks().length]).toEqual([4, 4]);
+    expect([seen.size, disks().length]).toEqual([5, 3]);
     await go(room.standby.stop(startAsk().instanceId, startAsk().generation, 'asked'));
     await clock.go(1_000);
     expect(disks()).toEqual([]);

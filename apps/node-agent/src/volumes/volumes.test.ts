@@ -104,6 +104,17 @@ describe('a volume', () => {
     }
   });
 
+  it('that is gone from the host while its instance sleeps on the disk comes back as the image holds it', async () => {
+    await hold();
+    const instance = await started();
+    await give(instance, at(2));
+    await write(instance, '/data/letter', 'dear');
+    await go(instance.store('asked'));
+    set.host.volumes.delete(V);
+    expect([await read(instance, '/data/letter'), instance.past.lastWakeLost]).toEqual(['dear', undefined]);
+    expect(placeOf()).toBe(instance.body?.hostId);
+  });
+
   it('is nobody’s any more when it was asked for with an older generation', async () => {
     await hold();
     const instance = await started();

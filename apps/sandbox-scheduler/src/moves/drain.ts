@@ -46,12 +46,18 @@ export class Drains {
 
   async progress(nodeId: NodeId) {
     const { store } = this.#parts;
-    const [holdings, moves] = await Promise.all([store.wanted.onNode(nodeId), store.moves.open()]);
+    const [holdings, moves, volumes, snapshots] = await Promise.all([
+      store.wanted.onNode(nodeId),
+      store.moves.open(),
+      store.volumes.metered(),
+      store.snapshots.keptOn(nodeId),
+    ]);
     const troubles = [...this.#troubles.values()].filter((one) => one.nodeId === nodeId);
     return {
       left: holdings.length,
       moving: moves.filter(({ from, cancelled }) => from === nodeId && cancelled === undefined).length,
       troubles: troubles.map(({ workspace, name, reason }) => ({ workspace, name, reason })),
+      stays: { volumes: volumes.filter((volume) => volume.nodeId === nodeId).length, snapshots },
     };
   }
 

@@ -136,7 +136,7 @@ describe('a drained node', () => {
     await drain(a);
     expect(await progress(a)).toMatchObject({ left: 4 });
     await beatFor(30_000);
-    expect(await progress(a)).toEqual({ left: 0, moving: 0, troubles: [] });
+    expect(await progress(a)).toEqual({ left: 0, moving: 0, troubles: [], stays: { volumes: 0, snapshots: 0 } });
     expect(running().every((one) => one.startsWith('b:'))).toBe(true);
     expect((await create({ name: SandboxName.parse('late') })).route.nodeId).toBe(b);
     await expect(move(a)).rejects.toThrow(/drained|no node/);

@@ -194,21 +194,20 @@ const cpuPeriodUs = 100_000
 
 func (g Group) settings(limits Limits) []setting {
 	memory := g.memoryLimit(limits.MemoryMib << 20)
-	quota := strconv.FormatInt(int64(limits.Cpus*cpuPeriodUs), 10)
 	pids := strconv.FormatInt(limits.Pids, 10)
 	if g.h.v2 {
 		at := func(file string) string { return filepath.Join(g.Path(""), file) }
 		return append(memory, []setting{
 			// The whole sandbox dies at its limit: a sentry without its gofer, or the reverse, is no sandbox.
 			{at("memory.oom.group"), "1", true},
-			{at("cpu.max"), quota + " " + strconv.Itoa(cpuPeriodUs), false},
+			g.cpuLimit(limits.Cpus),
 			{at("pids.max"), pids, false},
 		}...)
 	}
 	at := func(controller, file string) string { return filepath.Join(g.Path(controller), file) }
 	settings := append(memory, []setting{
 		{at("cpu", "cpu.cfs_period_us"), strconv.Itoa(cpuPeriodUs), false},
-		{at("cpu", "cpu.cfs_quota_us"), quota, false},
+		g.cpuLimit(limits.Cpus),
 		{at("pids", "pids.max"), pids, false},
 	}...)
 	if contains(g.h.controllers, "cpuset") {
@@ -216,6 +215,18 @@ func (g Group) settings(limits Limits) []setting {
 	}
 	return settings
 }
+
+// cpuLimit is in force on a group whose period is set already, or on v2.
+func (g Group) cpuLimit(cpus float64) setting {
+	quota := strconv.FormatInt(int64(cpus*cpuPeriodUs), 10)
+	if g.h.v2 {
+		return setting{filepath.Join(g.Path(""), "cpu.max"), quota + " " + strconv.Itoa(cpuPeriodUs), false}
+	}
+	return setting{filepath.Join(g.Path("cpu"), "cpu.cfs_quota_us"), quota, false}
+}
+
+// LimitCpus sets anew how much of the processors the group may have.
+func (g Group) LimitCpus(cpus float64) error { return g.cpuLimit(cpus).apply() }
 
 // inheritedCpuset copies the root's processors and memory nodes down: a v1 cpuset is born empty and takes no process while it is.
 func (g Group) inheritedCpuset() []setting {

@@ -171,24 +171,33 @@ func (p *Pool) CreateVolumeOf(volume string, limitMib int64, image names.Image, 
 	} else if at != nil {
 		return p.reach(at.number, func(there string) error { return p.limit(there, limitMib) })
 	}
-	return p.create(p.paths.Volume(volume), volumeIn(p.paths.Snapshot(image), kept), limitMib, func(staged string) error { return nameVolume(staged, volume) })
+	return p.createVolume(volume, volumeIn(p.paths.Snapshot(image), kept), limitMib)
 }
 
-// RestoreVolume makes a volume that is attached nowhere a writable snapshot of what an image keeps of it; its limit stays.
+// RestoreVolume makes a volume that is attached nowhere a writable snapshot of what an image keeps of it; its limit stays. One that is not there any more
+// comes back with the limit that it had then: the image may hold all that is left of it.
 func (p *Pool) RestoreVolume(volume string, image names.Image, kept string) error {
-	path := p.paths.Volume(volume)
-	usage, err := p.usageOf(path)
-	if err != nil {
-		if at, err := p.attachment(volume); err == nil && at != nil {
+	path, source := p.paths.Volume(volume), volumeIn(p.paths.Snapshot(image), kept)
+	limited := path
+	if is, err := isSubvolume(path); err != nil || !is {
+		at, err := p.attachment(volume)
+		if err != nil {
+			return err
+		}
+		if at != nil {
 			return wire.Errorf(wire.Busy, "volume %s is attached to instance %s; detach it first", volume, at.to)
 		}
+		limited = source
+	}
+	usage, err := p.usageOf(limited)
+	if err != nil {
 		return err
 	}
 	fresh := path + stagedSuffix
 	if err := p.destroy(fresh); err != nil {
 		return err
 	}
-	if err := p.make(fresh, volumeIn(p.paths.Snapshot(image), kept)); err != nil {
+	if err := p.make(fresh, source); err != nil {
 		return spaceError(err)
 	}
 	if err := nameVolume(fresh, volume); err != nil {

@@ -41,6 +41,7 @@ func (p *Pool) CreateDisk(id names.ID, limitMib int64, from names.ID) (string, e
 }
 
 // CreateVolume makes a volume's subvolume; from names a volume to snapshot, attached or not. One that exists, attached or not, gets the new limit.
+// It is there after a power cut, too: whoever keeps a record of it writes that down next.
 func (p *Pool) CreateVolume(volume string, limitMib int64, from string) error {
 	if at, err := p.attachment(volume); err != nil {
 		return err
@@ -48,7 +49,7 @@ func (p *Pool) CreateVolume(volume string, limitMib int64, from string) error {
 		return p.reach(at.number, func(there string) error { return p.limit(there, limitMib) })
 	}
 	clone := func(source string) error {
-		return p.create(p.paths.Volume(volume), source, limitMib, func(staged string) error { return nameVolume(staged, volume) })
+		return p.createVolume(volume, source, limitMib)
 	}
 	if from == "" {
 		return clone("")
@@ -61,6 +62,22 @@ func (p *Pool) CreateVolume(volume string, limitMib int64, from string) error {
 		return clone(p.paths.Volume(from))
 	}
 	return p.reach(at.number, clone)
+}
+
+func (p *Pool) createVolume(volume, source string, limitMib int64) error {
+	named := func(staged string) error { return nameVolume(staged, volume) }
+	if err := p.create(p.paths.Volume(volume), source, limitMib, named); err != nil {
+		return spaceError(err)
+	}
+	return p.syncVolumes()
+}
+
+// syncVolumes keeps where the volumes lie over a power cut. The kernel would by itself, some 30 s later.
+func (p *Pool) syncVolumes() error {
+	if err := syncDirectory(p.paths.Volumes()); err != nil {
+		return spaceError(fmt.Errorf("syncing the directory of the volumes: %w", err))
+	}
+	return nil
 }
 
 // stagedSuffix marks a subvolume that is not finished; no id or volume name can hold a dot.
@@ -168,7 +185,10 @@ func (p *Pool) DeleteVolume(volume string) error {
 	if err := p.destroy(p.paths.Volume(volume) + stagedSuffix); err != nil {
 		return err
 	}
-	return p.destroy(p.paths.Volume(volume))
+	if err := p.destroy(p.paths.Volume(volume)); err != nil {
+		return err
+	}
+	return p.syncVolumes()
 }
 
 func (p *Pool) destroy(path string) error {

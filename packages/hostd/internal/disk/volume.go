@@ -96,7 +96,7 @@ func setImmutable(path string, immutable bool) error {
 }
 
 // Detach moves it back, whatever name the guest has given it, and with it any volume that the guest has put inside; the guest must have unmounted
-// them. Not attached is success.
+// them. Not attached is success. After a power cut it lies there still: nobody is told that it is free who could not have it then.
 func (p *Pool) Detach(id names.ID, volume, _ string) error {
 	all, err := p.attachedTo(id)
 	if err != nil {
@@ -105,7 +105,7 @@ func (p *Pool) Detach(id names.ID, volume, _ string) error {
 	at, is := all[volume]
 	if !is {
 		if is, err := isSubvolume(p.paths.Volume(volume)); err == nil && is {
-			return nil
+			return p.syncVolumes()
 		}
 		return wire.Errorf(wire.NotFound, "instance %s has no volume %s attached, and there is none elsewhere unattached", id, volume)
 	}
@@ -113,12 +113,16 @@ func (p *Pool) Detach(id names.ID, volume, _ string) error {
 	if err := p.reach(at.number, func(there string) error { return p.lookAt(there, id, inside) }); err != nil {
 		return err
 	}
-	return p.changing(id, func() error {
+	err = p.changing(id, func() error {
 		if err := p.moveAllBack(inside); err != nil {
 			return err
 		}
 		return p.moveBack(volume, at)
 	})
+	if err != nil {
+		return err
+	}
+	return p.syncVolumes()
 }
 
 func (p *Pool) detachAll(id names.ID) error {

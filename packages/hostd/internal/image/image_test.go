@@ -118,15 +118,30 @@ func TestZerosAndWhatShrinksTakeLittleAndTheRestNoMoreThanItself(t *testing.T) {
 	}
 }
 
-func TestAFileOfWhichTheSamplesDoNotShrinkIsNotCompressed(t *testing.T) {
+func TestWhatDoesNotShrinkIsSoonLeftAloneAndWhatComesAfterItIsFound(t *testing.T) {
 	random, text := make([]byte, ChunkSize), bytes.Repeat([]byte("x"), ChunkSize)
 	rand.Read(random)
-	pack := newPacker(Auto)
-	for range samples {
-		pack.try(random, nil)
+	pack, tried := newPacker(Auto), 0
+	for range 1000 {
+		if packed, _ := pack.try(random, nil); packed != nil {
+			tried++
+		}
 	}
-	if _, pays := pack.try(text, nil); pays {
-		t.Error("it went on trying")
+	if tried > 1000/pauseMax+5 {
+		t.Errorf("tried %d of 1000 chunks that do not shrink", tried)
+	}
+	for at := 0; ; at++ {
+		if _, pays := pack.try(text, nil); pays {
+			break
+		}
+		if at > pauseMax {
+			t.Fatalf("of %d chunks that shrink none was tried", at)
+		}
+	}
+	for range 10 {
+		if _, pays := pack.try(text, nil); !pays {
+			t.Error("left alone although the one before did shrink")
+		}
 	}
 }
 

@@ -10,49 +10,48 @@ import (
 type Compression string
 
 const (
-	// Auto compresses a file whose first chunks shrink well, and leaves any other alone.
+	// Auto compresses what shrinks well, and leaves the rest alone.
 	Auto Compression = "auto"
 	None Compression = "none"
 )
 
 const (
-	// samples are how many chunks are tried before the decision for the rest of the file.
-	samples = 8
-	// A chunk must shrink below 7/8 to be kept compressed, the samples together below 3/4: reading back costs time too.
-	chunkPays, samplesPay = 7.0 / 8, 3.0 / 4
+	// chunkPays: a chunk must shrink below 7/8 to be kept compressed, since reading it back costs time too.
+	chunkPays = 7.0 / 8
+	// pauseMax chunks at most are left alone before another is tried.
+	pauseMax = 31
 )
 
-// packer decides by sampling whether compressing pays.
+// packer tries each chunk while that pays, and ever fewer after one that did not: what does not shrink, such as a cache of
+// pictures, lies together in memory, and trying it would cost a save as much again as encrypting it.
 type packer struct {
-	mutex         sync.Mutex
-	left          int // Samples still to be taken.
-	plain, packed int
-	on            bool
+	mutex sync.Mutex
+	never bool
+	pause int // How many are left alone after the last that did not pay,
+	left  int // and how many of these still.
 }
 
-func newPacker(compress Compression) *packer {
-	if compress == None {
-		return &packer{}
-	}
-	return &packer{left: samples, on: true}
-}
+func newPacker(compress Compression) *packer { return &packer{never: compress == None} }
 
 func (p *packer) wanted() bool {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	return p.on
+	if p.left > 0 {
+		p.left--
+		return false
+	}
+	return !p.never
 }
 
-func (p *packer) learn(plain, packed int) {
+func (p *packer) learn(pays bool) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	if p.left == 0 {
+	if pays {
+		p.pause, p.left = 0, 0
 		return
 	}
-	p.left, p.plain, p.packed = p.left-1, p.plain+plain, p.packed+packed
-	if p.left == 0 {
-		p.on = float64(p.packed) < samplesPay*float64(p.plain)
-	}
+	p.pause = min(2*p.pause+1, pauseMax)
+	p.left = p.pause
 }
 
 // try gives the compressed bytes, in into's memory, when keeping them pays.
@@ -61,8 +60,9 @@ func (p *packer) try(plain, into []byte) ([]byte, bool) {
 		return nil, false
 	}
 	packed := encoder().EncodeAll(plain, into[:0])
-	p.learn(len(plain), len(packed))
-	return packed, float64(len(packed)) < chunkPays*float64(len(plain))
+	pays := float64(len(packed)) < chunkPays*float64(len(plain))
+	p.learn(pays)
+	return packed, pays
 }
 
 var encoder = sync.OnceValue(func() *zstd.Encoder {

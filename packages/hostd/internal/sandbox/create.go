@@ -104,7 +104,8 @@ func (s *Sandboxes) create(ctx context.Context, ask Ask, netns string, wanted []
 		return Process{}, err
 	}
 	group := s.group(ask.ID)
-	if err := group.Create(cgroup.Limits{MemoryMib: ask.Limits.MemoryMib, Cpus: ask.Limits.Cpus, Pids: hostTasks(ask.Limits.Pids)}); err != nil {
+	// The processor quota that was asked for comes into force with the first of its processes.
+	if err := group.Create(cgroup.Limits{MemoryMib: ask.Limits.MemoryMib, Cpus: hastyCpus(ask.Limits.Cpus), Pids: hostTasks(ask.Limits.Pids)}); err != nil {
 		return Process{}, err
 	}
 	described, err := json.Marshal(spec(ask, places{

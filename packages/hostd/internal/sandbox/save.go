@@ -93,8 +93,8 @@ func (s *Sandboxes) refrozen(id names.ID, h *handle, saveErr error) error {
 // own memory would else be killed for it.
 const headroomMib = 96
 
-// giveHeadroom raises a sandbox's memory limit until tighten is called. What is then above the limit stays, if the kernel
-// finds nothing to reclaim, and is the last that it gets.
+// giveHeadroom raises a sandbox's limits of memory and processors until tighten is called. What is then above the limit of
+// memory stays, if the kernel finds nothing to reclaim, and is the last that it gets.
 func (s *Sandboxes) giveHeadroom(id names.ID) (tighten func(), err error) {
 	ask, err := s.asked(id)
 	if err != nil {
@@ -104,7 +104,13 @@ func (s *Sandboxes) giveHeadroom(id names.ID) (tighten func(), err error) {
 	if err := group.LimitMemory(ask.Limits.MemoryMib + headroomMib); err != nil {
 		return nil, err
 	}
+	if err := s.hasten(id); err != nil {
+		return nil, err
+	}
 	return func() {
+		if s.boundCpus(id) != nil {
+			s.dropHandle(id) // Whoever opens the next one tries again.
+		}
 		for over := int64(0); over <= headroomMib; over += headroomMib / 8 {
 			if group.TightenMemory(ask.Limits.MemoryMib+over) == nil {
 				return

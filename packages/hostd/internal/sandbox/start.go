@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -29,10 +30,11 @@ func (s *Sandboxes) Start(ctx context.Context, id names.ID) error {
 		return wire.Errorf(wire.HostError, "sandbox %s has stopped before it was started (%s); delete it and create it again", id, s.deathOf(id, loaded))
 	}
 	if loaded.Status == container.Running {
-		return nil
+		return s.boundCpus(id)
 	}
+	start := func() error { return errors.Join(loaded.Start(s.conf), s.boundCpus(id)) }
 	select {
-	case err = <-s.beginStart(id, func() error { return loaded.Start(s.conf) }):
+	case err = <-s.beginStart(id, start):
 	case <-ctx.Done():
 		return lateStart(id, begin)
 	}

@@ -108,6 +108,10 @@ func (s *Sandboxes) handle(id names.ID) (*handle, error) {
 	if err := s.putBoundsBack(id); err != nil {
 		return nil, err
 	}
+	// And one that died while it saved, or right after it had restored, has left it a quota that was ours.
+	if err := s.boundCpus(id); err != nil {
+		return nil, err
+	}
 	freezer, err := s.group(id).OpenFreezer()
 	if err != nil {
 		return nil, err

@@ -64,7 +64,7 @@ func (s *Scribes) start() (*scribe, error) {
 	}
 	process := exec.Command("/proc/self/exe", "scribe", s.emptyRoot)
 	process.ExtraFiles = []*os.File{theirs}
-	process.Env = []string{}
+	process.Env = []string{"GOGC=off", "GOMEMLIMIT=64MiB"} // It does one job and ends: what it leaves behind is not worth collecting.
 	process.SysProcAttr = &syscall.SysProcAttr{
 		Setsid:     true,
 		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNS | unix.CLONE_NEWPID,

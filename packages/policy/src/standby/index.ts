@@ -6,7 +6,7 @@ export { costOfWork, costPerHour, costPerMs, DEFAULT_PRICES, type Holds, type Pr
 export { sandboxDepths, type SleepTier } from './sandbox-depths.ts';
 export { withSleep, type Sleeps } from './sleeps.ts';
 export { medianMs, p99Ms, wakeTimeOf, type WakeTime } from './wake-time.ts';
-export { relieve, type HostMemory, type Relief, type Slumber } from './relief.ts';
+export { relieve, type HostMemory, type Slumber } from './relief.ts';
 export { mayPageOut, swapToMake } from './swap.ts';
 export {
   EFFECTS,

@@ -26,6 +26,14 @@ describe('paging out', () => {
     expect(mayPageOut('auto', [area('plain', 'file')]).kind).toBe('may not');
   });
 
+  it('says so where the swap is full, all areas together', () => {
+    const full = { ...area('encrypted'), usedMib: 1020 };
+    const reason = 'the swap of this host is full: 1020 of 1024 MiB are used';
+    for (const kind of ['auto', 'host', 'file'] as const)
+      expect(mayPageOut(kind, [full])).toEqual({ kind: 'may not', reason });
+    expect(mayPageOut('auto', [full, area('memory', 'zram')])).toEqual({ kind: 'may' });
+  });
+
   it('says so where there is no swap, or it is turned off', () => {
     expect(mayPageOut('auto', [])).toMatchObject({ reason: 'this host has no swap' });
     expect(mayPageOut('none', [area('encrypted')]).kind).toBe('may not');

@@ -3,7 +3,7 @@ import type { InstanceId } from '@torpor/contracts';
 import type { Death, InstanceFacts, InstanceUsage } from '../port.ts';
 import { FakeFiles } from './files.ts';
 import { Gate } from './gate.ts';
-import type { FakeImage, FakeMemory } from './image.ts';
+import type { FakeImage, FakeKeptVolume, FakeMemory } from './image.ts';
 import { FakeParcels } from './parcels.ts';
 import { FakeMachine } from './machine.ts';
 import { FAKE_PROGRAMS, type FakeProgram } from './programs.ts';
@@ -270,16 +270,17 @@ export class FakeHost {
   }
 
   /** What an image, or a disk that was put aside, holds of a volume. */
-  keptVolume(image: string, volume: string): FakeFiles {
+  keptVolume(image: string, volume: string): FakeKeptVolume {
     const kept = this.images.get(image)?.volumes?.find((one) => one.volume === volume);
     if (!kept) throw new Failure('not_found', `image ${image} holds no volume ${volume}`);
-    return kept.files;
+    return kept;
   }
 
   /** An instance's disk and volumes as they are now. */
   disksOf(instanceId: InstanceId): Pick<FakeImage, 'files'> & Required<Pick<FakeImage, 'volumes'>> {
-    const volumes = this.attachedTo(instanceId).map(({ volume, at, files }) => ({
+    const volumes = this.attachedTo(instanceId).map(({ volume, at, mib, files }) => ({
       volume,
+      mib,
       name: at?.name ?? '',
       files: files.copy(),
     }));

@@ -23,6 +23,7 @@ export interface FakeMount {
 export interface FakeKeptVolume {
   readonly volume: string;
   readonly name: string;
+  readonly mib: number;
   readonly files: FakeFiles;
 }
 

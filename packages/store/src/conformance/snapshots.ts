@@ -61,7 +61,9 @@ export function describeSnapshots(stage: Stage): void {
       const sandbox = await ready(sandboxIn(ws.name));
       const record = recordOf(sandbox);
       await stage.store.snapshots.put(record);
+      const before = await stage.store.snapshots.keptOn(sandbox.nodeId);
       await end(sandbox, { keepSnapshots: true });
+      expect(await stage.store.snapshots.keptOn(sandbox.nodeId)).toBe(before + 1);
       expect(await stage.store.wanted.endings({ instanceIds: [sandbox.instanceId] })).toMatchObject([
         { keep: [record.id] },
       ]);

@@ -25,6 +25,10 @@ export class SnapshotRows {
         this.#rows.delete(id);
         return row.record;
       },
+      keptOn: async (nodeId) => {
+        const all = [...this.#rows.values()].map(({ record }) => record);
+        return all.filter(({ keptSinceMs, sandbox }) => keptSinceMs !== undefined && sandbox.nodeId === nodeId).length;
+      },
     };
   }
 

@@ -33,6 +33,14 @@ export function pgSnapshotBook(db: Kysely<Tables>, sealing: Sealing): SnapshotBo
       const row = await gone.returningAll().executeTakeFirst();
       return row && recordOf(row);
     },
+    keptOn: async (nodeId) => {
+      const kept = db.selectFrom('snapshots').where('kept_since_ms', 'is not', null);
+      const { count } = await kept
+        .where(sql`sandbox->>'nodeId'`, '=', nodeId)
+        .select(sql<number>`count(*)::int`.as('count'))
+        .executeTakeFirstOrThrow();
+      return count;
+    },
   };
 }
 
