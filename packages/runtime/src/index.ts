@@ -30,6 +30,7 @@ export type {
   Intent,
   MergeSpec,
   MergeStep,
+  PackedFiles,
   KeptVolume,
   PlacedVolume,
   Step,

@@ -1,4 +1,5 @@
 import { Generation, InstanceId, SandboxName } from '@torpor/contracts';
+import type { InstanceDriver, PackedFiles } from '@torpor/runtime';
 import { beforeEach, expect, it } from 'vitest';
 import { rehearse, stage, startAsk, StillClock, type Rehearsal, type Stage } from '../rehearsal.ts';
 import type { Instance } from '../standby/instance.ts';
@@ -48,10 +49,10 @@ async function sh(instance: Instance, shell: string): Promise<string> {
   return done.stdout;
 }
 
-function merge(how: { settle?: 'fork' | 'here'; dryRun?: boolean } = {}) {
+function merge(how: { settle?: 'fork' | 'here'; dryRun?: boolean } = {}, driver = room.parts.driver) {
   const parts = {
     standby: room.standby,
-    driver: room.parts.driver,
+    driver,
     untidy: ({ reason }: { reason: string }) => expect.fail(reason),
   };
   const at = ({ claim: { instanceId, generation } }: Instance) => ({ instanceId, generation });
@@ -122,4 +123,33 @@ it('does nothing by halves when the host fails before the guest was asked', asyn
   set.host.failNext('files.pack', 'before');
   await expect(merge()).rejects.toMatchObject({ code: 'unavailable' });
   expect([await sh(parent, 'cat /root/theirs'), kinds(parent)]).toEqual(['base\n', ['fork']]);
+});
+
+/** The host, with something that befalls what it has packed. */
+function meddling(befalls: (packed: PackedFiles) => Promise<PackedFiles>): InstanceDriver {
+  const { driver } = room.parts;
+  return { ...driver, packFiles: async (spec) => befalls(await driver.packFiles(spec)) };
+}
+
+it('changes nothing that was changed while it was made, and leaves nothing behind', async () => {
+  const driver = meddling(async (packed) => {
+    await sh(parent, 'echo later > /root/theirs');
+    return packed;
+  });
+  await expect(merge({}, driver)).rejects.toMatchObject({
+    code: 'conflict',
+    message: expect.stringContaining('/root/theirs'),
+  });
+  expect([await sh(parent, 'cat /root/theirs'), kinds(parent)]).toEqual(['later\n', ['fork']]);
+});
+
+it('keeps what was there when nobody knows what the guest has done, and says so', async () => {
+  const read = () => {
+    throw new Error('the file broke off');
+  };
+  const driver = meddling((packed) => Promise.resolve({ ...packed, read }));
+  const error = await merge({}, driver).catch((failure: Error) => failure);
+  const [, before] = snapshotsOf(parent.shelf);
+  expect(before).toMatchObject({ because: 'merge', state: 'ready' });
+  expect(error).toMatchObject({ message: expect.stringContaining(`is kept as the snapshot ${before?.id}`) });
 });

@@ -81,8 +81,14 @@ async function carryOver(
   try {
     let skipped: string[] = [];
     await instance.whileAwake(async (guest) => {
-      changes();
-      skipped = await apply(guest, packed.read());
+      try {
+        skipped = await apply(guest, packed.read());
+        changes();
+      } catch (error) {
+        if (isRefusal(error)) throw error;
+        changes();
+        throw uncertain(error, here);
+      }
     });
     return skipped.map((name) => placeOf(name, plan));
   } finally {
@@ -98,6 +104,18 @@ async function apply(guest: Guest, body: Readable): Promise<string[]> {
   if (answer.status === 404) throw tooOld();
   if (answer.status >= 400) throw guestFailure(`POST ${path}`, answer.status, said);
   return Applied.parse(JSON.parse(said)).skipped;
+}
+
+/** The guest says that it has changed nothing. */
+function isRefusal(error: unknown): boolean {
+  const status = error instanceof Failure ? error.details?.['guestStatus'] : undefined;
+  return error instanceof Failure && (error.code === 'conflict' || (typeof status === 'number' && status !== 500));
+}
+
+/** Its word was not heard, or it could not take back all that it had done. */
+function uncertain(error: unknown, { image }: KeptSnapshot): Failure {
+  const what = `the merge may have been made, or a part of it: ${explain(error)}`;
+  return new Failure('internal', `${what}; what was there is kept as the snapshot ${image}`, { cause: error });
 }
 
 /** The guest names what it skips by the number of its step. */
