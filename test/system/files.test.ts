@@ -105,7 +105,7 @@ it('merges a fork back where nothing is in the way, and says what is', { timeout
   const show = 'cd /srv/m; cat both theirs; ls; stat -c %a new; readlink new/link; cat new/deep/file';
   expect((await sh(stack, parent, show)).stdout).toBe('parent\nbase\nboth\ngone\ntheirs\n');
 
-  const machine = (await sh(stack, parent, 'cat /etc/machine-id')).stdout;
+  const machine = (await sh(stack, parent, 'cat /etc/machine-id /etc/hostname')).stdout;
   const done = await merge({ ...into, settle: 'fork' });
   expect([done.isMerged, done.conflicts]).toEqual([true, []]);
   expect(done.steps.map(({ what, path }) => `${what} ${path}`)).toEqual([
@@ -115,9 +115,9 @@ it('merges a fork back where nothing is in the way, and says what is', { timeout
     'changed srv/m/theirs',
   ]);
   expect((await sh(stack, parent, show)).stdout).toBe('fork\nfork\nboth\nnew\ntheirs\n751\ntheirs\nnew\n');
-  expect([(await sh(stack, parent, 'cat /etc/machine-id; ls -A / | grep -c torpor-merge')).stdout]).toEqual([
-    `${machine}0\n`,
-  ]);
+  expect([
+    (await sh(stack, parent, 'cat /etc/machine-id /etc/hostname; ls -A / | grep -c torpor-merge')).stdout,
+  ]).toEqual([`${machine}0\n`]);
   expect((await merge(into)).steps).toEqual([]);
 
   // What was there is kept.

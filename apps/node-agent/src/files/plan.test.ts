@@ -47,13 +47,16 @@ describe('the plan of a merge', () => {
 
   it('never carries what the platform tells sandboxes apart by', () => {
     const plan = planOf(
-      { steps: [step('etc/machine-id'), step('etc/machine-ids')], conflicts: [conflict('etc/resolv.conf')] },
+      {
+        steps: [step('etc/machine-id'), step('etc/machine-ids')],
+        conflicts: [conflict('etc/resolv.conf'), conflict('etc/hostname'), conflict('etc/hosts')],
+      },
       'fork',
     );
     expect(plan).toMatchObject({
       steps: [{ path: 'etc/machine-ids' }],
       conflicts: [],
-      own: ['etc/machine-id', 'etc/resolv.conf'],
+      own: ['etc/machine-id', 'etc/resolv.conf', 'etc/hostname', 'etc/hosts'],
     });
   });
 });

@@ -10,8 +10,8 @@ export interface Plan {
   readonly own: readonly string[];
 }
 
-/** As `life/create.ts` writes them; and what a merge that died in the middle has left. */
-const OWN = /^(etc\/(machine-id|resolv\.conf)|\.torpor-merge-[^/]*)$/;
+/** As the guest and `life/create.ts` write them at a claim; and what a merge that died in the middle has left. */
+const OWN = /^(etc\/(machine-id|hostname|hosts|resolv\.conf)|\.torpor-merge-[^/]*)$/;
 
 export function planOf(
   { steps, conflicts }: Pick<FileComparison, 'steps' | 'conflicts'>,
