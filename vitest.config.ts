@@ -1,17 +1,15 @@
 import { defineConfig } from 'vitest/config';
 
-/** System tests that bring up installations of their own (`own-installation.ts`), so that two files may run at once. */
+/** System tests that bring up installations of their own (`own-installation.ts`), so that two files may run at once; but for those that mind, or fill, the swap of the host. */
 const OWN = [
   'death',
   'image-faults',
   'installations',
-  'lean',
   'move',
   'power-cut',
   'reboot',
   'restart',
   'snapshot-deaths',
-  'soak',
   'stored',
   'upgrade',
   'volumes',

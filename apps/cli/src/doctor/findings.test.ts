@@ -18,7 +18,7 @@ const good: HostView = {
   filesystems: new Set(['overlay', 'btrfs']),
   miscDevices: new Set(['device-mapper']),
   mounts: ['cpu', 'memory', 'pids', 'freezer']
-    .map((name) => `cgroup /sys/fs/cgroup/${name} cgroup rw,relatime,${name} 0 0`)
+    .map((name) => `cgroup /sys/fs/cgroup/${name} cgroup rw,relatime,favordynmods,${name} 0 0`)
     .join('\n'),
   cgroup2Controllers: [],
   memoryTotalMib: 24_000,
@@ -57,6 +57,12 @@ describe('judge', () => {
       host: 'a /dev/kvm without vmx or svm',
       name: 'isolation: microVM',
       change: { cpuFlags: new Set(['fpu']) },
+      status: 'degraded',
+    },
+    {
+      host: 'cgroups that are slow to move processes',
+      name: 'cgroup moves',
+      change: { mounts: good.mounts.replaceAll('favordynmods,', '') },
       status: 'degraded',
     },
     { host: 'vmx without /dev/kvm', name: 'isolation: microVM', change: { kvmDevice: false }, status: 'degraded' },
@@ -171,6 +177,6 @@ describe('renderFindings', () => {
     expect(text).toMatch(
       /^degraded {2}swap {5,}the host's own at \/dev\/sda2, .*not encrypted\n +for: .*\n +do: {2}this host swaps to \/dev\/sda2/m,
     );
-    expect(text).toContain('16 ok, 1 degraded, 0 missing');
+    expect(text).toContain('17 ok, 1 degraded, 0 missing');
   });
 });

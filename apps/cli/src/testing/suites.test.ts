@@ -73,7 +73,7 @@ it('runs the slow suites in the full tier only, and the soak by itself', () => {
     'driver on gVisor',
   ]);
   expect(of('quick').filter((name) => !of('full').includes(name))).toEqual([]);
-  expect(of('soak')).toEqual(['soak']);
+  expect(of('soak')).toEqual(['soak', 'soak, own installations']);
 });
 
 it('tells what a Go test that failed has printed, and of no other', () => {

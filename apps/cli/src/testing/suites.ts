@@ -22,7 +22,7 @@ export interface Tally {
 const EVERY: readonly Tier[] = ['quick', 'full'];
 const MINUTE = 60_000;
 /** System tests that know a longer way. */
-const SOAKED = ['restart', 'stored', 'snapshot-deaths', 'reboot', 'power-cut', 'move', 'soak'];
+const SOAKED = ['restart', 'stored', 'snapshot-deaths', 'reboot', 'power-cut', 'move', 'volumes'];
 
 export function suites(at: {
   checkout: string;
@@ -102,6 +102,14 @@ export function suites(at: {
     {
       ...common,
       name: 'soak',
+      tiers: ['soak'],
+      command: [...vitest('system'), 'test/system/soak.test.ts'],
+      read: 'vitest',
+      deadlineMs: 180 * MINUTE,
+    },
+    {
+      ...common,
+      name: 'soak, own installations',
       tiers: ['soak'],
       command: [...vitest('own'), ...SOAKED.map((name) => `test/system/${name}.test.ts`)],
       read: 'vitest',

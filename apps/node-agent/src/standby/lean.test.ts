@@ -101,7 +101,8 @@ describe('whoever comes while it is paged out', () => {
 describe('a page-out that cannot be', () => {
   it.each([
     ['without swap', { swapMib: 0 }, /this host has no swap/],
-    ['with too little of it', { swapMib: 5 }, /swap is full/],
+    ['with too little of it', { swapMib: 5 }, /swap of this host is full, or nearly: 0 of 5 MiB/],
+    ['with less of it than it turns out to need', { swapMib: 20, instanceMib: 100 }, /swap is full/],
   ])('%s leaves it paused and whole, and says why', async (_, host, why) => {
     begin(host);
     const instance = await started();

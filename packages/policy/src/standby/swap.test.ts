@@ -28,7 +28,7 @@ describe('paging out', () => {
 
   it('says so where the swap is full, all areas together', () => {
     const full = { ...area('encrypted'), usedMib: 1020 };
-    const reason = 'the swap of this host is full: 1020 of 1024 MiB are used';
+    const reason = 'the swap of this host is full, or nearly: 1020 of 1024 MiB are used';
     for (const kind of ['auto', 'host', 'file'] as const)
       expect(mayPageOut(kind, [full])).toEqual({ kind: 'may not', reason });
     expect(mayPageOut('auto', [full, area('memory', 'zram')])).toEqual({ kind: 'may' });

@@ -30,7 +30,9 @@ export function mayPageOut(kind: SwapKind, areas: readonly SwapArea[]): PageOutV
   const sizeMib = sum(areas.map((area) => area.sizeMib));
   const usedMib = sum(areas.map((area) => area.usedMib));
   if (sizeMib - usedMib < FREE_MIB_MIN) {
-    return mayNot(`the swap of this host is full: ${Math.round(usedMib)} of ${Math.round(sizeMib)} MiB are used`);
+    return mayNot(
+      `the swap of this host is full, or nearly: ${Math.round(usedMib)} of ${Math.round(sizeMib)} MiB are used`,
+    );
   }
   if (kind === 'host' || kind === 'file') return { kind: 'may' };
   const readable = areas.find(({ atRest }) => atRest === 'plain' || atRest === 'unknown');

@@ -375,8 +375,8 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     ...DELETED,
   },
   leaving: {
-    ...LEANED,
     ...IDLY,
+    ...LATE, // One whose process died may be stored, and leave, before it is heard that its pause came to nothing.
     'request-arrived': 'stay',
     'leave-done': ['travelling'],
     'leave-cut': ['waking', 'wake'],
@@ -472,8 +472,8 @@ export const STANDBY_TABLE: Readonly<Record<StandbyState, Row>> = {
     ...DELETED,
   },
   'leaving-fenced': {
-    ...LEANED,
     ...IDLY,
+    ...LATE,
     'request-arrived': ['leaving-fenced', 'turn-away'],
     'leave-done': ['travelling'],
     'leave-cut': ['fencing', 'pause'],
