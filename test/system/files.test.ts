@@ -79,3 +79,48 @@ it('tells what a fork has changed since its base, asleep on the disk or not', { 
   await api(stack).store(fork.name);
   expect(await diff(now(parent), now(fork))).toEqual(['changed srv/app/changes', 'removed srv/app/mine']);
 });
+
+it('merges a fork back where nothing is in the way, and says what is', { timeout: 180_000 }, async () => {
+  const { merge, restore } = api(stack);
+  await sh(
+    stack,
+    parent,
+    'mkdir -p /srv/m/gone && cd /srv/m && echo base > both && echo base > theirs && touch gone/file',
+  );
+  const fork = await forked();
+  await sh(
+    stack,
+    fork,
+    'cd /srv/m && echo fork > both && echo fork > theirs && rm -r gone && mkdir -p new/deep && echo new > new/deep/file && ln -s theirs new/link && chmod 751 new',
+  );
+  await sh(stack, parent, 'cd /srv/m && echo parent > both && cat theirs && ls gone');
+  const into = { fork: fork.name, into: parent.name };
+  const refused = await merge(into);
+  expect([refused.isMerged, refused.conflicts, refused.before]).toMatchObject([
+    false,
+    [{ why: 'both-changed', path: 'srv/m/both' }],
+    undefined,
+  ]);
+  expect(refused.left).toContain('etc/machine-id');
+  const show = 'cd /srv/m; cat both theirs; ls; stat -c %a new; readlink new/link; cat new/deep/file';
+  expect((await sh(stack, parent, show)).stdout).toBe('parent\nbase\nboth\ngone\ntheirs\n');
+
+  const machine = (await sh(stack, parent, 'cat /etc/machine-id /etc/hostname')).stdout;
+  const done = await merge({ ...into, settle: 'fork' });
+  expect([done.isMerged, done.conflicts]).toEqual([true, []]);
+  expect(done.steps.map(({ what, path }) => `${what} ${path}`)).toEqual([
+    'changed srv/m/both',
+    'removed srv/m/gone',
+    'added srv/m/new',
+    'changed srv/m/theirs',
+  ]);
+  expect((await sh(stack, parent, show)).stdout).toBe('fork\nfork\nboth\nnew\ntheirs\n751\ntheirs\nnew\n');
+  expect([
+    (await sh(stack, parent, 'cat /etc/machine-id /etc/hostname; ls -A / | grep -c torpor-merge')).stdout,
+  ]).toEqual([`${machine}0\n`]);
+  expect((await merge(into)).steps).toEqual([]);
+
+  // What was there is kept.
+  await restore(parent.name, done.before?.image ?? 'none');
+  expect((await sh(stack, parent, 'cat /srv/m/both; ls /srv/m')).stdout).toBe('parent\nboth\ngone\ntheirs\n');
+});

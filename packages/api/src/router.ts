@@ -27,6 +27,8 @@ import {
   KeyView,
   ListInput,
   MakeSnapshotInput,
+  MergeInput,
+  MergeView,
   MovedView,
   MoveInput,
   NewKeyView,
@@ -164,6 +166,10 @@ export const apiRouter = t.router({
       .input(DiffInput)
       .output(DiffView)
       .mutation(({ ctx, input }) => ctx.services.files.diff(input)),
+    merge: taking('sandboxes:write')
+      .input(MergeInput)
+      .output(MergeView)
+      .mutation(({ ctx, input }) => ctx.services.files.merge(input)),
   }),
   volumes: t.router({
     list: taking('volumes:read')

@@ -23,6 +23,8 @@ import type {
   KeyView,
   ListInput,
   MakeSnapshotInput,
+  MergeInput,
+  MergeView,
   MovedView,
   MoveInput,
   NewKeyView,
@@ -79,6 +81,8 @@ export interface Services {
   readonly files: {
     /** A point as it is now is kept for as long as it takes. */
     diff(input: DiffInput): Promise<DiffView>;
+    /** Resolves when all of it is merged, or nothing. */
+    merge(input: MergeInput): Promise<MergeView>;
   };
   readonly volumes: {
     list(): Promise<VolumeView[]>;

@@ -19,6 +19,7 @@ import {
   SleepOutlook,
   WakeBudget,
   compareFiles,
+  mergeFiles,
   Snapshot,
   SnapshotLimits,
   SnapshotName,
@@ -248,6 +249,23 @@ export type DiffInput = z.infer<typeof DiffInput>;
 /** What changed, the first by their paths; `counts` and `unlisted` are of all. A directory that one side alone has is one change. */
 export const DiffView = compareFiles.reply;
 export type DiffView = z.infer<typeof DiffView>;
+
+/**
+ * What a fork has changed since its base, into the sandbox that it was forked from. With conflicts nothing is merged, unless `settle` says whose side is taken
+ * in all of them.
+ */
+export const MergeInput = z.object({
+  fork: SandboxName,
+  into: SandboxName,
+  settle: z.enum(['fork', 'here']).optional(),
+  dryRun: z.boolean().default(false),
+  under: TreePath.optional(),
+});
+export type MergeInput = z.infer<typeof MergeInput>;
+
+/** `before`: a snapshot of what was there until then, where anything was changed. */
+export const MergeView = mergeFiles.reply;
+export type MergeView = z.infer<typeof MergeView>;
 
 /** Its snapshots go with it, unless those that somebody asked for are to stay. */
 export const DeleteSandboxInput = z.object({ name: SandboxName, keepSnapshots: z.boolean().default(false) });

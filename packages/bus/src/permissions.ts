@@ -38,6 +38,7 @@ export function roomPermissions(
           'node.*.receipt-key.v1',
           'node.*.snapshot.list.v1',
           'node.*.files.compare.v1',
+          'node.*.files.merge.v1',
           'node.*.volume.describe.v1',
           'events.key.>',
           ...READ_HINTS,

@@ -106,3 +106,36 @@ export const compareFiles = defineCall({
   }),
   deadlineMs: 240_000,
 });
+
+/**
+ * gateway → node: brings into a sandbox, *here*, what a fork of it has changed since its base. What only the fork changed is carried over; where both did, and
+ * not to the same, is a conflict, and nothing is carried as long as there is one that `settle` does not settle: by taking the fork's, or leaving what is here.
+ * All of it is done or nothing; `before` is a snapshot of what was there.
+ */
+export const mergeFiles = defineCall({
+  subject: 'node.{node}.files.merge.v1',
+  request: z.object({
+    base: FilePoint,
+    fork: FilePoint,
+    here: z.object({ instanceId: InstanceId, generation: Generation }),
+    under: TreePath.optional(),
+    settle: z.enum(['fork', 'here']).optional(),
+    /** Tells what would be done. */
+    dryRun: z.boolean(),
+    by: z.string().optional(),
+  }),
+  reply: z.object({
+    isMerged: z.boolean(),
+    /** What was done, or would be. */
+    steps: z.array(FileStep),
+    /** What nothing was settled of. */
+    conflicts: z.array(FileConflict),
+    /** Further steps and conflicts that were only counted. Never so of what was merged. */
+    unlisted: z.number().int(),
+    /** Paths that stay as they are here: by which the platform tells sandboxes apart, or sockets and devices. */
+    left: z.array(z.string()),
+    before: ToldPoint.optional(),
+    tookMs: z.number(),
+  }),
+  deadlineMs: 600_000,
+});

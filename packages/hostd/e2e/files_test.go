@@ -3,9 +3,12 @@
 package e2e
 
 import (
+	"archive/tar"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -125,5 +128,48 @@ func TestAMergeIsToldBeforeItIsMade(t *testing.T) {
 	}
 	if counts := answer["counts"].(map[string]any); counts["settled"] != 1.0 {
 		t.Errorf("counted %v", counts)
+	}
+}
+
+func TestWhatAMergeTakesIsPackedForTheNodeAgent(t *testing.T) {
+	n := newNode(t)
+	i := n.up(0)
+	odd(t, i.upper(""))
+	check(t, os.MkdirAll(i.upper("d/e"), 0o751), os.WriteFile(i.upper("d/e/no\xfftext"), []byte("it"), 0o600), unix.Mknod(i.upper("d/socket"), unix.S_IFSOCK|0o600, 0))
+	i.keep("image-one")
+	put := func(path string) args {
+		return args{"path": []byte(path), "do": "put", "expect": "absent", "mode": 0, "uid": 0, "gid": 0}
+	}
+	ask := args{"id": i.id, "image": "image-one", "merge": args{"sinceMs": 1, "steps": []args{put("d"), put("link"), put("two")}}, "limits": args{"entries": 100, "bytes": 1 << 20, "ms": 10_000, "listed": 1}}
+	path := n.must("files.pack", ask)["path"].(string)
+	n.must("files.pack", ask) // It is replaced.
+	file, err := os.Open(path)
+	check(t, err)
+	defer file.Close()
+	var names []string
+	for stream := tar.NewReader(file); ; {
+		header, err := stream.Next()
+		if err == io.EOF {
+			break
+		}
+		check(t, err)
+		names = append(names, fmt.Sprintf("%q %c %o %s%s", header.Name, header.Typeflag, header.Mode, header.Linkname, header.PAXRecords["SCHILY.xattr.user.bytes"]))
+	}
+	slices.Sort(names)
+	want := []string{`"0" 5 751 `, `"0/e" 5 751 `, `"0/e/no\xfftext" 0 600 `, `"0/socket" 3 600 `, "\"1\" 2 777 /nowhere/\xff", "\"2\" 0 755 \x00\x01\xff", `"steps.json" 0 600 `}
+	if !slices.Equal(names, want) {
+		t.Errorf("packed %q", names)
+	}
+	n.must("files.drop", args{"id": i.id})
+	if _, err := os.Lstat(path); !os.IsNotExist(err) {
+		t.Errorf("it is still there: %v", err)
+	}
+	steps := ask["merge"].(args)
+	steps["steps"] = []args{put("sparse")} // A TiB of holes.
+	n.refused("too_large", "files.pack", ask)
+	steps["steps"] = []args{put("../upper")}
+	n.refused("bad_request", "files.pack", ask)
+	if _, err := os.Lstat(path); !os.IsNotExist(err) {
+		t.Errorf("half a pack is left: %v", err)
 	}
 }

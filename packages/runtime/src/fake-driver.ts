@@ -4,7 +4,9 @@
  */
 import { Failure } from '@torpor/kernel';
 import type { InstanceId, VolumeId } from '@torpor/contracts';
+import { Readable } from 'node:stream';
 import { compareFakes } from './fake/compare.ts';
+import { packFake } from './fake/merge.ts';
 import type { FakeHost, FakeVerb } from './fake/host.ts';
 import { fakeTransport } from './fake/guest.ts';
 import { guestOver } from './guest-calls.ts';
@@ -346,6 +348,13 @@ export function fakeDriver(host: FakeHost, options: { templates?: readonly strin
           return files;
         });
         return { ...compareFakes(trees), tookMs: 0 };
+      }),
+    packFiles: ({ image, merge }) =>
+      host.act('files.pack', undefined, () => {
+        const { files } = host.images.get(image) ?? {};
+        if (!files) throw new Failure('not_found', `there is no image ${image}`);
+        const packed = packFake(files, merge);
+        return { read: () => Readable.from([packed]), drop: () => Promise.resolve() };
       }),
     images: () =>
       host.act('image.list', undefined, () =>

@@ -6,6 +6,7 @@ import type { InstanceId, Make, VolumeId } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
 import { createHash } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
+import { createReadStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { hostAddress, instanceAddress } from './addresses.ts';
 import { guestAnswers } from './guest-health.ts';
@@ -436,6 +437,13 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
     },
     compareFiles: ({ images, under = '', limits }) =>
       hostd.ask('files.compare', { images, under: Buffer.from(under).toString('base64'), limits }, limits.ms + LOOK_MS),
+    async packFiles({ instanceId: id, image, merge, limits }) {
+      const { path } = await hostd.ask('files.pack', { id, image, merge, limits }, limits.ms + LOOK_MS);
+      return {
+        read: () => createReadStream(path),
+        drop: async () => void (await hostd.ask('files.drop', { id }, REMOVE_MS)),
+      };
+    },
     images: async () => (await hostd.ask('image.list', {}, LOOK_MS)).images,
     handle,
     pause: (id) => rest('sandbox.pause', id),

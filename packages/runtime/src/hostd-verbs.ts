@@ -2,7 +2,7 @@
 import { FileComparison, SwapArea } from '@torpor/contracts';
 import { z } from 'zod';
 import { ParcelContents } from './parcels.ts';
-import type { CompareLimits } from './port.ts';
+import type { CompareLimits, MergeSpec } from './port.ts';
 
 export interface EgressRule {
   readonly ip: string;
@@ -90,6 +90,13 @@ export interface VerbArgs {
     readonly under: string;
     readonly limits: CompareLimits;
   };
+  readonly 'files.pack': {
+    readonly id: string;
+    readonly image: string;
+    readonly merge: MergeSpec;
+    readonly limits: CompareLimits;
+  };
+  readonly 'files.drop': { readonly id: string };
   readonly 'volume.create': {
     readonly volume: string;
     readonly sizeMib: number;
@@ -189,6 +196,8 @@ const RESULTS = {
   'parcel.unpack': nothing,
   'parcel.delete': nothing,
   'files.compare': z.preprocess(withTextTargets, FileComparison),
+  'files.pack': z.object({ path: z.string() }),
+  'files.drop': nothing,
   'volume.create': nothing,
   'volume.delete': nothing,
   'volume.attach': nothing,
@@ -307,6 +316,9 @@ const FREE: ReadonlySet<string> = new Set<FreeVerb>([
   'parcel.open',
   'volume.stats',
   'files.compare',
+  // What they leave goes with the instance's disk at the latest.
+  'files.pack',
+  'files.drop',
 ]);
 
 /** Whatever is not known to be free needs an intent, also a verb that a later hostd brings. */

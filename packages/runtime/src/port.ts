@@ -6,6 +6,7 @@
  */
 import type { FileComparison, InstanceId, Isolation, Make, Shape, SwapArea, VolumeId } from '@torpor/contracts';
 import { Failure } from '@torpor/kernel';
+import type { Readable } from 'node:stream';
 import type { Guest } from './guest.ts';
 import type { Parcel, ParcelFiles } from './parcels.ts';
 
@@ -113,6 +114,39 @@ export interface CompareSpec {
   /** The one part of the trees to look at. */
   readonly under?: string | undefined;
   readonly limits: CompareLimits;
+}
+
+/** What a merge does to the files of one instance, in the guest's words (packages/guest/PROTOCOL.md). */
+export interface MergeSpec {
+  /** What was changed later than this is not overwritten. */
+  readonly sinceMs: number;
+  readonly steps: readonly MergeStep[];
+}
+
+export interface MergeStep {
+  /** Below the root; its bytes in base64. */
+  readonly path: string;
+  readonly do: 'put' | 'remove' | 'restate';
+  readonly expect: 'present' | 'absent';
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+export interface PackFilesSpec {
+  /** Into which it is merged. */
+  readonly instanceId: InstanceId;
+  /** From which it is taken. */
+  readonly image: string;
+  readonly merge: MergeSpec;
+  readonly limits: CompareLimits;
+}
+
+/** A merge laid ready on the host. */
+export interface PackedFiles {
+  /** What the instance's guest is to be sent. */
+  read(): Readable;
+  drop(): Promise<void>;
 }
 
 export interface PackSpec {
@@ -273,6 +307,8 @@ export interface InstanceDriver {
   ): Promise<ReadonlyMap<VolumeId, VolumeUsage>>;
   /** Files of sealed images, without attached volumes. Fails as `too_large`, naming the limit, as `not_found` when no image has anything at `under`. */
   compareFiles(spec: CompareSpec): Promise<FileComparison>;
+  /** Lays ready what a merge takes from a sealed image; one for an instance at a time. Fails as `too_large`, naming the limit. */
+  packFiles(spec: PackFilesSpec): Promise<PackedFiles>;
   /** All images on the host. */
   images(): Promise<readonly { readonly image: string; readonly sealed: boolean; readonly bytes: number }[]>;
   handle(spec: { instanceId: InstanceId; slot: number }): InstanceHandle;

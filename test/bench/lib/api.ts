@@ -54,6 +54,13 @@ export interface Api {
     to: Point;
     under?: string;
   }): Promise<{ changes: { what: string; path: string }[]; tookMs: number }>;
+  merge(what: { fork: string; into: string; settle?: 'fork' | 'here'; dryRun?: boolean; under?: string }): Promise<{
+    isMerged: boolean;
+    steps: { what: string; path: string }[];
+    conflicts: { why: string; path: string }[];
+    left: string[];
+    before?: { image: string };
+  }>;
   history(name: string): Promise<{ what: string; told: string; id?: string }[]>;
   fork(
     name: string | undefined,
@@ -95,6 +102,7 @@ export function api(stack: Stack): Api {
     snapshots: (name) => query('snapshots.list', { name }),
     restore: (name, snapshot) => mutate('snapshots.restore', { name, snapshot }),
     diff: (what) => mutate('files.diff', what),
+    merge: (what) => mutate('files.merge', what),
     history: (name) => query('sandboxes.history', { name }),
     deleteSnapshot: (name, snapshot) => mutate('snapshots.delete', { name, snapshot }),
     fork: (name, how) => mutate('sandboxes.fork', { name, ...how }),

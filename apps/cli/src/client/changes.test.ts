@@ -1,7 +1,7 @@
 import type { DiffView } from '@torpor/api';
 import { expect, it } from 'vitest';
 import { pointsOf } from '../commands/diff.ts';
-import { changesOf, shown } from './changes.ts';
+import { changesOf, mergeOf, shown } from './changes.ts';
 
 const FILE = { kind: 'file', mode: 0o644, uid: 0, gid: 0, size: 2048, modifiedAtMs: 0 } as const;
 const point = { image: 'any', atMs: 0 };
@@ -52,4 +52,38 @@ it('reads points as people write them', () => {
   });
   expect(pointsOf('web@base', 'web')).toEqual({ from: { name: 'web', at: 'base' }, to: { name: 'web', at: 'now' } });
   expect(() => pointsOf('web@', undefined)).toThrow('expected a snapshot');
+});
+
+it('tells what a merge did, or what is in its way', () => {
+  const merged = {
+    isMerged: true,
+    conflicts: [],
+    unlisted: 0,
+    tookMs: 1,
+    left: ['etc/machine-id'],
+    before: { image: 'i-7', atMs: 0 },
+  };
+  expect(
+    mergeOf(
+      { ...merged, steps: [{ path: 'a', what: 'changed', here: FILE, fork: { ...FILE, size: 1 } }] },
+      false,
+    ).split('\n'),
+  ).toEqual([
+    'M /a  2.0 KiB → 1 bytes',
+    '= /etc/machine-id  stays as it is: each sandbox has its own, or it cannot be carried',
+    '1 path merged.',
+    'Before that it was i-7: torpor snapshot restore goes back there, memory and all.',
+  ]);
+  const refused = mergeOf(
+    {
+      isMerged: false,
+      steps: [],
+      conflicts: [{ path: 'b', why: 'removed-here', fork: FILE }],
+      unlisted: 0,
+      left: [],
+      tookMs: 1,
+    },
+    false,
+  );
+  expect(refused).toContain('! /b  changed in the fork, removed here\nNothing was merged: 1 conflict.');
 });

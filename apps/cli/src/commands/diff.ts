@@ -10,7 +10,7 @@ export function addDiffCommand(torpor: Command): void {
   torpor
     .command('diff')
     .description(
-      'what changed in files from one point to another; a point is SANDBOX, as it is now, or SANDBOX@SNAPSHOT, @last or, of a fork, @base',
+      'what changed in files from one point to another; a point is SANDBOX, as it is now, or SANDBOX@SNAPSHOT, @last or, of a fork, @base; without volumes, /tmp, /run and /dev/shm',
     )
     .argument('<from>', 'alone: a sandbox, from its last snapshot to now, or a point, from there to now')
     .argument('[to]', 'the other point')

@@ -15,6 +15,7 @@ import { addSnapshotCommands } from './snapshot.ts';
 import { addStackCommands } from './stack.ts';
 import { addBudgetCommand } from './budget.ts';
 import { addStatsCommand } from './stats.ts';
+import { addMergeCommand } from './merge.ts';
 import { addMoveCommand } from './move.ts';
 import { addStoreCommand } from './store.ts';
 import { addTestCommand } from './test.ts';
@@ -32,6 +33,7 @@ export function program(): Command {
   addLeanCommand(sandbox);
   addStoreCommand(sandbox);
   addMoveCommand(sandbox);
+  addMergeCommand(sandbox);
   addSnapshotCommands(torpor);
   addDiffCommand(torpor);
   addVolumeCommands(torpor);

@@ -21,7 +21,7 @@ import type { Offers } from '../sandboxes/offer.ts';
 import { pagesOf } from '../sandboxes/pages.ts';
 import type { Sandboxes } from '../sandboxes/sandboxes.ts';
 import type { Wire } from '@torpor/bus';
-import { diffOf } from './files.ts';
+import { diffOf, mergeOf } from './files.ts';
 import { forksOf } from './forks.ts';
 import { historyOf } from './history.ts';
 import type { Nodes } from './nodes.ts';
@@ -212,7 +212,15 @@ function servicesFor(parts: ServicesParts, asked: Asked): Services {
           },
         ),
     },
-    files: { diff: (input) => diffOf(parts, asked, input) },
+    files: {
+      diff: (input) => diffOf(parts, asked, input),
+      merge: (input) =>
+        during(
+          'sandbox.merge',
+          () => input.into,
+          () => mergeOf(parts, asked, input),
+        ),
+    },
     volumes: volumeServices(parts, asked, during),
     keys: {
       create: (input) =>

@@ -5,7 +5,7 @@ import type { z } from 'zod';
 import { atPoint, type PointsParts } from './points.ts';
 
 /** Beyond any tree that a person would read the differences of, and within what a node can do beside its work. */
-export const COMPARE_LIMITS = { entries: 2_000_000, bytes: 8 * 2 ** 30, ms: 90_000, listed: 1_500 } as const;
+export const COMPARE_LIMITS = { entries: 1_000_000, bytes: 8 * 2 ** 30, ms: 90_000, listed: 1_500 } as const;
 
 export interface CompareParts extends PointsParts {
   readonly driver: InstanceDriver;

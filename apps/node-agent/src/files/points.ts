@@ -52,11 +52,17 @@ async function asNow<T>(
 }
 
 function lastOf(shelf: Parameters<typeof snapshotsOf>[0]): string {
-  const last = snapshotsOf(shelf).findLast(({ state, because }) => state === 'ready' && because !== 'compare');
+  const last = snapshotsOf(shelf).findLast(
+    ({ state, because }) => state === 'ready' && because !== 'compare' && because !== 'fall-back',
+  );
   if (last) return last.id;
   throw new Failure('not_found', 'it has no snapshot yet; make one first: torpor snapshot create');
 }
 
-function toldOf({ image, name, atMs }: Kept): ToldPoint {
+export function toldOf({ image, name, atMs, because }: Kept): ToldPoint {
+  // It has no image, and so nothing that says what its files lay over.
+  if (because === 'fall-back') {
+    throw new Failure('conflict', `${image} is a disk alone, which no other point can be compared with`);
+  }
   return { image, atMs, ...(name === undefined ? {} : { name }) };
 }

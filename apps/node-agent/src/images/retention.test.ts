@@ -58,3 +58,11 @@ it.each<[SnapshotPolicy, string]>([
       .join(' '),
   ).toBe(gone);
 });
+
+it('keeps the bases of forks from what merges leave, and what a comparison was made for for an hour at most', () => {
+  const forks = [kept('fork-1', 'fork', 100), kept('fork-2', 'fork', 200)];
+  const merges = [kept('merge-1', 'merge', 300), kept('merge-2', 'merge', 400), kept('merge-3', 'merge', 500)];
+  const compared = [kept('compare-1', 'compare', 100), kept('compare-2', 'compare', 3_600_000)];
+  const gone = outlived([...forks, ...merges, ...compared], { automaticMax: 2 }, 3_600_500);
+  expect(gone.map(({ image }) => image)).toEqual(['merge-1', 'compare-1']);
+});

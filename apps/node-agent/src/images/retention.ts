@@ -21,7 +21,9 @@ const COMPARED_MS = 60 * 60_000;
 export function outlived(snapshots: readonly Kept[], policy: SnapshotPolicy, nowMs: number): Kept[] {
   const asked = snapshots.filter(({ because }) => because === 'asked');
   const stores = snapshots.filter(({ because }) => because === 'store');
-  const automatic = snapshots.filter(({ because }) => ['fork', 'restore', 'merge'].includes(because));
+  const automatic = snapshots.filter(({ because }) => because === 'fork' || because === 'restore');
+  // Apart from those of forks, which are the bases that the next merges need.
+  const merged = snapshots.filter(({ because }) => because === 'merge');
   // Each goes with what it was made for; what is left of them is of a node-agent that died meanwhile.
   const compared = snapshots.filter(({ because }) => because === 'compare');
   // The newest is all that is left of what died, the memory of one, the files of another, however long ago that was.
@@ -30,6 +32,7 @@ export function outlived(snapshots: readonly Kept[], policy: SnapshotPolicy, now
   const { automaticMax, automaticMs, askedMax, askedMs, askedBytes, storesMax = automaticMax } = policy;
   return [
     ...beyond(automatic, { max: automaticMax, ms: automaticMs }, nowMs),
+    ...beyond(merged, { max: automaticMax, ms: automaticMs }, nowMs),
     ...beyond(deaths.slice(1), { max: automaticMax - 1, ms: automaticMs }, nowMs),
     ...beyond(disks.slice(1), { max: automaticMax - 1, ms: automaticMs }, nowMs),
     ...beyond(compared, { ms: COMPARED_MS }, nowMs),

@@ -153,7 +153,9 @@ export class Snapshots {
 
   known(which: string): Kept {
     const found = this.find(which);
-    if (!found) throw new Failure('not_found', `this sandbox has no snapshot "${which}"`);
+    if (!found) {
+      throw new Failure('not_found', `this sandbox has no snapshot "${which}"`, { details: { snapshot: which } });
+    }
     return found;
   }
 

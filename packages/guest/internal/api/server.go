@@ -86,6 +86,7 @@ func (s *Server) routes() http.Handler {
 		"GET /v1/files/content":   s.readFile,
 		"PUT /v1/files/content":   s.writeFile,
 		"POST /v1/files/assemble": s.assembleFile,
+		"POST /v1/files/apply":    s.applyFiles,
 		"POST /v1/files/mkdir":    s.makeDirectory,
 		"POST /v1/files/move":     s.moveFile,
 		"DELETE /v1/files":        s.removeFile,

@@ -45,6 +45,9 @@ func (h *Host) deleteDisk(_ context.Context, id names.ID, held *lock.Held) (any,
 	if err := pool.DeleteDisk(id); err != nil {
 		return nil, err
 	}
+	if err := pool.DeleteParcel(packName(id)); err != nil {
+		return nil, err
+	}
 	return done{}, held.Forget()
 }
 

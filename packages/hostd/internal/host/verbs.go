@@ -65,6 +65,8 @@ func init() {
 		"parcel.list":   taking((*Host).listParcels),
 
 		"files.compare": taking((*Host).compareFiles),
+		"files.pack":    taking((*Host).packFiles),
+		"files.drop":    taking((*Host).dropFiles),
 	}
 }
 

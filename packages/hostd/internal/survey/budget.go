@@ -22,7 +22,9 @@ const depthMax = 2100
 // LimitError says which limit ended a survey.
 type LimitError struct{ Limit string }
 
-func (e *LimitError) Error() string { return "the comparison was ended at its limit of " + e.Limit }
+func (e *LimitError) Error() string {
+	return "going through the files was ended at the limit of " + e.Limit
+}
 
 // budget is what is left of the limits.
 type budget struct {
@@ -42,8 +44,8 @@ func (b *budget) spendEntries(count int) error {
 	return b.inTime()
 }
 
-func (b *budget) spendBytes(count int) error {
-	if b.bytes -= int64(count); b.bytes < 0 {
+func (b *budget) spendBytes(count int64) error {
+	if b.bytes -= count; b.bytes < 0 {
 		return &LimitError{fmt.Sprintf("%d bytes to read", b.limits.Bytes)}
 	}
 	return b.inTime()

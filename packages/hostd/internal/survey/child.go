@@ -31,7 +31,11 @@ func Run(root string) error {
 	if err != nil {
 		return err
 	}
-	return json.NewEncoder(os.Stdout).Encode(replyTo(job, trees))
+	if job.Pack == nil {
+		return json.NewEncoder(os.Stdout).Encode(replyTo(job, trees))
+	}
+	// The output is the pack, so that the word goes where complaints go.
+	return json.NewEncoder(os.Stderr).Encode(packed(job, trees, os.Stdout))
 }
 
 func replyTo(job Job, trees []*dir) Reply {

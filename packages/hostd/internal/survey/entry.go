@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,9 +37,12 @@ type Entry struct {
 	// Target of a symlink, which need not be text.
 	Target []byte `json:"target,omitempty"`
 
-	format uint32
-	device uint64
+	modified time.Time
+	format   uint32
+	device   uint64
 }
+
+func (e *Entry) isPipe() bool { return e.format == unix.S_IFIFO }
 
 // dir is one directory of one tree. merged is what its sandbox sees; upper is the part of it that is the sandbox's own,
 // nil when it has none there. What has no such directory has a nil dir.
@@ -68,7 +73,7 @@ func (d *dir) look(name string) (*Entry, error) {
 	}
 	out := &Entry{
 		Kind: Other, Mode: stat.Mode & 0o7777, UID: stat.Uid, GID: stat.Gid, ModifiedAtMs: stat.Mtim.Nano() / 1e6,
-		format: stat.Mode & unix.S_IFMT, device: stat.Rdev,
+		modified: time.Unix(stat.Mtim.Unix()), format: stat.Mode & unix.S_IFMT, device: stat.Rdev,
 	}
 	switch out.format {
 	case unix.S_IFREG:
@@ -170,28 +175,48 @@ func names(of *os.File, spend *budget, into map[string]struct{}) error {
 	}
 }
 
-// attributes are the extended ones that a tenant can set; overlayfs keeps its own among the trusted ones.
+// attributes are the extended ones that a tenant can set, as one text.
 func attributes(of *os.File) (string, error) {
+	found, err := extended(of)
+	out := ""
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		out += fmt.Sprintf("%q=%q ", name, found[name])
+	}
+	return out, err
+}
+
+// userAttributes are those that a merge carries, as tar has them.
+func userAttributes(of *os.File) (map[string]string, error) {
+	found, err := extended(of)
+	out := map[string]string{}
+	for name, value := range found {
+		if strings.HasPrefix(name, "user.") {
+			out["SCHILY.xattr."+name] = value
+		}
+	}
+	return out, err
+}
+
+// extended are all but the trusted ones, among which overlayfs keeps its own.
+func extended(of *os.File) (map[string]string, error) {
 	list := make([]byte, 64<<10)
 	n, err := unix.Flistxattr(int(of.Fd()), list)
 	if errors.Is(err, unix.EOPNOTSUPP) || n == 0 && err == nil {
-		return "", nil
+		return nil, nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("listing attributes: %w", err)
+		return nil, fmt.Errorf("listing attributes: %w", err)
 	}
-	found := strings.Split(strings.TrimSuffix(string(list[:n]), "\x00"), "\x00")
-	slices.Sort(found)
-	out, value := "", make([]byte, 64<<10)
-	for _, name := range found {
+	out, value := map[string]string{}, make([]byte, 64<<10)
+	for _, name := range strings.Split(strings.TrimSuffix(string(list[:n]), "\x00"), "\x00") {
 		if strings.HasPrefix(name, "trusted.") {
 			continue
 		}
 		n, err := unix.Fgetxattr(int(of.Fd()), name, value)
 		if err != nil {
-			return "", fmt.Errorf("reading attribute %q: %w", name, err)
+			return nil, fmt.Errorf("reading attribute %q: %w", name, err)
 		}
-		out += fmt.Sprintf("%q=%q ", name, value[:n])
+		out[name] = string(value[:n])
 	}
 	return out, nil
 }

@@ -46,7 +46,7 @@ func readSame(a, b *os.File, spend *budget) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if err := spend.spendBytes(n + m); err != nil {
+		if err := spend.spendBytes(int64(n) + int64(m)); err != nil {
 			return false, err
 		}
 		if !bytes.Equal(left[:n], right[:m]) {

@@ -22,23 +22,24 @@ const replyMax = wire.MaxLine - 64<<10
 
 // Send has a child do the job, and ends it with the context. emptyRoot is a directory with nothing in it.
 func Send(ctx context.Context, emptyRoot string, job Job) (Told, error) {
-	text, err := json.Marshal(job)
-	if err != nil {
+	said := &bytes.Buffer{}
+	if _, err := run(ctx, emptyRoot, job, replyMax, said); err != nil {
 		return Told{}, err
 	}
-	asked, asking, err := os.Pipe()
+	return told(said.Bytes())
+}
+
+// Pack has a child pack one tree into a file, of at most so many bytes.
+func Pack(ctx context.Context, emptyRoot string, job Job, bytesMax int64, to io.Writer) error {
+	complaint, err := run(ctx, emptyRoot, job, bytesMax, to)
 	if err != nil {
-		return Told{}, fmt.Errorf("asking a surveyor: %w", err)
-	}
-	defer asking.Close()
-	said, err := answer(ctx, emptyRoot, asked, func() error {
-		defer asking.Close()
-		_, err := asking.Write(text)
 		return err
-	})
-	if err != nil {
-		return Told{}, err
 	}
+	_, err = told(complaint)
+	return err
+}
+
+func told(said []byte) (Told, error) {
 	var reply Reply
 	if err := json.Unmarshal(said, &reply); err != nil {
 		return Told{}, fmt.Errorf("reading what the surveyor said: %w", err)
@@ -54,8 +55,17 @@ func Send(ctx context.Context, emptyRoot string, job Job) (Told, error) {
 	return Told{}, fmt.Errorf("comparing trees: %s", reply.Why)
 }
 
-// answer runs the child to its end.
-func answer(ctx context.Context, emptyRoot string, asked *os.File, ask func() error) ([]byte, error) {
+// run has the child do the job to its end, and gives what it complained of.
+func run(ctx context.Context, emptyRoot string, job Job, bytesMax int64, to io.Writer) ([]byte, error) {
+	text, err := json.Marshal(job)
+	if err != nil {
+		return nil, err
+	}
+	asked, asking, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("asking a surveyor: %w", err)
+	}
+	defer asking.Close()
 	process := exec.CommandContext(ctx, "/proc/self/exe", "survey", emptyRoot)
 	complaint := &bytes.Buffer{}
 	process.ExtraFiles, process.Env, process.Stderr = []*os.File{asked}, []string{}, complaint
@@ -71,20 +81,23 @@ func answer(ctx context.Context, emptyRoot string, asked *os.File, ask func() er
 	if err != nil {
 		return nil, fmt.Errorf("starting a surveyor: %w", err)
 	}
-	askErr := ask()
-	said, readErr := io.ReadAll(io.LimitReader(output, replyMax+1))
-	if len(said) > replyMax {
+	_, askErr := asking.Write(text)
+	asking.Close()
+	said, copyErr := io.Copy(to, io.LimitReader(output, bytesMax+1))
+	if said > bytesMax || copyErr != nil {
 		process.Process.Kill()
 	}
 	endErr := process.Wait()
 	switch {
 	case ctx.Err() != nil:
-		return nil, wire.Errorf(wire.Deadline, "the comparison was not done in time; name a part of the tree")
-	case len(said) > replyMax:
-		return nil, errors.New("the surveyor said more than it was to")
-	case askErr != nil, readErr != nil, endErr != nil:
+		return nil, wire.Errorf(wire.Deadline, "the files were not gone through in time; name a part of the tree")
+	case said > bytesMax:
+		return nil, wire.Errorf(wire.TooLarge, "the surveyor had more to say than %d bytes", bytesMax)
+	case copyErr != nil:
+		return nil, fmt.Errorf("taking down what the surveyor said: %w", copyErr)
+	case askErr != nil, endErr != nil:
 		text := strings.TrimSpace(complaint.String())
-		return nil, fmt.Errorf("the surveyor ended without a word (%v): %s", errors.Join(askErr, readErr, endErr), text[:min(len(text), 300)])
+		return nil, fmt.Errorf("the surveyor ended without a word (%v): %s", errors.Join(askErr, endErr), text[:min(len(text), 300)])
 	}
-	return said, nil
+	return complaint.Bytes(), nil
 }

@@ -22,6 +22,8 @@ type Job struct {
 	// Under is the one part to look at: names that lead there from the root.
 	Under  []string `json:"under,omitempty"`
 	Limits Limits   `json:"limits"`
+	// Pack has one tree packed instead of compared.
+	Pack *Merge `json:"pack,omitempty"`
 }
 
 // Told is what came of it. Changes, Steps and Conflicts are the first ones, in the order of their paths; Counts are of all.

@@ -4,6 +4,7 @@ import { bytesAnswer, errorAnswer, jsonAnswer } from './answer.ts';
 import { guestError } from './files.ts';
 import { afterInside } from './inside.ts';
 import type { FakeMachine } from './machine.ts';
+import { applyFake } from './merge.ts';
 import type { FakeProcess, FakeStream } from './process.ts';
 
 /** One call of packages/guest/PROTOCOL.md, with its body read. */
@@ -46,6 +47,7 @@ const ROUTES: readonly (readonly [string, RegExp, Handler])[] = [
   ['PUT', /^\/v1\/files\/content$/, writeFile],
   ['POST', /^\/v1\/files\/assemble$/, assemble],
   ['POST', /^\/v1\/files\/mkdir$/, mkdir],
+  ['POST', /^\/v1\/files\/apply$/, (machine, call) => jsonAnswer(applyFake(machine.files, call.body))],
   ['POST', /^\/v1\/files\/move$/, move],
   ['DELETE', /^\/v1\/files$/, remove],
   ['GET', /^\/v1\/mounts$/, (machine) => jsonAnswer({ mounts: machine.mounts })],

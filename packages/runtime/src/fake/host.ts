@@ -42,6 +42,7 @@ export type FakeVerb =
   | 'volume.restore'
   | 'volume.stats'
   | 'files.compare'
+  | 'files.pack'
   | 'inventory';
 
 export interface FakeHostOptions {
