@@ -32,7 +32,11 @@ export const BACKUP = NodeId.parse('backup');
 
 /** What a backup must know of a waybill, to carry what it names. */
 const Carried = z.object({ parcel: Parcel });
-const CarriedBill = z.object({ images: z.array(Carried), snapshots: z.array(Carried) });
+const CarriedBill = z.object({
+  images: z.array(Carried),
+  snapshots: z.array(Carried),
+  asides: z.array(Carried).optional(),
+});
 
 export interface Around {
   readonly wire: OpenWire;
@@ -82,8 +86,8 @@ async function carried({ dir, lock, dataKey, signal }: Around, from: Original): 
   const bill = await fetched('waybill');
   const about = `${instanceId}/${generation} ${from.nodeId} ${BACKUP}`;
   const opened = openLetter(await readFile(join(dir, bill.path)), { mine: lock.pair, theirs: from.key, about });
-  const { images, snapshots } = CarriedBill.parse(JSON.parse(opened.toString()));
-  const parcels = new Map([...images, ...snapshots].map(({ parcel }) => [parcel.image, parcel]));
+  const { images, snapshots, asides = [] } = CarriedBill.parse(JSON.parse(opened.toString()));
+  const parcels = new Map([...images, ...snapshots, ...asides].map(({ parcel }) => [parcel.image, parcel]));
   const files = [bill];
   for (const { image, files: inside } of parcels.values()) {
     for (const { name, bytes } of inside) {
