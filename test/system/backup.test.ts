@@ -38,7 +38,8 @@ async function run(args: readonly string[], env: NodeJS.ProcessEnv): Promise<End
   );
 }
 
-describe.runIf(isFull)('a backup', () => {
+// Each guess of a passphrase is half a second of work, and more beside others.
+describe.runIf(isFull)('a backup', { timeout: 600_000 }, () => {
   let awake: { sandbox: Made; before: Kept };
   let asleep: { sandbox: Made; before: Kept };
 
