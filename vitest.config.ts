@@ -2,6 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 /** System tests that bring up installations of their own (`own-installation.ts`), so that two files may run at once; but for those that mind, or fill, the swap of the host. */
 const OWN = [
+  'backup',
   'death',
   'image-faults',
   'installations',

@@ -4,7 +4,7 @@ import { api, type Point } from '../bench/lib/api.ts';
 import { createOne, deleteMany, type Made } from '../bench/lib/sandboxes.ts';
 import { torpor, type Stack } from '../bench/lib/stack.ts';
 import { sh } from './inside.ts';
-import { freshName, testStack } from './test-stack.ts';
+import { freshName, testEnv, testStack } from './test-stack.ts';
 
 let stack: Stack;
 let parent: Made;
@@ -54,7 +54,7 @@ it(
     );
     const left = (await snapshots(parent.name)).map(({ because }) => because);
     expect(left).not.toContain('compare');
-    const said = await torpor(['diff', `${parent.name}@one`, `${parent.name}@two`, '--under', '/srv/app'], process.env);
+    const said = await torpor(['diff', `${parent.name}@one`, `${parent.name}@two`, '--under', '/srv/app'], testEnv);
     expect(said.split('\n').slice(0, 3)).toEqual([
       'M /srv/app/changes  4 bytes → 4 bytes',
       '- /srv/app/goes  4 bytes',

@@ -14,7 +14,13 @@ import (
 // carry copies the files of a parcel to another node, as node-agents do.
 func carry(t *testing.T, from, to *node, image string) map[string]any {
 	t.Helper()
-	packed := from.must("parcel.pack", args{"image": image, "key": workspaceKey})
+	return carryPacked(t, from, to, args{"image": image, "key": workspaceKey})
+}
+
+func carryPacked(t *testing.T, from, to *node, what args) map[string]any {
+	t.Helper()
+	image := what["image"].(string)
+	packed := from.must("parcel.pack", what)
 	opened := to.must("parcel.open", args{"image": image, "needMib": 16})
 	for _, one := range packed["files"].([]any) {
 		file := one.(map[string]any)
@@ -85,6 +91,50 @@ func TestAnImageTravelsToAnotherNodeAndComesBackWholeThere(t *testing.T) {
 	if err := unix.Lstat(filepath.Join(upper, "sparse"), &sparse); err != nil || sparse.Size != 1<<40 || sparse.Blocks > 64 {
 		t.Errorf("the sparse file: %+v %v", sparse, err)
 	}
+}
+
+func TestADiskThatIsKeptAloneTravelsWithoutMemory(t *testing.T) {
+	here, there := newNode(t), newNode(t)
+	i := here.up(0)
+	i.mustGet("/write", map[string]string{"path": "/file", "text": "then"})
+	here.must("sandbox.pause", i.ref())
+	i.store("image-one")
+	here.must("sandbox.delete", i.ref())
+	upper := filepath.Join(here.dir, "pool", "i", i.id, "upper")
+	if err := os.WriteFile(filepath.Join(upper, "file"), []byte("at death"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	here.must("disk.restore", args{"id": i.id, "image": "image-one", "keep": "aside-one"})
+	here.refused("not_found", "parcel.pack", args{"image": "aside-one", "key": workspaceKey})
+	packed := carryPacked(t, here, there, args{"image": "aside-one", "key": workspaceKey, "diskAlone": true})
+	if files := packed["files"].([]any); len(files) != 1 {
+		t.Fatalf("it has %v", files)
+	}
+	want := unpackArgs("aside-one", packed)
+	want["diskAlone"] = true
+	parcel := filepath.Join(there.dir, "pool", "x", "aside-one", "disk.img")
+	whole, err := os.ReadFile(parcel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := append([]byte{}, whole...)
+	broken[len(broken)/2] ^= 1
+	os.WriteFile(parcel, broken, 0o600)
+	there.refused("refused", "parcel.unpack", want)
+	os.WriteFile(parcel, whole, 0o600)
+	there.must("parcel.unpack", want)
+	there.must("parcel.unpack", want)
+	there.must("parcel.delete", args{"image": "aside-one"})
+	if images := there.must("image.list", args{})["images"].([]any); len(images) != 0 {
+		t.Errorf("%v is taken for an image", images)
+	}
+	moved := there.instance(3)
+	there.must("disk.restore", args{"id": moved.id, "image": "aside-one"})
+	text, err := os.ReadFile(filepath.Join(there.dir, "pool", "i", moved.id, "upper", "file"))
+	if err != nil || string(text) != "at death" {
+		t.Errorf("its file: %q %v", text, err)
+	}
+	there.must("image.delete", args{"image": "aside-one"})
 }
 
 func TestAParcelThatIsNotWhatWasPackedIsRefusedAndNothingIsLeft(t *testing.T) {

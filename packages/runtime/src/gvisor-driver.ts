@@ -273,8 +273,8 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
         after: [],
         async run(intent) {
           assertCovered(intent, 'parcel.pack', id);
-          for (const { image, key } of images) {
-            const args = { image, key: base64(key) };
+          for (const { image, key, diskAlone = false } of images) {
+            const args = { image, key: base64(key), ...(diskAlone ? { diskAlone } : {}) };
             const { path, ...contents } = await hostd.change(intent, 'parcel.pack', args, PARCEL_MS);
             parcelPaths.set(image, path);
             told({ image, ...contents });
@@ -284,7 +284,7 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
     ];
   }
 
-  function unpackSteps({ instanceId: id, key, parcel }: UnpackSpec): readonly Step[] {
+  function unpackSteps({ instanceId: id, key, parcel, diskAlone = false }: UnpackSpec): readonly Step[] {
     const { image, diskDigest, diskMib, diskUsedMib } = parcel;
     return [
       {
@@ -292,7 +292,8 @@ export function gvisorDriver(settings: GvisorSettings, hostd: HostdClient = open
         after: [],
         async run(intent) {
           assertCovered(intent, 'parcel.unpack', id);
-          const args = { image, key: base64(key), diskDigest, diskMib, diskUsedMib };
+          const size = { diskDigest, diskMib, diskUsedMib };
+          const args = { image, key: base64(key), ...size, ...(diskAlone ? { diskAlone } : {}) };
           await hostd.change(intent, 'parcel.unpack', args, PARCEL_MS);
         },
       },

@@ -73,7 +73,7 @@ export interface VerbArgs {
   readonly 'image.delete': { readonly image: string };
   readonly 'sandbox.restore': { readonly id: string; readonly image: string; readonly key: string };
   readonly 'disk.restore': { readonly id: string; readonly image: string; readonly keep?: string };
-  readonly 'parcel.pack': { readonly image: string; readonly key: string };
+  readonly 'parcel.pack': { readonly image: string; readonly key: string; readonly diskAlone?: boolean };
   readonly 'parcel.open': { readonly image: string; readonly needMib: number };
   readonly 'parcel.unpack': {
     readonly image: string;
@@ -81,6 +81,7 @@ export interface VerbArgs {
     readonly diskDigest: string;
     readonly diskMib: number;
     readonly diskUsedMib: number;
+    readonly diskAlone?: boolean;
   };
   readonly 'parcel.delete': { readonly image: string };
   readonly 'files.compare': {

@@ -151,13 +151,15 @@ export interface PackedFiles {
 
 export interface PackSpec {
   readonly instanceId: InstanceId;
-  readonly images: readonly ImageRef[];
+  /** Those without memory are disks that a restore has put aside. */
+  readonly images: readonly (ImageRef & { readonly diskAlone?: boolean })[];
 }
 
 export interface UnpackSpec {
   readonly instanceId: InstanceId;
   readonly key: Uint8Array;
   readonly parcel: Parcel;
+  readonly diskAlone?: boolean;
 }
 
 export interface InstanceHandle {

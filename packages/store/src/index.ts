@@ -13,4 +13,5 @@ export {
 export { aesSealing, type SealedPlace, type Sealing } from './sealing.ts';
 export type * from './store.ts';
 export { memoryStore } from './memory/memory-store.ts';
+export { migrationNames } from './pg/migrations.ts';
 export { pgStore, type PgStoreOptions } from './pg/pg-store.ts';

@@ -25,7 +25,7 @@ export interface Stack extends Credentials {
 /** Runs `./torpor …` and answers what it printed on standard output. What it brings up is written down first, for `torpor test` to purge if we cannot. */
 export async function torpor(args: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<string> {
   const { TORPOR_INSTALLATION: name, TORPOR_TEST_BROUGHT_UP: file } = env;
-  if (args[0] === 'up' && name && file) await appendFile(file, `${name}\n`);
+  if ((args[0] === 'up' || args[0] === 'restore') && name && file) await appendFile(file, `${name}\n`);
   const { stdout } = await exec(join(checkout, 'torpor'), [...args], { env, maxBuffer: 64 << 20 });
   return stdout;
 }
@@ -37,8 +37,7 @@ export async function stackUp(args: readonly string[] = [], env: NodeJS.ProcessE
 }
 
 export async function findStack(env: NodeJS.ProcessEnv = process.env): Promise<Stack> {
-  const installation = sixHex(env.TORPOR_INSTALLATION ?? checkout);
-  const stateDir = join(env.TORPOR_STATE ?? '/var/lib/torpor', installation);
+  const { installation, stateDir } = whereIs(env);
   const credentials = JSON.parse(await readFile(join(stateDir, 'credentials.json'), 'utf8')) as Credentials; // written by `up`
   return {
     ...credentials,
@@ -47,6 +46,12 @@ export async function findStack(env: NodeJS.ProcessEnv = process.env): Promise<S
     scope: sixHex(`${installation}/local`),
     headers: { 'x-blaxel-authorization': `Bearer ${credentials.apiKey}`, 'x-blaxel-workspace': credentials.workspace },
   };
+}
+
+/** Where an installation is, or would be. */
+export function whereIs(env: NodeJS.ProcessEnv): { installation: string; stateDir: string } {
+  const installation = sixHex(env.TORPOR_INSTALLATION ?? checkout);
+  return { installation, stateDir: join(env.TORPOR_STATE ?? '/var/lib/torpor', installation) };
 }
 
 function sixHex(text: string): string {

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { addBackupCommands } from './backup.ts';
 import { addBenchCommand } from './bench.ts';
 import { addCompletionCommand } from './completion.ts';
 import { addDemoCommand } from './demo.ts';
@@ -41,6 +42,7 @@ export function program(): Command {
   addKeyCommands(torpor);
   addNodeCommands(torpor);
   addBudgetCommand(torpor);
+  addBackupCommands(torpor);
   addStatsCommand(torpor);
   addDoctorCommand(torpor);
   addSetupCommand(torpor);

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import type { Installation } from './installation.ts';
 import { writeWhole } from './write-whole.ts';
 
-const Credentials = z.object({
+export const Credentials = z.object({
   /** How the stack is reached from this machine. */
   url: z.string(),
   /** What the outside calls it, where `up` was told. */

@@ -73,7 +73,8 @@ export async function servicesOf(stack: Stack): Promise<Service[]> {
 }
 
 async function natsService({ installation, layout, places, keys, toolchain }: Stack): Promise<Service> {
-  const nodes = nodesOf(installation, places).map(({ id }) => ({
+  // A restore plays a node of its own.
+  const nodes = [...nodesOf(installation, places), { id: 'backup' }].map(({ id }) => ({
     user: `node-${id}`,
     password: keys.nats.node,
     ...roomPermissions('node', `node-${id}`, id),

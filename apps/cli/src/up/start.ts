@@ -39,7 +39,11 @@ const BOOTSTRAP_MS = 10 * 60_000;
 export async function startStack(
   installation: Installation,
   settings: Settings,
-  { out, signal }: { out: Out; signal: AbortSignal },
+  {
+    out,
+    signal,
+    afterBootstrap = async () => {},
+  }: { out: Out; signal: AbortSignal; /** Before any room starts. */ afterBootstrap?: () => Promise<void> },
 ): Promise<RunningStack> {
   const lock = await lockAlone(installation);
   const asked = new AbortController();
@@ -66,7 +70,11 @@ export async function startStack(
     lifetime.own('the services', () => kept.stop());
     end.throwIfAborted();
     end.addEventListener('abort', () => void kept.stop().catch(() => {}), { once: true }); // whoever closes hears of it
-    await kept.start({ told: told(out), afterFoundations: () => bootstrap(stack, log, end) });
+    const afterFoundations = async () => {
+      await bootstrap(stack, log, end);
+      await afterBootstrap();
+    };
+    await kept.start({ told: told(out), afterFoundations });
     await keepUrls(stack);
     ready = true;
   } catch (error) {

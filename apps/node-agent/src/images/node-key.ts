@@ -62,6 +62,11 @@ export class NodeKey {
     return letterKey(this.#seed('torpor waybills'));
   }
 
+  /** What a disk that was put aside travels under: asked again, the same. */
+  ofDisk(image: string): Uint8Array {
+    return this.#seed(`torpor disk ${image}`);
+  }
+
   #seed(use: string): Buffer {
     return Buffer.from(hkdfSync('sha256', this.#key, '', use, KEY_BYTES));
   }

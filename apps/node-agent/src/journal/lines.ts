@@ -169,6 +169,8 @@ export const Line = z.union([
     claim: Claim,
     images: z.array(Arrived),
     snapshots: z.array(Arrived.extend({ note: SnapshotNote })),
+    /** Disks that fall-backs have put aside there. */
+    asides: z.array(z.object({ image: z.string(), atMs, name: z.string().optional() })).optional(),
     count: z.number().int(),
     /** What befell it on other nodes. */
     history: z.array(InstanceEvent).optional(),

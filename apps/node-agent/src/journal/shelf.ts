@@ -149,7 +149,8 @@ export function shelfAfter(shelf: Shelf, line: Line): Shelf {
     case 'arrived': {
       const { images, count } = line;
       const snapshots = line.snapshots.map(({ note, ...kept }) => ({ ...kept, ...note }));
-      return { ...shelf, images, snapshots, count, trash: [], rests: 'image alone' };
+      const asides = (line.asides ?? []).map((one) => ({ ...one, because: 'fall-back' as const }));
+      return { ...shelf, images, snapshots, asides, count, trash: [], rests: 'image alone' };
     }
     case 'lives':
       return { ...shelf, rests: 'elsewhere', rewound: undefined, isComing: false, aside: undefined };

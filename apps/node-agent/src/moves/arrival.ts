@@ -52,7 +52,7 @@ export async function arriveOnHost(parts: Parts, ask: ArrivalAsk, signal: AbortS
     });
   }
   const body = { hostId, slot: slots.take(hostId) };
-  const images = [...new Set([...waybill.images, ...waybill.snapshots].map(({ parcel }) => parcel.image))];
+  const images = [...new Set(travellersOf(waybill).map(({ parcel }) => parcel.image))];
   try {
     return await arrive(parts, { ask, waybill, body, images }, signal);
   } catch (error) {
@@ -70,10 +70,10 @@ async function arrive(
   const { template, shape, bootToken } = waybill;
   const { hostId, slot } = body;
   const spec: Spec = { slot, template, shape, bootToken };
-  const travelling = new Map([...waybill.images, ...waybill.snapshots].map((one) => [one.parcel.image, one]));
-  const all = [...travelling.values()].map(({ parcel, key }) => ({
+  const travelling = new Map(travellersOf(waybill).map((one) => [one.parcel.image, one]));
+  const all = [...travelling.values()].map(({ parcel, key, diskAlone }) => ({
     parcel,
-    steps: driver.unpackSteps({ instanceId: hostId, key: Buffer.from(key, 'base64'), parcel }),
+    steps: driver.unpackSteps({ instanceId: hostId, key: Buffer.from(key, 'base64'), parcel, diskAlone }),
   }));
   const steps = all[0]?.steps ?? [];
   const intent = await journal.intendArrive(hostId, spec, images, steps);
@@ -90,6 +90,11 @@ async function arrive(
   const line = await journal.arrived(hostId, words);
   if (waybill.hint) await journal.hint(hostId, waybill.hint).catch(() => {}); // worth having, never worth failing for
   return { claim: words.claim, body, spec, shelf: shelfAfter(EMPTY_SHELF, line), hint: waybill.hint, bytes };
+}
+
+function travellersOf({ images, snapshots, asides = [] }: Waybill) {
+  const whole = [...images, ...snapshots].map(({ parcel, key }) => ({ parcel, key, diskAlone: false }));
+  return [...whole, ...asides.map(({ parcel, key }) => ({ parcel, key, diskAlone: true }))];
 }
 
 /** Keys and environment are this node's to seal from here on. */
@@ -119,7 +124,12 @@ function wordsOf({ nodeKey }: Parts, { generation }: ArrivalAsk, waybill: Waybil
     claim: { instanceId, generation, workspace, name, token, workdir, ...policy, sealedEnv },
     images: waybill.images.map(kept),
     snapshots: waybill.snapshots.map((one) => ({ ...kept(one), note: one.note })),
+    ...(waybill.asides ? { asides: waybill.asides.map(asideOf) } : {}),
     count: waybill.count,
     ...(waybill.history ? { history: waybill.history } : {}),
   };
+}
+
+function asideOf({ parcel: { image }, atMs, name }: NonNullable<Waybill['asides']>[0]) {
+  return { image, atMs, ...(name ? { name } : {}) };
 }

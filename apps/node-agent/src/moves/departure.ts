@@ -9,7 +9,7 @@ import type { Parcel } from '@torpor/runtime';
 import type { Shelving } from '../images/shelving.ts';
 import { assertRoom } from '../images/snapshot.ts';
 import { releaseOnHost, storeOnHost, type Sleeper } from '../images/store.ts';
-import type { KeptImage, Shelf } from '../journal/index.ts';
+import type { KeptDisk, KeptImage, Shelf } from '../journal/index.ts';
 import type { Parts } from '../parts.ts';
 import type { Line } from '../standby/line.ts';
 import type { Waybill } from './waybill.ts';
@@ -182,6 +182,12 @@ export class Departure {
     const { nodeKey, journal, receipts } = this.#parts;
     const history = [...(await journal.history(hostId)), ...this.#leftBehind()];
     const past = { history, receipts: await receipts.of(hostId) };
+    const asides = this.#asides().map(({ image, atMs, name: called }) => {
+      const parcel = this.#parcels.get(image);
+      if (!parcel) throw notReady();
+      const key = Buffer.from(nodeKey.ofDisk(image)).toString('base64');
+      return { parcel, key, atMs, ...(called ? { name: called } : {}) };
+    });
     const { instanceId, workspace, name, token, workdir, sealedEnv } = claim;
     const { idle, wakeBudget, snapshotLimits } = claim;
     const policy = { idle, ...(wakeBudget ? { wakeBudget } : {}), ...(snapshotLimits ? { snapshotLimits } : {}) };
@@ -199,14 +205,21 @@ export class Departure {
       const { name: called, because, by } = one;
       return { ...travelling(one), note: { because, ...(called ? { name: called } : {}), ...(by ? { by } : {}) } };
     });
-    return { waybill: { version: 1, ...who, images: images.map(travelling), snapshots: kept, count, ...past }, to };
+    const all = { images: images.map(travelling), snapshots: kept, asides };
+    return { waybill: { version: 1, ...who, ...all, count, ...past }, to };
   }
 
-  /** What a fall-back has put aside ends with the instance here: its history says so where it goes. */
+  /** Disks that fall-backs have put aside, but for those with volumes. */
+  #asides(): KeptDisk[] {
+    return this.#shelving.shelf.asides.filter(({ volumes = [] }) => volumes.length === 0);
+  }
+
+  /** What else a fall-back has put aside ends with the instance here: its history says so where it goes. */
   #leftBehind(): InstanceEvent[] {
-    const [atMs, reason] = [this.#parts.clock.nowMs(), 'it was put aside, and what is put aside does not travel'];
+    const [atMs, reason] = [this.#parts.clock.nowMs(), 'it was put aside, and does not travel'];
     const { asides, disks } = this.#shelving.shelf;
-    const left: { image: string; name?: string | undefined }[] = [...asides, ...disks.map((image) => ({ image }))];
+    const bound = asides.filter((one) => !this.#asides().includes(one));
+    const left: { image: string; name?: string | undefined }[] = [...bound, ...disks.map((image) => ({ image }))];
     return left.map(({ image, name }) => ({ atMs, what: 'let go', image, ...(name ? { name } : {}), reason }));
   }
 
@@ -235,7 +248,8 @@ export class Departure {
     const { shelf } = this.#shelving;
     const kept = new Map([...movable(shelf), ...shelf.snapshots].map((one) => [one.image, one.sealedKey]));
     const refs = [...kept].map(([image, sealed]) => ({ image, key: nodeKey.open(claim.workspace, image, sealed) }));
-    const steps = driver.packSteps({ instanceId: hostId, images: refs }, (parcel) =>
+    const disks = this.#asides().map(({ image }) => ({ image, key: nodeKey.ofDisk(image), diskAlone: true }));
+    const steps = driver.packSteps({ instanceId: hostId, images: [...refs, ...disks] }, (parcel) =>
       this.#parcels.set(parcel.image, parcel),
     );
     const what =

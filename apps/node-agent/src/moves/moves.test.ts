@@ -253,28 +253,24 @@ describe('a sandbox that moves', () => {
     expect(past).toEqual(['created', 'stored', 'woke from image', 'stored', 'arrived', 'woke from image']);
   });
 
-  it('says of what a fall-back had put aside that it has not come along', async () => {
+  it('takes along the disk that a fall-back has put aside, and may go back to it', async () => {
     const instance = await busy();
     await go(instance.store('asked'));
-    await exec(instance, 'true');
+    await exec(instance, 'echo at-death > /root/file', { waitMs: 1_000 });
     for (const hostId of here.set.host.sandboxes.keys()) here.set.host.kill(hostId);
     await instance.check();
     await go(instance.wake());
-    await exec(instance, 'true');
-    const [{ image: aside, name } = {}] = instance.shelf.asides;
-    expect(instance.report().lost?.reason).toContain(`kept as the snapshot ${name}`);
+    const [aside] = instance.shelf.asides;
+    expect(aside?.name).toContain('disk-at-death');
     await go(leave());
     await go(fetch());
-    const { hostId } = there.room.standby.at(ID, TWO).body ?? { hostId: ID };
-    const past = await there.room.parts.journal.history(hostId);
-    expect(past).toContainEqual({
-      atMs: expect.any(Number),
-      what: 'let go',
-      image: aside,
-      name,
-      reason: expect.any(String),
-    });
-    expect([...there.set.host.images.keys()]).not.toContain(aside);
+    await go(here.room.standby.stop(ID, ONE, 'it moved'));
+    await clock.go(1_000);
+    expect(nothingAt(here)).toEqual([[], 0, []]);
+    await expectWhole(there.room.standby.at(ID, TWO));
+    expect(there.room.standby.at(ID, TWO).shelf.asides).toMatchObject([{ image: aside?.image, name: aside?.name }]);
+    await go(there.room.standby.at(ID, 3).snapshots.rewind(aside?.image ?? ''));
+    expect((await exec(there.room.standby.at(ID, 3), 'cat /root/file', { waitMs: 100 })).stdout).toBe('at-death\n');
   });
 
   it('comes back to a node that it has left', async () => {

@@ -45,6 +45,10 @@ export const Waybill = z.object({
   shape: Shape,
   images: z.array(Travelling).min(1),
   snapshots: z.array(Travelling.extend({ note: SnapshotNote })),
+  /** What fall-backs have put aside: files without memory. */
+  asides: z
+    .array(z.object({ parcel: Parcel, key: z.string(), atMs: z.number(), name: z.string().optional() }))
+    .optional(),
   /** How many images were ever begun: no name is used twice. */
   count: z.number().int(),
   hint: Hint.optional(),

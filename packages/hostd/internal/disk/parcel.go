@@ -41,7 +41,8 @@ type ParcelFile struct {
 	Bytes int64  `json:"bytes"`
 }
 
-// Pack makes the parcel of a sealed image, whose memory is in the files given, and gives it to owner. One that is there is left alone.
+// Pack makes the parcel of a sealed image, whose memory is in the files given, and gives it to owner: without files, of a disk that
+// is kept alone. One that is there is left alone.
 func (p *Pool) Pack(ctx context.Context, name names.Image, key []byte, files []string, owner int) (Contents, error) {
 	path := p.paths.Parcel(name)
 	if there, err := readContents(path); err == nil {
@@ -69,7 +70,10 @@ func (p *Pool) Pack(ctx context.Context, name names.Image, key []byte, files []s
 		return Contents{}, err
 	}
 	out := Contents{DiskMib: usage.LimitMib, DiskUsedMib: usage.UsedMib}
-	for _, file := range append([]string{manifestFile}, files...) {
+	if len(files) > 0 {
+		files = append([]string{manifestFile}, files...)
+	}
+	for _, file := range files {
 		if err := clone(filepath.Join(p.paths.Image(name), file), filepath.Join(path, file), owner); err != nil {
 			return Contents{}, err
 		}
@@ -80,7 +84,7 @@ func (p *Pool) Pack(ctx context.Context, name names.Image, key []byte, files []s
 	if out.DiskDigest, err = TreeDigest(snapshot); err != nil {
 		return Contents{}, err
 	}
-	for _, file := range append([]string{manifestFile, DiskFile}, files...) {
+	for _, file := range append([]string{DiskFile}, files...) {
 		info, err := os.Lstat(filepath.Join(path, file))
 		if err != nil {
 			return Contents{}, fmt.Errorf("looking at parcel %s: %w", name, err)
@@ -168,10 +172,16 @@ func clone(from, to string, owner int) error {
 
 // Unpack makes the image that a parcel holds: its files copied to where only root writes, its disk received there, and all
 // of it sealed. Everything it takes is authenticated under the key first. The disk must then have the digest that it had when it was packed.
+// Without files it is a disk alone, which is sealed by nothing: once it bears its name it is whole.
 func (p *Pool) Unpack(ctx context.Context, name names.Image, key []byte, files []string, want Contents) error {
 	is, err := p.IsSealed(name)
 	if err != nil {
 		return fmt.Errorf("looking whether image %s is sealed: %w", name, err)
+	}
+	if len(files) == 0 && !is {
+		if _, err := os.Lstat(p.paths.Snapshot(name)); err == nil {
+			is = true
+		}
 	}
 	if is {
 		return p.hasDisk(name, want)
@@ -195,15 +205,20 @@ func (p *Pool) Unpack(ctx context.Context, name names.Image, key []byte, files [
 			return err
 		}
 	}
-	manifest, err := readSmall(filepath.Join(parcel, manifestFile))
-	if err != nil {
-		return err
+	var manifest []byte
+	if len(files) > 0 {
+		if manifest, err = readSmall(filepath.Join(parcel, manifestFile)); err != nil {
+			return err
+		}
 	}
 	if err := p.receiveSet(ctx, name, key, filepath.Join(staging, DiskFile), want); err != nil {
 		return err
 	}
 	if err := os.Remove(filepath.Join(staging, DiskFile)); err != nil {
 		return fmt.Errorf("removing the disk of image %s from beside its memory: %w", name, err)
+	}
+	if len(files) == 0 {
+		return p.DropFiles(name)
 	}
 	return p.Seal(name, files, manifest)
 }
