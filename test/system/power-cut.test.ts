@@ -98,7 +98,7 @@ describe.runIf(isFull)(`a cut of the power (TORPOR_CUT_SEED=${SEED})`, () => {
       const word = `${one.name}/${n}`;
       await one.do({
         kind: 'write',
-        place: 'disk',
+        place: n < 3 ? 'disk' : 'volume',
         name: `file-${n}`,
         word,
         bytes: chance.below(1 << 20),

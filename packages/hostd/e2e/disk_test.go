@@ -81,6 +81,32 @@ func TestTenantsTogetherLeaveTheReserve(t *testing.T) {
 	n.must("disk.delete", n.instance(2).ref())
 }
 
+// Data takes all that it can get, in whole chunks and past the reserve; what hostd needs to do, it still can.
+func TestAPoolWithoutRoomForDataIsStillManaged(t *testing.T) {
+	n := newNode(t, func(prepare map[string]any) { prepare["pool"] = args{"sizeMib": 1024, "reserveMib": 64} })
+	i := n.instance(0)
+	disk := n.must("disk.create", i.diskArgs())["path"].(string)
+	filler, err := os.Create(filepath.Join(n.dir, "pool", "filler"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer filler.Close()
+	left := n.must("node.usage", args{})["pool"].(map[string]any)["freeMib"].(float64) - 64 - 4
+	if err := unix.Fallocate(int(filler.Fd()), 0, 0, int64(left)<<20); err != nil {
+		t.Fatal(err)
+	}
+	// More than the 8 MiB that mkfs gives the metadata hold.
+	for round := range 100 {
+		for file := range 100 {
+			text := make([]byte, 2000)
+			if err := os.WriteFile(filepath.Join(disk, "upper", fmt.Sprintf("%d-%d", round, file)), text, 0o600); err != nil {
+				t.Fatalf("after %d small files: %v", 100*round+file, err)
+			}
+		}
+	}
+	n.must("disk.delete", i.ref())
+}
+
 func fillDirectly(t *testing.T, disk string) int {
 	t.Helper()
 	file, err := os.Create(filepath.Join(disk, "upper", "fill"))

@@ -258,6 +258,110 @@ func TestASaveThatHasNoRoomIsRefusedEarlyOrFailsAndTheSandboxLivesOn(t *testing.
 	isWhole(i)
 }
 
+// What follows a save writes as well: the snapshots of the disks, and the manifest. Here and there of it the pool may be found full.
+func TestAStoreThatFindsThePoolFullAfterItsSaveSaysSoAndAllIsWhole(t *testing.T) {
+	n := newNode(t)
+	i := n.up(0)
+	isWhole := i.lives("4")
+	at := args{"id": i.id, "volume": "data", "name": "data"}
+	n.must("volume.create", args{"volume": "data", "sizeMib": 50})
+	n.must("volume.attach", at)
+	i.mustGet("/write", map[string]string{"path": "/torpor/vol/data/letter", "text": "dear"})
+	n.must("sandbox.pause", i.ref())
+	i.store("image-one")
+	saved := n.must("image.save", i.saveArgs("image-two"))
+	manifest := args{"image": "image-two", "manifest": args{"digest": saved["digest"]}}
+
+	pool := filepath.Join(n.dir, "pool")
+	n.untilRoom(pool, "disk.snapshot", args{"id": i.id, "image": "image-two"})
+	n.untilRoom(filepath.Join(pool, "m"), "image.seal", manifest)
+	n.must("image.verify", args{"image": "image-two", "key": workspaceKey})
+	n.must("image.delete", args{"image": "image-two"})
+
+	n.must("image.verify", args{"image": "image-one", "key": workspaceKey})
+	n.must("sandbox.resume", i.ref())
+	isWhole(i)
+	if text := i.mustGet("/read", map[string]string{"path": "/torpor/vol/data/letter"}); text != "dear" {
+		t.Errorf("the volume reads %q", text)
+	}
+	n.must("sandbox.pause", i.ref())
+	i.store("image-two")
+	found := n.must("inventory", args{})
+	if kept, _ := json.Marshal(found["snapshots"]); string(kept) != `["image-one","image-two"]` {
+		t.Errorf("after a store that had room: %s", kept)
+	}
+}
+
+// untilRoom asks a verb again and again with a little more room in the subvolume that it writes to, until it ends well: before that it is refused for want
+// of room, and nothing else.
+func (n *node) untilRoom(path, verb string, ask args) {
+	n.t.Helper()
+	n.sync()
+	used := n.used(path)
+	for room := int64(0); ; room += 16 << 10 {
+		n.limitSubvolume(path, fmt.Sprint(used+room))
+		_, err := n.client.ask(verb, ask)
+		if err == nil && room == 0 {
+			n.t.Errorf("%s found room in a full pool", verb)
+		}
+		if err == nil {
+			n.limitSubvolume(path, "none")
+			return
+		}
+		if refused, ok := err.(*refusal); !ok || refused.Code != "no_space" || room > 16<<20 {
+			n.t.Fatalf("%s with room for %d bytes: %v", verb, room, err)
+		}
+		n.t.Logf("%s with room for %d bytes: %v", verb, room, err)
+	}
+}
+
+func (n *node) sync() {
+	n.t.Helper()
+	pool, err := os.Open(filepath.Join(n.dir, "pool"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer pool.Close()
+	if err := unix.Syncfs(int(pool.Fd())); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// used is what a subvolume holds, in bytes.
+func (n *node) used(path string) (bytes int64) {
+	n.t.Helper()
+	uuid := n.said("findmnt", "--noheadings", "--raw", "--output", "UUID", filepath.Join(n.dir, "pool"))
+	number := n.said("btrfs", "inspect-internal", "rootid", path)
+	text, err := os.ReadFile(filepath.Join("/sys/fs/btrfs", uuid, "qgroups", "0_"+number, "referenced"))
+	if err == nil {
+		bytes, err = strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	}
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return bytes
+}
+
+// limitSubvolume asks by way of another subvolume: to change its limit, a full one has no room.
+func (n *node) limitSubvolume(path, bytes string) {
+	n.t.Helper()
+	number := n.said("btrfs", "inspect-internal", "rootid", path)
+	disks, err := filepath.Glob(filepath.Join(n.dir, "pool", "i", "*"))
+	if err != nil || len(disks) == 0 {
+		n.t.Fatalf("there is no disk: %v", err)
+	}
+	n.said("btrfs", "qgroup", "limit", bytes, "0/"+number, disks[0])
+}
+
+func (n *node) said(command string, argv ...string) string {
+	n.t.Helper()
+	out, err := exec.Command(command, argv...).CombinedOutput()
+	if err != nil {
+		n.t.Fatalf("%s %v: %v: %s", command, argv, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
 // scribes are those that wait for work or do it.
 func (n *node) scribes() (pids []int) {
 	processes, _ := filepath.Glob("/proc/[0-9]*/cmdline")

@@ -40,7 +40,7 @@ func (p *Pool) ImageFiles(image names.Image, estimateMib int64, files []string) 
 		return nil, err
 	}
 	if err := os.Mkdir(p.paths.Image(image), 0o700); err != nil {
-		return nil, spaceError(fmt.Errorf("making image %s: %w", image, err))
+		return nil, fmt.Errorf("making image %s: %w", image, err)
 	}
 	return p.openEach(image, files, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 }
@@ -51,7 +51,7 @@ func (p *Pool) makeImages() error {
 		return nil
 	}
 	if err := createSubvolume(p.paths.Images(), tenants); err != nil && !errors.Is(err, unix.EEXIST) {
-		return spaceError(fmt.Errorf("making the subvolume of all images: %w", err))
+		return fmt.Errorf("making the subvolume of all images: %w", err)
 	}
 	return nil
 }
@@ -70,7 +70,7 @@ func (p *Pool) openEach(image names.Image, files []string, flags int) ([]*os.Fil
 			if errors.Is(err, os.ErrNotExist) {
 				return nil, p.Seen(wire.Errorf(wire.NotFound, "image %s has no %s", image, name))
 			}
-			return nil, spaceError(fmt.Errorf("opening %s of image %s: %w", name, image, err))
+			return nil, fmt.Errorf("opening %s of image %s: %w", name, image, err)
 		}
 		out = append(out, file)
 	}
@@ -82,14 +82,6 @@ func CloseAll(files []*os.File) {
 	for _, file := range files {
 		file.Close()
 	}
-}
-
-// spaceError says no_space where the kernel said so, or that a quota is used up.
-func spaceError(err error) error {
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		return wire.Errorf(wire.NoSpace, "%w", err)
-	}
-	return err
 }
 
 const manifestFile = "manifest.json"
@@ -127,19 +119,19 @@ func (p *Pool) Seal(image names.Image, files []string, manifest []byte) error {
 	defer CloseAll(opened)
 	for _, file := range opened {
 		if err := file.Sync(); err != nil {
-			return spaceError(fmt.Errorf("syncing %s of image %s: %w", filepath.Base(file.Name()), image, err))
+			return fmt.Errorf("syncing %s of image %s: %w", filepath.Base(file.Name()), image, err)
 		}
 	}
 	partial := p.manifest(image) + ".partial"
 	if err := writeSynced(partial, manifest); err != nil {
-		return spaceError(fmt.Errorf("writing the manifest of image %s: %w", image, err))
+		return fmt.Errorf("writing the manifest of image %s: %w", image, err)
 	}
 	if err := os.Rename(partial, p.manifest(image)); err != nil {
 		return fmt.Errorf("naming the manifest of image %s: %w", image, err)
 	}
 	for _, directory := range []string{p.paths.Image(image), p.paths.Images()} {
 		if err := syncDirectory(directory); err != nil {
-			return spaceError(fmt.Errorf("syncing the directory of image %s: %w", image, err))
+			return fmt.Errorf("syncing the directory of image %s: %w", image, err)
 		}
 	}
 	return nil

@@ -91,7 +91,7 @@ func (p *Pool) Pack(ctx context.Context, name names.Image, key []byte, files []s
 	if err != nil {
 		return Contents{}, err
 	}
-	return out, spaceError(writeSynced(filepath.Join(path, contentsFile), text))
+	return out, writeSynced(filepath.Join(path, contentsFile), text)
 }
 
 func readContents(path string) (Contents, error) {
@@ -129,14 +129,14 @@ func (p *Pool) hasRoom(needMib int64, name names.Image) error {
 func (p *Pool) makeParcel(path string, owner int) error {
 	if is, err := isSubvolume(p.paths.Parcels()); err != nil || !is {
 		if err := createSubvolume(p.paths.Parcels(), tenants); err != nil && !errors.Is(err, unix.EEXIST) {
-			return spaceError(fmt.Errorf("making the subvolume of all parcels: %w", err))
+			return fmt.Errorf("making the subvolume of all parcels: %w", err)
 		}
 	}
 	if err := os.Chmod(p.paths.Parcels(), 0o711); err != nil {
 		return fmt.Errorf("opening the way to the parcels: %w", err)
 	}
 	if err := os.Mkdir(path, 0o700); err != nil {
-		return spaceError(fmt.Errorf("making the parcel %s: %w", path, err))
+		return fmt.Errorf("making the parcel %s: %w", path, err)
 	}
 	return os.Lchown(path, owner, owner)
 }
@@ -157,11 +157,11 @@ func clone(from, to string, owner int) error {
 	}
 	target, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
-		return spaceError(fmt.Errorf("making %s: %w", to, err))
+		return fmt.Errorf("making %s: %w", to, err)
 	}
 	defer target.Close()
 	if err := unix.IoctlFileClone(int(target.Fd()), int(source.Fd())); err != nil {
-		return spaceError(fmt.Errorf("sharing the blocks of %s: %w", from, err))
+		return fmt.Errorf("sharing the blocks of %s: %w", from, err)
 	}
 	return target.Chown(owner, owner)
 }
@@ -187,7 +187,7 @@ func (p *Pool) Unpack(ctx context.Context, name names.Image, key []byte, files [
 	}
 	staging := p.paths.Image(name)
 	if err := os.Mkdir(staging, 0o700); err != nil {
-		return spaceError(fmt.Errorf("making image %s: %w", name, err))
+		return fmt.Errorf("making image %s: %w", name, err)
 	}
 	parcel := p.paths.Parcel(name)
 	for _, file := range append([]string{DiskFile}, files...) {
@@ -233,7 +233,7 @@ func (p *Pool) receiveSet(ctx context.Context, name names.Image, key []byte, fro
 		return err
 	}
 	if err := os.MkdirAll(volumesIn(staged), 0o700); err != nil {
-		return spaceError(fmt.Errorf("making the snapshot set %s: %w", name, err))
+		return fmt.Errorf("making the snapshot set %s: %w", name, err)
 	}
 	if err := receiveDisk(ctx, staged, from, key, name); err != nil {
 		return err
@@ -254,12 +254,12 @@ func (p *Pool) receiveSet(ctx context.Context, name names.Image, key []byte, fro
 	}
 	// Unlike a snapshot, what was received is not on the disk yet.
 	if err := within(p.paths.PoolDir, func(root *os.File) error { return unix.Syncfs(int(root.Fd())) }); err != nil {
-		return spaceError(fmt.Errorf("syncing the disk of image %s: %w", name, err))
+		return fmt.Errorf("syncing the disk of image %s: %w", name, err)
 	}
 	if err := os.Rename(staged, set); err != nil {
 		return fmt.Errorf("naming the snapshot set %s: %w", name, err)
 	}
-	return spaceError(syncDirectory(p.paths.Snapshots()))
+	return syncDirectory(p.paths.Snapshots())
 }
 
 func (p *Pool) hasDisk(name names.Image, want Contents) error {

@@ -3,8 +3,8 @@
 //
 // Two promises shape it. The file is allocated in full and never discarded, so the host's own disk filling up cannot
 // turn the pool read-only. And all tenants' subvolumes are members of one quota group that ends where the reserve
-// begins, so however full they are, the file system's metadata keeps room: a tenant meets its own limit or, together
-// with all others, that of the group, and never makes a neighbour's fsync fail.
+// begins, and metadata has a chunk of its own from the start, so however full they are, it keeps room: a tenant meets its own
+// limit or, together with all others, that of the group, and never makes a neighbour's fsync fail.
 package disk
 
 import (
@@ -24,6 +24,9 @@ import (
 
 // tenants is the quota group 1/0 that all instances' and volumes' subvolumes belong to.
 const tenants = uint64(1) << 48
+
+// systemMib is what the file system keeps besides data and metadata, and a little more.
+const systemMib = 16
 
 // minimumMib is the smallest pool mkfs and the reserve leave something useful of.
 const minimumMib = 512
@@ -61,6 +64,9 @@ func Prepare(ctx context.Context, paths names.Paths, size Size) (*Pool, []string
 	}
 	pool, err := Open(paths, size.ReserveMib)
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := pool.roomForMetadata(ctx); err != nil {
 		return nil, nil, err
 	}
 	if err := pool.bound(); err != nil {
@@ -240,8 +246,13 @@ func (p *Pool) bound() error {
 		if err != nil {
 			return err
 		}
-		if err := limitQgroup(root, tenants, uint64(space.TotalMib-p.reserveMib)<<20); err != nil {
-			return fmt.Errorf("limiting all tenants to %d MiB: %w", space.TotalMib-p.reserveMib, err)
+		metadataMib, err := p.metadataMib()
+		if err != nil {
+			return err
+		}
+		ends := space.TotalMib - max(p.reserveMib, metadataMib+systemMib)
+		if err := limitQgroup(root, tenants, uint64(ends)<<20); err != nil {
+			return fmt.Errorf("limiting all tenants to %d MiB: %w", ends, err)
 		}
 		return nil
 	})

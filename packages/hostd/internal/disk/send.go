@@ -21,7 +21,7 @@ import (
 func sendDisk(ctx context.Context, snapshot, to string, key []byte, name names.Image, owner int) error {
 	file, err := os.OpenFile(to, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return spaceError(fmt.Errorf("making %s: %w", to, err))
+		return fmt.Errorf("making %s: %w", to, err)
 	}
 	defer file.Close()
 	writer, err := image.NewWriter(file, key, diskName(name), image.Auto)
@@ -46,10 +46,10 @@ func sendDisk(ctx context.Context, snapshot, to string, key []byte, name names.I
 		return errors.Join(ctx.Err(), fmt.Errorf("sending %s: %w: %s", snapshot, err, lastWords(said)))
 	}
 	if sealErr != nil {
-		return spaceError(sealErr)
+		return sealErr
 	}
 	if _, err := writer.Finish(); err != nil {
-		return spaceError(err)
+		return err
 	}
 	return file.Chown(owner, owner)
 }
@@ -94,7 +94,7 @@ func receiveDisk(ctx context.Context, into, from string, key []byte, name names.
 	command := exec.CommandContext(ctx, "btrfs", "--quiet", "receive", "--chroot", into)
 	command.Stdin, command.Stderr = io.NewSectionReader(wholeOf{reader}, 0, reader.Length()), said
 	if err := command.Run(); err != nil {
-		return errors.Join(ctx.Err(), spaceError(fmt.Errorf("receiving the disk of image %s: %w: %s", name, err, lastWords(said))))
+		return errors.Join(ctx.Err(), fmt.Errorf("receiving the disk of image %s: %w: %s", name, err, lastWords(said)))
 	}
 	return nil
 }

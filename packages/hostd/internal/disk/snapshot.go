@@ -33,7 +33,7 @@ func volumeIn(set, volume string) string { return filepath.Join(volumesIn(set), 
 func (p *Pool) Snapshot(id names.ID, image names.Image) ([]KeptVolume, error) {
 	set := p.paths.Snapshot(image)
 	if _, err := os.Lstat(set); err == nil {
-		return p.keptIn(set)
+		return p.durablyKeptIn(set)
 	}
 	attached, err := p.attachedTo(id)
 	if err != nil {
@@ -44,7 +44,7 @@ func (p *Pool) Snapshot(id names.ID, image names.Image) ([]KeptVolume, error) {
 		return nil, err
 	}
 	if err := os.MkdirAll(volumesIn(staged), 0o700); err != nil {
-		return nil, spaceError(fmt.Errorf("making the snapshot set %s: %w", image, err))
+		return nil, fmt.Errorf("making the snapshot set %s: %w", image, err)
 	}
 	if err := p.keep(p.paths.Disk(id), diskIn(staged), ""); err != nil {
 		return nil, err
@@ -62,8 +62,13 @@ func (p *Pool) Snapshot(id names.ID, image names.Image) ([]KeptVolume, error) {
 	if err := os.Rename(staged, set); err != nil {
 		return nil, fmt.Errorf("naming the snapshot set %s: %w", image, err)
 	}
+	return p.durablyKeptIn(set)
+}
+
+// durablyKeptIn answers for a set that a power cut leaves: the memory that goes with it is let go for it.
+func (p *Pool) durablyKeptIn(set string) ([]KeptVolume, error) {
 	if err := syncDirectory(p.paths.Snapshots()); err != nil {
-		return nil, spaceError(fmt.Errorf("syncing the snapshot set %s: %w", image, err))
+		return nil, fmt.Errorf("syncing the snapshot set %s: %w", set, err)
 	}
 	return p.keptIn(set)
 }
@@ -99,11 +104,11 @@ func (p *Pool) keep(source, target, name string) error {
 		return fmt.Errorf("reading the limit of %s: %w", source, err)
 	}
 	if err := snapshotSubvolume(source, target, tenants); err != nil {
-		return spaceError(fmt.Errorf("making a snapshot of %s: %w", source, err))
+		return fmt.Errorf("making a snapshot of %s: %w", source, err)
 	}
 	if name != "" {
 		if err := unix.Setxattr(target, nameAttribute, []byte(name), 0); err != nil {
-			return spaceError(fmt.Errorf("writing down where %s was attached: %w", source, err))
+			return fmt.Errorf("writing down where %s was attached: %w", source, err)
 		}
 	}
 	if limit > 0 {
@@ -198,10 +203,10 @@ func (p *Pool) RestoreVolume(volume string, image names.Image, kept string) erro
 		return err
 	}
 	if err := p.make(fresh, source); err != nil {
-		return spaceError(err)
+		return err
 	}
 	if err := nameVolume(fresh, volume); err != nil {
-		return spaceError(err)
+		return err
 	}
 	if err := p.limit(fresh, usage.LimitMib); err != nil {
 		return err
@@ -236,7 +241,7 @@ func (p *Pool) RestoreDisk(id names.ID, image names.Image, limitMib int64, keep 
 		return err
 	}
 	if err := p.make(fresh, source); err != nil {
-		return spaceError(err)
+		return err
 	}
 	if err := forgetAttached(filepath.Join(fresh, "vol")); err != nil {
 		return err

@@ -67,15 +67,15 @@ func (p *Pool) CreateVolume(volume string, limitMib int64, from string) error {
 func (p *Pool) createVolume(volume, source string, limitMib int64) error {
 	named := func(staged string) error { return nameVolume(staged, volume) }
 	if err := p.create(p.paths.Volume(volume), source, limitMib, named); err != nil {
-		return spaceError(err)
+		return err
 	}
 	return p.syncVolumes()
 }
 
-// syncVolumes keeps where the volumes lie over a power cut. The kernel would by itself, some 30 s later.
+// syncVolumes keeps where the volumes lie over a power cut. The kernel would by itself, seconds later.
 func (p *Pool) syncVolumes() error {
 	if err := syncDirectory(p.paths.Volumes()); err != nil {
-		return spaceError(fmt.Errorf("syncing the directory of the volumes: %w", err))
+		return fmt.Errorf("syncing the directory of the volumes: %w", err)
 	}
 	return nil
 }

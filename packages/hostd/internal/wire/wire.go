@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"golang.org/x/sys/unix"
 )
 
 // Version is the protocol spoken, answered by the verb hello.
@@ -58,12 +60,15 @@ func NotReady(format string, args ...any) *Error {
 	return failure
 }
 
-// AsError finds the coded error in a chain; one without a code is the host's.
-// What outer layers said they were doing is kept in the message.
+// AsError finds the coded error in a chain; one without a code is the host's, or the want of space on one of its disks, which may show at any
+// change of a file system: a rename wants room, too. What outer layers said they were doing is kept in the message.
 func AsError(err error) *Error {
 	var coded *Error
 	if errors.As(err, &coded) {
 		return &Error{Code: coded.Code, Message: withoutCode(err, coded), Retryable: coded.Retryable}
+	}
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return Errorf(NoSpace, "%w", err)
 	}
 	return Errorf(HostError, "%w", err)
 }

@@ -63,6 +63,10 @@ func TestAnErrorKeepsItsCodeAndWhatWasBeingDone(t *testing.T) {
 	if coded.Code != NoSpace || !coded.Retryable || coded.Message != "creating sandbox a: the pool is full" {
 		t.Errorf("got %+v", coded)
 	}
+	full := AsError(fmt.Errorf("naming: %w", &os.LinkError{Op: "rename", Old: "a", New: "b", Err: unix.ENOSPC}))
+	if full.Code != NoSpace || !full.Retryable || full.Message != "naming: rename a b: no space left on device" {
+		t.Errorf("got %+v", full)
+	}
 	plain := AsError(fmt.Errorf("mounting: %w", os.ErrPermission))
 	if plain.Code != HostError || plain.Retryable || plain.Message != "mounting: permission denied" {
 		t.Errorf("got %+v", plain)
