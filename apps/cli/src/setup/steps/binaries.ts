@@ -18,7 +18,7 @@ export interface Built {
 const smaller = ['-trimpath', '-ldflags=-s -w'];
 
 /**
- * What runsc and hostd are both built from: gVisor's module with the change that `infra/gvisor` explains, and beside it hostd's go.mod with that module
+ * What runsc and hostd are both built from: gVisor's module with the changes that `infra/gvisor` explains, and beside it hostd's go.mod with that module
  * in gVisor's place, which is `path`. Both are built by that go.mod, so that the compiler sees the same packages twice and works once. The module cache
  * is read-only: a copy is changed.
  */
@@ -31,7 +31,8 @@ export async function gvisorSource(cacheDir: string, repoDir: string): Promise<B
     title: "gVisor's source",
     goMod,
     goSum,
-    patches: ['freezer.patch'],
+    patches: ['freezer.patch', 'precompiled.patch'],
+    precompiles: true,
   });
 }
 
@@ -42,12 +43,14 @@ interface GvisorSource {
   readonly goSum: string;
   /** In `infra/gvisor`. */
   readonly patches: readonly string[];
+  /** The patched source brings the program that writes sentries' seccomp filter into it. */
+  readonly precompiles?: boolean;
 }
 
 export async function gvisorSourceOf(
   cacheDir: string,
   repoDir: string,
-  { id, title, goMod, goSum, patches }: GvisorSource,
+  { id, title, goMod, goSum, patches, precompiles = false }: GvisorSource,
 ): Promise<Built> {
   const hostd = join(repoDir, 'packages', 'hostd');
   const paths = patches.map((name) => join(repoDir, 'infra', 'gvisor', name));
@@ -70,7 +73,15 @@ export async function gvisorSourceOf(
       deadlineMs: 30_000,
       signal,
     });
-    await writeFile(modfile, `${goMod}\nreplace ${module} => ${join(directory, 'module')}\n`);
+    const replacedBy = (at: string) => writeFile(modfile, `${goMod}\nreplace ${module} => ${at}\n`);
+    if (precompiles) {
+      await replacedBy(source);
+      const filter = 'runsc/boot/filter';
+      const target = join(source, filter, 'filter_precompiled.go');
+      const args = ['run', '-trimpath', `-modfile=${modfile}`, `${module}/${filter}/gen`, target];
+      await runGo(cacheDir, args, place, { cwd: hostd });
+    }
+    await replacedBy(join(directory, 'module'));
   }
 
   const step: Step = {
@@ -79,7 +90,7 @@ export async function gvisorSourceOf(
     key,
     needs: ['go'],
     after: [],
-    heavy: false,
+    heavy: precompiles,
     deadlineMs: 600_000,
     next: 'check that Go reaches its module proxy (GOPROXY), then run this again',
     present: () => exists(path),

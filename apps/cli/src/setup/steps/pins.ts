@@ -15,5 +15,5 @@ export const pins = {
   goFallback: '1.26.6',
 } as const;
 
-/** Which build of runsc: its module version, and the name of our change to it. Stands beside every image. */
-export const runscVersion = `${pins.gvisor.slice(pins.gvisor.indexOf('@') + 1)}+freezer`;
+/** Which build of runsc: its module version, and the names of our changes to it. Stands beside every image. */
+export const runscVersion = `${pins.gvisor.slice(pins.gvisor.indexOf('@') + 1)}+freezer+precompiled`;
