@@ -166,10 +166,20 @@ describe('a volume', () => {
     const instance = await started();
     await give(instance, at(2));
     const drop = () => go(room.parts.volumes.drop(V, Generation.parse(3)));
-    await expect(drop()).rejects.toMatchObject({ code: 'conflict' });
+    await expect(drop()).rejects.toThrow(/leaves instance/);
     await take(3);
     await drop();
     await drop();
+    expect([set.host.volumes.size, [...room.parts.volumes.all()]]).toEqual([0, []]);
+  });
+
+  it('is dropped when the sandbox that has it still has come to its end', async () => {
+    await hold();
+    const instance = await started();
+    await give(instance, at(2));
+    const dropped = room.parts.volumes.drop(V, Generation.parse(3));
+    await go(instance.end('deleted'));
+    await go(dropped);
     expect([set.host.volumes.size, [...room.parts.volumes.all()]]).toEqual([0, []]);
   });
 });

@@ -89,12 +89,11 @@ export class Volumes {
     });
   }
 
-  /** Nothing is left of it when it resolves. */
+  /** Nothing is left of it when it resolves. Whoever has it still must be on its way to its end. */
   drop(volume: VolumeId, generation: Generation): Promise<void> {
     return this.#acts.run(volume, async () => {
-      const known = this.#current(volume, generation);
-      if (known?.holder)
-        throw new Failure('conflict', `volume ${volume} is attached to instance ${known.holder.instanceId}`);
+      this.#current(volume, generation);
+      await this.#untilFree(volume);
       const steps = this.#options.driver.dropVolumeSteps({ volume });
       await this.#carryOut(volume, { operation: 'volume.drop', generation }, steps);
       await this.#options.journal.forgetVolume(volume);
@@ -195,7 +194,7 @@ export class Volumes {
   }
 
   /** Another instance may be on its way to its end, or may not have heard of it yet. */
-  async #untilFree(volume: VolumeId, hostId: InstanceId): Promise<void> {
+  async #untilFree(volume: VolumeId, hostId?: InstanceId): Promise<void> {
     const other = () => {
       const holder = this.#entries.get(volume)?.holder;
       return holder?.hostId === hostId ? undefined : holder?.instanceId;
