@@ -104,7 +104,7 @@ describe.runIf(isFull)('a backup', { timeout: 600_000 }, () => {
     await refused(second.env, /list.json is no list|its list was changed/);
     await flip(join(dir, 'list.json'));
     const whole = await readFile(join(dir, pages));
-    await truncate(join(dir, pages), whole.length / 2);
+    await truncate(join(dir, pages), Math.floor(whole.length / 2));
     await refused(second.env, /pages.img of the backup is damaged/);
     const file = await open(join(dir, pages), 'w');
     await file.writeFile(whole);
