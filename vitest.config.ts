@@ -1,14 +1,15 @@
 import { defineConfig } from 'vitest/config';
 
-/** System tests that bring up installations of their own (`own-installation.ts`), so that two files may run at once; but for those that mind, or fill, the swap of the host. */
+/**
+ * System tests that bring up installations of their own (`own-installation.ts`), so that two files may run at once; but for those that mind, or fill, the
+ * swap of the host, and those that take a host down: what others do with mounts and devices meanwhile would not end with it.
+ */
 const OWN = [
   'backup',
   'death',
   'image-faults',
   'installations',
   'move',
-  'power-cut',
-  'reboot',
   'restart',
   'snapshot-deaths',
   'stored',

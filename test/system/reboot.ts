@@ -75,7 +75,7 @@ async function groupsOf({ scope }: Host): Promise<string[]> {
 }
 
 async function groupsIn(group: string): Promise<string[]> {
-  const entries = await readdir(group, { withFileTypes: true });
+  const entries = await readdir(group, { withFileTypes: true }).catch(unlessGone([]));
   const below = await Promise.all(
     entries.filter((entry) => entry.isDirectory()).map(({ name }) => groupsIn(join(group, name))),
   );
@@ -83,13 +83,21 @@ async function groupsIn(group: string): Promise<string[]> {
 }
 
 async function membersOf(group: string): Promise<number[]> {
-  const text = await readFile(join(group, 'cgroup.procs'), 'utf8');
+  const text = await readFile(join(group, 'cgroup.procs'), 'utf8').catch(unlessGone(''));
   return text.split('\n').filter(Boolean).map(Number);
+}
+
+/** For what hostd has removed since it was listed. */
+function unlessGone<T>(empty: T): (error: unknown) => T {
+  return (error) => {
+    if (error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENODEV')) return empty;
+    throw error;
+  };
 }
 
 async function thawed(group: string): Promise<void> {
   const state = join(group, 'freezer.state'); // version 2 ends frozen ones by itself
-  if (existsSync(state)) await writeFile(state, 'THAWED');
+  if (existsSync(state)) await writeFile(state, 'THAWED').catch(unlessGone(undefined));
 }
 
 async function removeGroups(host: Host): Promise<void> {

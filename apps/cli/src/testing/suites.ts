@@ -22,7 +22,7 @@ export interface Tally {
 const EVERY: readonly Tier[] = ['quick', 'full'];
 const MINUTE = 60_000;
 /** System tests that know a longer way. */
-const SOAKED = ['restart', 'stored', 'snapshot-deaths', 'reboot', 'power-cut', 'move', 'volumes'];
+const SOAKED = ['restart', 'stored', 'snapshot-deaths', 'move', 'volumes'];
 
 export function suites(at: {
   checkout: string;
@@ -103,7 +103,7 @@ export function suites(at: {
       ...common,
       name: 'soak',
       tiers: ['soak'],
-      command: [...vitest('system'), 'test/system/soak.test.ts'],
+      command: [...vitest('system'), ...['reboot', 'power-cut', 'soak'].map((name) => `test/system/${name}.test.ts`)],
       read: 'vitest',
       deadlineMs: 180 * MINUTE,
     },
