@@ -97,7 +97,7 @@ export function suites(at: {
       deadlineMs: 5 * MINUTE,
     },
     { ...common, name: 'units', command: vitest('unit'), read: 'vitest', deadlineMs: 10 * MINUTE },
-    { ...common, name: 'system', command: vitest('system'), read: 'vitest', deadlineMs: 30 * MINUTE },
+    { ...common, name: 'system', command: vitest('system'), read: 'vitest', deadlineMs: 45 * MINUTE },
     { ...common, name: 'system, own installations', command: vitest('own'), read: 'vitest', deadlineMs: 50 * MINUTE },
     {
       ...common,
